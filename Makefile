@@ -1,0 +1,40 @@
+# `make` alone prints the commands. Everything runs in .venv, made here when it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo check test contract test-gpu bench
+
+help: ## print this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP) ## make .venv with everything the other commands need
+
+$(STAMP): setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## serve five real models, see one refused for memory and the recovery
+	$(BIN)/python scripts/demo.py
+
+check: $(STAMP) ## style, types, import arrows
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check ## everything CI runs
+	$(BIN)/python -m pytest
+
+contract: $(STAMP) ## the conformance suite alone: make contract TARGET=process|app
+	$(BIN)/python -m pytest tests/contract --target $(or $(TARGET),process)
+
+test-gpu: $(STAMP) ## the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+bench: $(STAMP) ## density and load time beside from_pretrained: make bench SCENARIO=density
+	$(BIN)/python -m benchmarks.$(or $(SCENARIO),density)

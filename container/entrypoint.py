@@ -1,0 +1,59 @@
+"""From the command line to a running server: the one place where container and engine meet."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+
+from container import logs, settings
+from container.app import App
+from container.body import BodyLimit
+from container.catalogue import PlatformCatalogue
+from container.engine import Engine
+from container.routes import Context
+from container.server import Server, configuration
+from container.settings import Settings, SettingsError
+from container.standalone import StandaloneCatalogue
+from model_handler.factory import create_engine
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """The exit status: 0 after a signal, 2 for settings that are not allowed."""
+    _parser().parse_args(arguments)
+    try:
+        chosen = Settings.from_environ(environ)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    logs.configure(chosen.log_level, sys.stderr)
+    log.info("starting", extra=chosen.facts())
+    create_server(chosen, create_engine(chosen.engine)).run()
+    log.info("stopped")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m container",
+        description="Many models behind SageMaker's multi-model contract.",
+        epilog="environment variables:\n" + settings.describe(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=["serve"], help="what SageMaker starts a container with")
+    return parser
+
+
+def create_server(chosen: Settings, engine: Engine) -> Server:
+    app = create_app(chosen, engine)
+    return Server(configuration(app, chosen.host, chosen.port), engine, chosen.drain_timeout_s)
+
+
+def create_app(chosen: Settings, engine: Engine) -> App:
+    limit = BodyLimit(chosen.body_limit_nbytes, chosen.request_timeout_s)
+    if chosen.multi_model:
+        platform = PlatformCatalogue(engine)
+        return App(Context(engine, platform, limit, chosen.default_accept))
+    local = StandaloneCatalogue(engine, chosen.model_dir, chosen.scratch)
+    return App(Context(engine, local, limit, chosen.default_accept), background=local)

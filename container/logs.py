@@ -1,0 +1,70 @@
+"""Log lines: a constant event and its facts, as one JSON object, or as text where a person watches.
+
+Always true: one record is one line, whatever its values hold.
+"""
+
+import logging
+import re
+from datetime import UTC, datetime
+from typing import TextIO
+
+import msgspec
+
+MAX_VALUE_CHARS = 1024
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_json = msgspec.json.Encoder(enc_hook=str)
+
+
+def configure(level: int, stream: TextIO) -> None:
+    """Send every log line of this process to `stream`."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(TextFormatter() if stream.isatty() else JsonFormatter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+def facts(record: logging.LogRecord) -> dict[str, object]:
+    """What the caller gave as `extra`, without the empty ones, fit for one line."""
+    return {
+        key: _clean(value)
+        for key, value in vars(record).items()
+        if key not in _STANDARD and value is not None
+    }
+
+
+def _clean(value: object) -> object:
+    if isinstance(value, bool | int | float):
+        return value
+    text = str(value)[:MAX_VALUE_CHARS]
+    return _UNPRINTABLE.sub(_escaped, text) if not text.isprintable() else text
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
+class JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        document: dict[str, object] = {
+            "time": _time(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "event": _clean(record.getMessage()),
+            **facts(record),
+        }
+        if record.exc_info:
+            document["traceback"] = self.formatException(record.exc_info)
+        return _json.encode(document).decode()
+
+
+class TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        pairs = "".join(f" {key}={value}" for key, value in facts(record).items())
+        line = f"{_time(record)} {record.levelname:7} {_clean(record.getMessage())}{pairs}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line

@@ -1,0 +1,144 @@
+"""Answers as HTTP: the one table from error to status, and how bodies and headers are written.
+
+Always true: an error body is one JSON line of at most 2000 bytes, because the platform hands it on to the
+caller in a field of 2048 characters.
+"""
+
+import re
+
+import msgspec
+
+from container import refusals
+from model_handler import errors
+from model_handler.messages import InferenceResponse
+from model_handler.model import ModelInfo
+
+MAX_ERROR_NBYTES = 2000
+JSON = b"application/json"
+PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
+CUSTOM_ATTRIBUTES = b"x-amzn-sagemaker-custom-attributes"
+UNKNOWN = (500, "InternalServerException")
+
+STATUSES: dict[type[Exception], tuple[int, str]] = {
+    errors.EngineError: UNKNOWN,
+    errors.InvalidRequest: (400, "InvalidRequestException"),
+    errors.UnsupportedContentType: (415, "UnsupportedMediaTypeException"),
+    errors.UnacceptableAccept: (406, "NotAcceptableException"),
+    errors.NotFound: (404, "ResourceNotFoundException"),
+    errors.ModelNotFound: (404, "ModelNotFoundException"),
+    errors.ArtifactNotFound: (404, "ArtifactNotFoundException"),
+    errors.ModelAlreadyLoaded: (409, "ModelAlreadyLoadedException"),
+    errors.InsufficientMemory: (507, "InsufficientMemoryException"),
+    errors.ModelLoadFailed: (500, "ModelLoadException"),
+    errors.InferenceFailed: (500, "InferenceException"),
+    errors.DeadlineExceeded: (504, "DeadlineExceededException"),
+    errors.Unavailable: (503, "ServiceUnavailableException"),
+    errors.QueueFull: (503, "ServiceUnavailableException"),
+    errors.Draining: (503, "ServiceUnavailableException"),
+    errors.ModelUnloading: (503, "ServiceUnavailableException"),
+    errors.WorkerDied: (503, "ServiceUnavailableException"),
+    refusals.RouteNotFound: (404, "ResourceNotFoundException"),
+    refusals.MethodNotAllowed: (405, "MethodNotAllowedException"),
+    refusals.MalformedRequest: (400, "InvalidRequestException"),
+    refusals.HeadTooLarge: (431, "RequestHeaderFieldsTooLargeException"),
+    refusals.BodyTooLarge: (413, "RequestEntityTooLargeException"),
+    refusals.BodyTimeout: (408, "RequestTimeoutException"),
+}
+# The rest of the request is still on its way, or cannot be told from the next one.
+CLOSING = (
+    refusals.MalformedRequest,
+    refusals.HeadTooLarge,
+    refusals.BodyTooLarge,
+    refusals.BodyTimeout,
+)
+
+_json = msgspec.json.Encoder()
+_LINE_BREAKERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_NOT_A_HEADER = re.compile("[^\t\x20-\x7e\x80-\xff]")  # what is left is latin-1 without controls
+
+
+class Response(msgspec.Struct, frozen=True):
+    """`close`: nothing more can be read from this connection. `error`: for the log."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    close: bool = False
+    error: str | None = None
+
+
+def json(document: object, status: int = 200) -> Response:
+    return Response(status, _json.encode(document))
+
+
+def description(model: ModelInfo) -> dict[str, str]:
+    """A model in the contract's words."""
+    return {"modelName": model.name, "modelUrl": model.url}
+
+
+def exposition(text: bytes) -> Response:
+    return Response(200, text, PROMETHEUS)
+
+
+def answer(response: InferenceResponse) -> Response:
+    """A model's answer. Raises InferenceFailed if it says what a header cannot carry."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if response.custom_attributes is not None:
+        value = _header("custom attributes", response.custom_attributes)
+        headers = ((CUSTOM_ATTRIBUTES, value),)
+    return Response(200, response.body, _header("content type", response.content_type), headers)
+
+
+def _header(what: str, value: str) -> bytes:
+    if _NOT_A_HEADER.search(value):
+        raise errors.InferenceFailed(f"the model's {what} cannot be sent as an HTTP header")
+    return value.encode("latin-1")
+
+
+def refusal(error: Exception) -> Response:
+    """The answer to an error that may be shown to the caller."""
+    status, kind = STATUSES.get(type(error), UNKNOWN)
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if status == 503:
+        headers = ((b"retry-after", b"1"),)
+    if isinstance(error, refusals.MethodNotAllowed):
+        headers = ((b"allow", error.allow.encode("ascii")),)
+    return Response(
+        status,
+        _error_body(status, kind, str(error)),
+        headers=headers,
+        close=isinstance(error, CLOSING),
+        error=type(error).__name__,
+    )
+
+
+def internal(error: BaseException) -> Response:
+    """The answer to a mistake of ours: what happened is for the log alone."""
+    status, kind = UNKNOWN
+    body = _error_body(status, kind, "internal error")
+    return Response(status, body, error=type(error).__name__)
+
+
+def _error_body(status: int, kind: str, message: str) -> bytes:
+    line = _LINE_BREAKERS.sub(" ", message).strip()[:MAX_ERROR_NBYTES]
+    while len(body := _encode_error(status, kind, line)) > MAX_ERROR_NBYTES:
+        # A character costs at most six bytes of JSON, so this never cuts more than it must.
+        line = line[: -((len(body) - MAX_ERROR_NBYTES + 5) // 6)]
+    return body
+
+
+def _encode_error(status: int, kind: str, message: str) -> bytes:
+    return _json.encode({"code": status, "type": kind, "message": message})
+
+
+def head(response: Response) -> list[tuple[bytes, bytes]]:
+    """All headers of a response."""
+    headers = [
+        (b"content-type", response.content_type),
+        (b"content-length", b"%d" % len(response.body)),
+        *response.headers,
+    ]
+    if response.close:
+        headers.append((b"connection", b"close"))
+    return headers

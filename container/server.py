@@ -1,0 +1,77 @@
+"""uvicorn's server, which on the first signal finishes what is in flight and on the second stops at once."""
+
+import asyncio
+import logging
+import signal
+from contextlib import suppress
+from socket import socket
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from container.engine import Engine
+from container.protocol import BoundedHttpProtocol
+
+log = logging.getLogger(__name__)
+KEEP_ALIVE_S = 75
+GRACE_S = 1  # for answers that are being written when the server closes
+STOP_S = 5.0  # of the drain timeout: kept for closing connections and stopping the workers
+
+
+def configuration(app: Any, host: str, port: int) -> uvicorn.Config:
+    """uvicorn set up for this container: our protocol, our logs, no guessing."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http=BoundedHttpProtocol,
+        ws="none",
+        lifespan="on",
+        interface="asgi3",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+
+
+class Server(uvicorn.Server):
+    """`drain_timeout_s`: from the first signal to the end of the process, which exits 0."""
+
+    def __init__(self, config: uvicorn.Config, engine: Engine, drain_timeout_s: float) -> None:
+        super().__init__(config)
+        self._engine = engine
+        self._drain_timeout_s = drain_timeout_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._draining: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Not remembered as uvicorn does: it would raise the signal again and spoil the exit status."""
+        if self._loop is None:
+            self.should_exit = True
+        else:
+            self._loop.call_soon_threadsafe(self._stop, sig)
+
+    def _stop(self, sig: int) -> None:
+        log.info("stopping", extra={"signal": signal.Signals(sig).name})
+        if self._draining is None:
+            self._draining = asyncio.ensure_future(self._drain())
+        else:
+            self.should_exit = True
+
+    async def _drain(self) -> None:
+        """Connections are accepted all the while: the platform sees /ping answer 503."""
+        self._engine.drain()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, self._drain_timeout_s - STOP_S)):
+                await self._engine.idle()
+        self.should_exit = True

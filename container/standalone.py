@@ -1,0 +1,178 @@
+"""Serving without the platform: every artifact found in one directory, chosen per request.
+
+Always true: a model that cannot be loaded costs only itself; `/ping` is 503 until all were tried.
+"""
+
+import asyncio
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from container import archive, names
+from container.archive import ArchiveRefused
+from container.catalogue import available, only_model
+from container.engine import Engine
+from model_handler.errors import EngineError, InvalidRequest, ModelNotFound
+
+log = logging.getLogger(__name__)
+SUFFIXES = (".tar.gz", ".tgz")
+MARKERS = ("config.json", "code", "handler.py", "serving.properties")
+MODEL_ID = "model_id"
+
+_objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_json = msgspec.json.Encoder()
+
+
+class Found(msgspec.Struct, frozen=True):
+    """`target`: what callers may send as Target-Model besides the name."""
+
+    name: str
+    path: Path
+    target: str
+
+    @property
+    def packed(self) -> bool:
+        return self.path.name.endswith(SUFFIXES)
+
+
+def find(directory: Path) -> list[Found]:
+    """The artifacts in a directory, or the directory itself if it is one. Sorted, names unique."""
+    if not directory.is_dir():
+        return []
+    if any((directory / marker).exists() for marker in MARKERS):
+        return [_found(directory)]
+    chosen: dict[str, Found] = {}
+    # Directories first: an archive beside its unpacked self adds nothing.
+    for path in sorted(_candidates(directory), key=lambda path: (path.is_file(), path.name)):
+        found = _found(path)
+        if found.name in chosen:
+            log.warning("artifact skipped", extra={"path": path, "reason": "name already taken"})
+        else:
+            chosen[found.name] = found
+    return [chosen[name] for name in sorted(chosen)]
+
+
+def _candidates(directory: Path) -> Iterator[Path]:
+    for path in directory.iterdir():
+        if path.name.startswith(".") or path.name == "lost+found":
+            continue
+        if path.is_dir() or (path.is_file() and path.name.endswith(SUFFIXES)):
+            yield path
+
+
+def _found(path: Path) -> Found:
+    for suffix in SUFFIXES:
+        if path.name.endswith(suffix) and path.is_file():
+            return Found(path.name.removesuffix(suffix), path, path.name)
+    return Found(path.name, path, f"{path.name}{SUFFIXES[0]}")
+
+
+class StandaloneCatalogue:
+    """Holds the scratch directory that archives were unpacked to, and removes what it made there."""
+
+    def __init__(self, engine: Engine, directory: Path, scratch: Path) -> None:
+        self._engine = engine
+        self._directory = directory
+        self._scratch = scratch
+        self._unpacked: list[Path] = []
+        self._loading: asyncio.Task[None] | None = None
+
+    # ---- life ----
+
+    async def __aenter__(self) -> Self:
+        """Returns at once: models are loaded in the background."""
+        self._loading = asyncio.create_task(self._load_all())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.wait([self._loading])
+        for path in self._unpacked:
+            shutil.rmtree(path, ignore_errors=True)
+
+    async def _load_all(self) -> None:
+        artifacts = await asyncio.to_thread(find, self._directory)
+        for found in artifacts:
+            await self._load(found)
+        log.info("all artifacts tried", extra={"found": len(artifacts), "loaded": self._count()})
+
+    def _count(self) -> int:
+        return len(self._engine.models())
+
+    async def _load(self, found: Found) -> None:
+        try:
+            path = await self._at_hand(found)
+            await self._engine.load(names.check(found.name), str(path), target=found.target)
+        except (EngineError, ArchiveRefused, OSError) as error:
+            extra = {"model": found.name, "path": found.path, "reason": str(error)}
+            log.error("artifact not served", extra=extra)
+
+    async def _at_hand(self, found: Found) -> Path:
+        if not found.packed:
+            return found.path
+        path = self._scratch / found.name
+        self._unpacked.append(path)
+        await asyncio.to_thread(_unpack_afresh, found.path, path, self._scratch)
+        return path
+
+    # ---- choosing ----
+
+    def health(self) -> str | None:
+        if self._loading is None or not self._loading.done():
+            return "models are being loaded"
+        return None if self._engine.models() else f"no model in {self._directory} could be loaded"
+
+    def select(self, target: str | None, body: bytes) -> tuple[str, bytes]:
+        """By the Target-Model header, else by "model_id" in a JSON body, else the only model."""
+        if target is not None:
+            return self._resolve(target), body
+        wanted, body = pop_model_id(body)
+        return (only_model(self._engine) if wanted is None else self._resolve(wanted)), body
+
+    def _resolve(self, target: str) -> str:
+        try:
+            return self._engine.resolve(target)
+        except ModelNotFound as error:
+            raise ModelNotFound(f"{error}; {available(self._engine)}") from None
+
+
+def _unpack_afresh(source: Path, into: Path, scratch: Path) -> None:
+    """Blocks. The scratch directory belongs to this user alone, or what is unpacked could be swapped."""
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if scratch.stat().st_uid != os.geteuid():
+        raise ArchiveRefused(f"{scratch} belongs to another user")
+    shutil.rmtree(into, ignore_errors=True)
+    archive.unpack(source, into)
+
+
+def pop_model_id(body: bytes) -> tuple[str | None, bytes]:
+    """What "model_id" in a JSON object says, and the object without it, all else byte for byte."""
+    if b'"model_id"' not in body:
+        return None, body
+    try:
+        document = _objects.decode(body)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None, body  # not an object: the model will say what it thinks of it
+    raw = document.pop(MODEL_ID, None)
+    if raw is None:
+        return None, body
+    return _model_id(raw), _json.encode(document)
+
+
+def _model_id(raw: msgspec.Raw) -> str:
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except msgspec.MsgspecError:
+        raise InvalidRequest(f"{MODEL_ID} must be a string") from None

@@ -1,0 +1,107 @@
+"""python examples/five_models/package.py DIR [--only NAME] [--artifacts DIR] [--hub]
+
+Packs the five models into DIR/<name>.tar.gz, as a MultiModel endpoint wants them: files at the root
+of the archive. The same files always give the same bytes. With --hub, the full-size originals are
+downloaded and packed instead (needs huggingface_hub and about 3 GB).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+ARTIFACTS = Path(__file__).parent / "artifacts"
+ORIGINALS = {
+    "sentiment": "distilbert/distilbert-base-uncased-finetuned-sst-2-english",
+    "translation_en_de": "Helsinki-NLP/opus-mt-en-de",
+    "summarization": "facebook/bart-large-cnn",
+    "ner": "dslim/bert-base-NER",
+    "news_topics": "textattack/bert-base-uncased-ag-news",
+}
+CONFIGURATION = ["*.json", "*.txt", "*.model", "*.spm"]
+# safetensors where the hub has them, else PyTorch's own; never both.
+WEIGHTS = ["*.safetensors", "pytorch_model*.bin"]
+
+
+def pack(directory: Path, archive: Path) -> None:
+    """Writes `archive` from the files below `directory`; owner, time and order are fixed."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    # Level 1: float weights hardly compress. An empty name and a zero time keep the bytes equal.
+    with (
+        archive.open("wb") as raw,
+        gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as stream,
+        tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for path in files:
+            _add(tar, path, path.relative_to(directory).as_posix())
+
+
+def _add(tar: tarfile.TarFile, path: Path, name: str) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = path.stat().st_size, 0o644
+    with path.open("rb") as content:
+        tar.addfile(member, content)
+
+
+def download(repository: str, directory: Path) -> None:
+    """The files that loading needs; a hub that does not answer raises HubUnreachableError."""
+    try:
+        from huggingface_hub import HfApi, snapshot_download
+    except ImportError as error:
+        raise HubUnreachableError("--hub needs: pip install huggingface_hub") from error
+    try:
+        names = HfApi().list_repo_files(repository)
+        patterns = [*CONFIGURATION, _weights(names)]
+        snapshot_download(repository, local_dir=directory, allow_patterns=patterns)
+    # Everything between here and the hub can fail in its own way; all of it means the same.
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise HubUnreachableError(f"cannot download {repository}: {reason}") from error
+
+
+def _weights(names: Iterable[str]) -> str:
+    """Weights at the root of the repository only: some keep other formats in folders."""
+    return WEIGHTS[0] if any(name.endswith(".safetensors") for name in names) else WEIGHTS[1]
+
+
+class HubUnreachableError(Exception):
+    """Its text is one line for the user."""
+
+
+def main() -> None:
+    options = _arguments()
+    options.output.mkdir(parents=True, exist_ok=True)
+    for name in [options.only] if options.only else ORIGINALS:
+        archive = options.output / f"{name}.tar.gz"
+        if options.hub:
+            _pack_original(ORIGINALS[name], archive)
+        else:
+            pack(options.artifacts / name, archive)
+        print(f"{archive} {archive.stat().st_size:,} bytes")
+
+
+def _pack_original(repository: str, archive: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            download(repository, Path(folder))
+        except HubUnreachableError as error:
+            sys.exit(f"package.py: {error}")
+        pack(Path(folder), archive)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", type=Path, metavar="DIR")
+    parser.add_argument("--only", choices=list(ORIGINALS))
+    parser.add_argument("--artifacts", type=Path, default=ARTIFACTS)
+    parser.add_argument("--hub", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""How much may come in: budgets of memory, bounds of queues. Pure decisions."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_handler.messages import Ready
+from model_handler.options import EngineOptions
+from model_handler.properties import Properties
+
+DEVICE_SHARE = 0.85  # of the free device memory: the rest is for activations and workspaces
+MAIN_MEMORY_SHARE = 0.7  # of the container's limit: the rest is for processes and activations
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """`host_nbytes` is None where main memory is the device."""
+
+    device_nbytes: int
+    host_nbytes: int | None
+
+
+def budget(options: EngineOptions, ready: Ready) -> Budget:
+    """What models may hold, from the settings where they say, else from the machine."""
+    main_memory = int(MAIN_MEMORY_SHARE * main_memory_nbytes())
+    if ready.device == "cpu":
+        return Budget(options.device_memory_nbytes or main_memory, None)
+    return Budget(
+        options.device_memory_nbytes or int(DEVICE_SHARE * ready.free_nbytes),
+        options.host_memory_nbytes or main_memory,
+    )
+
+
+def main_memory_nbytes(root: Path = Path("/")) -> int:
+    """The container's memory limit (cgroup v2, then v1), at most what the machine has."""
+    limits = [_machine_nbytes(root)]
+    for name in CGROUP_LIMITS:
+        text = _read(root / name.lstrip("/"))
+        if text.isdecimal():
+            limits.append(int(text))
+    return min(limits)
+
+
+def _machine_nbytes(root: Path) -> int:
+    for line in _read(root / "proc/meminfo").splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("/proc/meminfo has no MemTotal")
+
+
+def _read(file: Path) -> str:
+    return file.read_text().strip() if file.is_file() else ""
+
+
+@dataclass(frozen=True, slots=True)
+class LineBounds:
+    limit: int
+    batch_size: int
+
+
+def line(properties: Properties, options: EngineOptions) -> LineBounds:
+    """A model's queue and batch bounds: its own where its artifact sets them."""
+    return LineBounds(
+        limit=properties.job_queue_size or options.max_queue,
+        batch_size=properties.batch_size or options.max_batch_size,
+    )

@@ -1,0 +1,88 @@
+"""One model's waiting requests, and whose turn it is among the models that have some.
+
+Always true: a queue holds only requests somebody still waits for, and at most `limit` of them.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from model_handler.errors import QueueFull
+from model_handler.messages import InferenceRequest, InferenceResponse
+
+MAX_BATCH_NBYTES = 64 << 20  # bodies of one batch travel in one message
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One request on its way. `deadline` is on the event loop's clock, queue time included."""
+
+    request: InferenceRequest
+    deadline: float
+    answer: asyncio.Future[InferenceResponse]
+
+
+class Queue:
+    """First in, first out; a job whose caller gave up is taken out by `discard`."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        self._name = name
+        self._limit = limit
+        self._jobs: dict[Job, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def add(self, job: Job) -> None:
+        """Raises QueueFull."""
+        if len(self._jobs) >= self._limit:
+            raise QueueFull(f"{self._limit} requests are waiting for model {self._name!r} already")
+        self._jobs[job] = None
+
+    def discard(self, job: Job) -> None:
+        self._jobs.pop(job, None)
+
+    def take(self, max_size: int, max_nbytes: int = MAX_BATCH_NBYTES) -> list[Job]:
+        """The next batch: the oldest jobs, at least one, within both bounds."""
+        batch: list[Job] = []
+        nbytes = 0
+        for job in self._jobs:
+            nbytes += len(job.request.body)
+            if batch and (len(batch) == max_size or nbytes > max_nbytes):
+                break
+            batch.append(job)
+        for job in batch:
+            del self._jobs[job]
+        return batch
+
+    def take_all(self) -> Iterable[Job]:
+        jobs, self._jobs = self._jobs, {}
+        return jobs
+
+
+class Turns:
+    """Round robin: every key that stays in gets its turn before any key gets a second one."""
+
+    def __init__(self) -> None:
+        self._keys: dict[int, None] = {}
+
+    def __contains__(self, key: int) -> bool:
+        return key in self._keys
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._keys)
+
+    def enter(self, key: int) -> None:
+        self._keys.setdefault(key, None)
+
+    def leave(self, key: int) -> None:
+        self._keys.pop(key, None)
+
+    def next(self, can_run: Callable[[int], bool]) -> int | None:
+        """The first key that can run, moved to the back; None when nobody can."""
+        for key in self._keys:
+            if can_run(key):
+                del self._keys[key]
+                self._keys[key] = None
+                return key
+        return None

@@ -1,0 +1,62 @@
+"""Rows to one batch and back: padding that the model is told to ignore, slices that look unbatched."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+# What a padded place holds, by the name of the feature; anything else is padded with zeros.
+_MASKED = {"p_mask": 1, "special_tokens_mask": 1}
+
+
+def collate(rows: Sequence[Mapping[str, Any]], *, side: str, pad_id: int) -> dict[str, Any]:
+    """One mapping whose tensors have as many rows as there are `rows`; other values become lists.
+
+    Every tensor comes with a leading dimension of one; the second is padded on `side` where it differs.
+    """
+    if len(rows) == 1:
+        return dict(rows[0])
+    values = _MASKED | {"input_ids": pad_id}
+    return {key: _stack([row[key] for row in rows], side, values.get(key, 0)) for key in rows[0]}
+
+
+def _stack(column: list[Any], side: str, value: int) -> Any:
+    if not isinstance(column[0], torch.Tensor):
+        return column
+    if len({tensor.shape for tensor in column}) == 1:
+        return torch.cat(column)
+    longest = max(tensor.shape[1] for tensor in column)
+    return torch.cat([_pad(tensor, longest, side, value) for tensor in column])
+
+
+def _pad(tensor: torch.Tensor, length: int, side: str, value: int) -> torch.Tensor:
+    missing = length - tensor.shape[1]
+    if missing == 0:
+        return tensor
+    padding = tensor.new_full((1, missing, *tensor.shape[2:]), value)
+    return torch.cat([padding, tensor] if side == "left" else [tensor, padding], dim=1)
+
+
+def separate(outputs: Any, count: int) -> list[Any]:
+    """The outputs of `count` rows, each as if it had been alone. The cache of keys and values is dropped."""
+    if count == 1:
+        return [outputs]
+    return [_item(outputs, index) for index in range(count)]
+
+
+def _item(value: Any, index: int) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value[index : index + 1]
+    if isinstance(value, Mapping):
+        kept = {key: each for key, each in value.items() if key != "past_key_values"}
+        return type(value)({key: _field(each, index) for key, each in kept.items()})  # type: ignore[call-arg]
+    return value[index]
+
+
+def _field(value: Any, index: int) -> Any:
+    """A list holds one entry per row; a tuple holds one entry per layer, each with all rows."""
+    if value is None:
+        return None
+    if isinstance(value, tuple):
+        return tuple(_field(layer, index) for layer in value)
+    return _item(value, index)

@@ -1,0 +1,160 @@
+"""The device a worker owns: its memory, and what an exception says about its health.
+
+Only here is it decided whether an error is about memory, about the device, or about neither.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+
+class Device(Protocol):
+    """One compute device of this process."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def torch_device(self) -> torch.device: ...
+
+    def total_nbytes(self) -> int:
+        """0 where the device has no memory of its own."""
+        ...
+
+    def free_nbytes(self) -> int: ...
+
+    def empty_cache(self) -> None:
+        """Give the allocator's unused blocks back to the device."""
+        ...
+
+    def synchronize(self) -> None:
+        """Block until all that was launched has run; raises what it raised."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CpuDevice:
+    """The host's own cores: no memory but the process's, which the front accounts for."""
+
+    @property
+    def name(self) -> str:
+        return "cpu"
+
+    @property
+    def torch_device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def total_nbytes(self) -> int:
+        return 0
+
+    def free_nbytes(self) -> int:
+        return 0
+
+    def empty_cache(self) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class CudaDevice:
+    index: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"cuda:{self.index}"
+
+    @property
+    def torch_device(self) -> torch.device:
+        return torch.device("cuda", self.index)
+
+    def total_nbytes(self) -> int:
+        return self._memory()[1]
+
+    def free_nbytes(self) -> int:
+        return self._memory()[0]
+
+    def empty_cache(self) -> None:
+        with torch.cuda.device(self.index):
+            torch.cuda.empty_cache()
+
+    def synchronize(self) -> None:
+        torch.cuda.synchronize(self.index)
+
+    def _memory(self) -> tuple[int, int]:
+        free, total = torch.cuda.mem_get_info(self.index)
+        return int(free), int(total)
+
+
+_SPELLING = re.compile(r"cuda(?::(\d{1,3}))?")
+
+
+def parse(spelling: str) -> Device:
+    """The device meant by `cpu`, `cuda`, `cuda:<n>` or `auto`. Raises ValueError when there is none."""
+    text = spelling.strip().lower()
+    if text == "cpu" or (text == "auto" and not torch.cuda.is_available()):
+        return CpuDevice()
+    match = _SPELLING.fullmatch("cuda" if text == "auto" else text)
+    if match is None:
+        raise ValueError(f"device {spelling!r} is none of cpu, cuda, cuda:<n>, auto")
+    return _cuda(int(match[1] or 0))
+
+
+def _cuda(index: int) -> CudaDevice:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if index >= count:
+        raise ValueError(f"device cuda:{index} does not exist: this machine has {count}")
+    return CudaDevice(index)
+
+
+# ---- what went wrong ----
+
+# Allocation failures that PyTorch reports as a plain RuntimeError. cuBLAS and cuDNN allocate their
+# workspaces when a handle is made, and name the handle instead of the memory.
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_NOT_INITIALIZED",
+    "CUDA error: out of memory",
+    "CUDA out of memory",
+)
+# After any of these every later call on the device fails too, in this process.
+_STICKY = (
+    "device-side assert triggered",
+    "an illegal memory access was encountered",
+    "an illegal instruction was encountered",
+    "misaligned address",
+    "invalid program counter",
+    "hardware stack error",
+    "unspecified launch failure",
+    "uncorrectable ECC error",
+    "uncorrectable NVLink error",
+    "the launch timed out and was terminated",
+    "CUBLAS_STATUS_EXECUTION_FAILED",
+    "CUDNN_STATUS_EXECUTION_FAILED",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True when less work, or fewer models, would have let it pass."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and _says(error, _OUT_OF_MEMORY)
+
+
+def is_sticky(error: BaseException) -> bool:
+    """True when the process has lost its device for good and has to be replaced."""
+    if is_out_of_memory(error) or not isinstance(error, RuntimeError):
+        return False
+    return isinstance(error, torch.AcceleratorError) or _says(error, _STICKY)
+
+
+def _says(error: BaseException, phrases: tuple[str, ...]) -> bool:
+    message = str(error)
+    return any(phrase in message for phrase in phrases)

@@ -1,0 +1,310 @@
+"""The engine: many models on one device behind five verbs. Held by `container`, usable without it.
+
+Always true: what `models` lists can be invoked; after `unload`, and after a failed `load`, the model's
+bytes are back. All state changes on the event loop; files are read off it.
+"""
+
+import asyncio
+import logging
+import time
+from contextlib import AsyncExitStack, suppress
+from types import TracebackType
+from typing import Self
+
+from model_handler import admission, artifact
+from model_handler.batcher import Job
+from model_handler.errors import (
+    DeadlineExceeded,
+    Draining,
+    EngineError,
+    ModelLoadFailed,
+    ModelNotFound,
+    WorkerDied,
+)
+from model_handler.memory import MemoryPool, Tier
+from model_handler.messages import InferenceRequest, InferenceResponse, Ready
+from model_handler.metrics import Metrics
+from model_handler.model import Model, ModelInfo, State
+from model_handler.options import EngineOptions
+from model_handler.registry import Registry
+from model_handler.residency import Residency
+from model_handler.scheduler import Scheduler, unloading
+from model_handler.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+STRIKES = 2  # workers a model may take down while it is being restored
+
+
+class Engine:
+    def __init__(
+        self,
+        options: EngineOptions,
+        supervisor: Supervisor,
+        residency: Residency,
+        scheduler: Scheduler,
+        metrics: Metrics,
+    ) -> None:
+        self._options = options
+        self._supervisor = supervisor
+        self._residency = residency
+        self._scheduler = scheduler
+        self._metrics = metrics
+        self._registry = Registry()
+        self._device = ""  # known from the first worker on
+        self._opened = asyncio.Event()
+        self._draining = False
+        self._busy = 0
+        self._idle = asyncio.Event()
+        self._restoring: asyncio.Task[None] | None = None
+        self._strikes: dict[int, int] = {}
+        self._exit = AsyncExitStack()
+
+    # ---- life ----
+
+    async def __aenter__(self) -> Self:
+        """Returns at once: the worker starts in the background."""
+        self._supervisor.on_ready = self._worker_ready
+        self._supervisor.on_lost = self._worker_lost
+        self._publish()
+        await self._exit.enter_async_context(self._supervisor)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if self._restoring is not None:
+            self._restoring.cancel()
+        await self._exit.aclose()
+
+    def health(self) -> str | None:
+        """None, or one line why this container should be replaced."""
+        return "draining" if self._draining else self._supervisor.sickness()
+
+    def drain(self) -> None:
+        """From now on `load` and `invoke` raise Draining."""
+        self._draining = True
+        self._note_busy(0)
+
+    async def idle(self) -> None:
+        """Return when nothing is in flight."""
+        while self._busy:
+            await self._idle.wait()
+
+    # ---- the catalogue ----
+
+    def models(self) -> list[ModelInfo]:
+        return [model.info for model in self._registry.all_ready()]
+
+    def model(self, name: str) -> ModelInfo:
+        """Raises ModelNotFound."""
+        return self._registry.ready(name).info
+
+    def resolve(self, target: str) -> str:
+        """A loaded name from a name or from the TargetModel its load carried."""
+        return self._registry.resolve(target)
+
+    # ---- load ----
+
+    async def load(self, name: str, url: str, *, target: str | None = None) -> None:
+        """Return when the model can serve. After any error nothing of it remains.
+
+        Raises ModelAlreadyLoaded, InvalidRequest or ArtifactNotFound for the url, InsufficientMemory,
+        ModelLoadFailed, Unavailable.
+        """
+        self._refuse_if_draining()
+        await self._departed(name)
+        model = self._registry.begin(ModelInfo(name, url, target))
+        began = time.monotonic()
+        try:
+            await self._bring_up(model)
+        except BaseException as error:
+            self._registry.remove(model)
+            self._load_failed(model, error)
+            raise
+        seconds = time.monotonic() - began
+        self._metrics.loads.labels("ok").inc()
+        self._metrics.load_seconds.observe(seconds)
+        log.info("loaded", extra=_facts(model) | {"ms": round(seconds * 1e3)})
+
+    async def _departed(self, name: str) -> None:
+        """Wait while a namesake is being unloaded."""
+        while (holder := self._registry.find(name)) and holder.state is State.UNLOADING:
+            await holder.gone.wait()
+
+    async def _bring_up(self, model: Model) -> None:
+        try:
+            async with asyncio.timeout(self._options.load_timeout_s):
+                await self._opened.wait()
+                model.artifact = await asyncio.to_thread(self._inspect, model.info.url)
+                await self._residency.admit(model, model.artifact.nbytes)
+        except TimeoutError:
+            limit = self._options.load_timeout_s
+            raise ModelLoadFailed(f"loading took longer than {limit:g} s") from None
+        line = admission.line(model.artifact.properties, self._options)
+        self._scheduler.open(model, limit=line.limit, batch_size=line.batch_size)
+        model.become(State.READY)
+
+    def _inspect(self, url: str) -> artifact.Artifact:
+        options = self._options
+        return artifact.inspect(
+            artifact.locate(url, options.model_roots),
+            default_task=options.default_task,
+            dtype=options.dtype,
+            device=self._device,
+        )
+
+    def _load_failed(self, model: Model, error: BaseException) -> None:
+        self._metrics.loads.labels(type(error).__name__).inc()
+        log.warning("load refused", extra=_facts(model) | {"reason": str(error)})
+
+    # ---- unload ----
+
+    async def unload(self, name: str) -> None:
+        """Return when the model's bytes are back. Raises ModelNotFound.
+
+        What is in flight is answered: by the model within `unload_timeout_s`, else with
+        ModelUnloading.
+        """
+        model = await self._claim(name)
+        began = time.monotonic()
+        await asyncio.shield(self._take_down(model))
+        seconds = time.monotonic() - began
+        self._metrics.unload_seconds.observe(seconds)
+        log.info("unloaded", extra=_facts(model) | {"ms": round(seconds * 1e3)})
+
+    async def _claim(self, name: str) -> Model:
+        """Take the model out of service, once its load has settled."""
+        found = self._registry.find(name)
+        if found is not None:
+            await found.settled.wait()
+        model = self._registry.ready(name)
+        model.become(State.UNLOADING)
+        return model
+
+    async def _take_down(self, model: Model) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._options.unload_timeout_s):
+                await self._scheduler.drained(model)
+        self._scheduler.abandon(model, unloading(model.info.name))
+        await self._scheduler.drained(model)
+        self._scheduler.close(model)
+        await self._residency.vacate(model)
+        self._strikes.pop(model.model_id, None)
+        self._registry.remove(model)
+
+    # ---- invoke ----
+
+    async def invoke(self, name: str, request: InferenceRequest) -> InferenceResponse:
+        """One answer, within `request_timeout_s` of now. Cancel it when the client has gone.
+
+        Raises ModelNotFound, QueueFull, DeadlineExceeded, Unavailable, or what the model answered.
+        """
+        self._refuse_if_draining()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        deadline = began + self._options.request_timeout_s
+        outcome = "ok"
+        self._note_busy(+1)
+        try:
+            async with asyncio.timeout_at(deadline):
+                model = await self._serving(name)
+                job = Job(request, deadline, loop.create_future())
+                return await self._scheduler.submit(model, job)
+        except TimeoutError:
+            outcome = DeadlineExceeded.__name__
+            limit = self._options.request_timeout_s
+            raise DeadlineExceeded(f"no answer within {limit:g} s") from None
+        except BaseException as error:
+            outcome = type(error).__name__
+            raise
+        finally:
+            self._note_busy(-1)
+            known = name if outcome != ModelNotFound.__name__ else ""
+            self._metrics.answered(known, outcome, loop.time() - began)
+
+    async def _serving(self, name: str) -> Model:
+        """The READY model; one that is still loading is waited for."""
+        found = self._registry.find(name)
+        if found is not None and found.state is State.LOADING:
+            await found.settled.wait()
+        return self._registry.ready(name)
+
+    def _refuse_if_draining(self) -> None:
+        if self._draining:
+            raise Draining("the container is shutting down")
+
+    def _note_busy(self, change: int) -> None:
+        self._busy += change
+        if not self._busy:
+            self._idle.set()
+            self._idle = asyncio.Event()
+
+    # ---- the worker's comings and goings ----
+
+    def _worker_ready(self, ready: Ready) -> None:
+        if not self._opened.is_set():
+            self._device = ready.device.partition(":")[0]
+            budget = admission.budget(self._options, ready)
+            self._residency.open(budget.device_nbytes, budget.host_nbytes)
+            self._opened.set()
+        self._restoring = asyncio.create_task(self._restore())
+
+    def _worker_lost(self, reason: str) -> None:
+        if self._restoring is not None:
+            self._restoring.cancel()
+        self._metrics.worker_restarts.inc()
+        self._residency.lost()
+        self._scheduler.lost()
+
+    async def _restore(self) -> None:
+        """Bring back what was on the lost device, the most recently used first."""
+        for model in self._residency.by_recency():
+            if model.state is not State.READY:
+                continue
+            try:
+                await self._residency.promote(model)
+            except WorkerDied:
+                self._strike(model)
+                return  # the next worker starts over
+            except EngineError as error:
+                self._forget(model, str(error))
+        self._scheduler.pump()
+
+    def _strike(self, model: Model) -> None:
+        strikes = self._strikes.get(model.model_id, 0) + 1
+        self._strikes[model.model_id] = strikes
+        if strikes >= STRIKES:
+            self._forget(model, "its load ended the worker repeatedly")
+
+    def _forget(self, model: Model, reason: str) -> None:
+        """Give up a model that cannot be restored: the platform hears 404 and loads it again."""
+        if model.state is not State.READY:
+            return
+        log.error("model lost", extra=_facts(model) | {"reason": reason})
+        model.become(State.UNLOADING)
+        self._scheduler.abandon(model, WorkerDied("the model could not be restored"))
+        self._departure = asyncio.create_task(self._take_down(model))
+
+    # ---- figures ----
+
+    def _publish(self) -> None:
+        figures = self._metrics
+        figures.watch(self._pools, [Tier.DEVICE.value, Tier.HOST.value])
+        figures.gauge("mme_models_loaded", "Models that can be invoked", lambda: len(self.models()))
+        figures.gauge("mme_requests_waiting", "In queues", self._scheduler.waiting)
+        figures.gauge("mme_batches_running", "In flight", lambda: self._scheduler.in_flight)
+
+    def _pools(self) -> list[MemoryPool]:
+        return [pool for pool in (self._residency.device, self._residency.host) if pool is not None]
+
+    def exposition(self) -> bytes:
+        """Prometheus text format 0.0.4."""
+        return self._metrics.exposition()
+
+
+def _facts(model: Model) -> dict[str, object]:
+    nbytes = model.artifact.nbytes if model.artifact else 0
+    return {"model": model.info.name, "target": model.info.target, "nbytes": nbytes}

@@ -1,0 +1,63 @@
+"""Handlers: what turns decoded requests into answers for one model.
+
+The open set of the engine: a new kind of model is one new file here. A handler lives in a worker
+process, is called from one thread at a time per step, and owns its module and its preprocessing.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A decoded request: what goes into the model and how it is asked to behave."""
+
+    inputs: Any
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """The smallest piece of work: one row of one forward. A request has one or more.
+
+    Units of one handler with equal `group` may share a forward. `length` is the padded dimension
+    (tokens, frames; 1 where nothing is padded): a batch costs rows × the longest length.
+    """
+
+    features: Any
+    length: int
+    group: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One request after preprocessing; `state` is the handler's own note for postprocessing."""
+
+    units: list[Unit]
+    state: Any = None
+
+
+class Handler(Protocol):
+    """One loaded model."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes its weights and buffers hold on the device, shared storage counted once."""
+        ...
+
+    def preprocess(self, payload: Payload) -> Prepared:
+        """Raises InvalidRequest when the inputs or parameters do not fit the task."""
+        ...
+
+    def forward(self, units: Sequence[Unit], deadline: float) -> list[Any]:
+        """One output per unit, in order. `deadline` is on time.monotonic's clock.
+
+        Raises DeadlineExceeded when it gave up, InvalidRequest when a parameter proves unusable
+        here, and whatever the allocator raises when memory runs out.
+        """
+        ...
+
+    def postprocess(self, prepared: Prepared, outputs: list[Any]) -> Any:
+        """The answer in plain Python values (lists, dicts, strings, numbers)."""
+        ...

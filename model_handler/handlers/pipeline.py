@@ -1,0 +1,292 @@
+"""Any transformers pipeline as a handler: read like the pipeline, answered like it, batched across requests.
+
+Rows share a forward only where that leaves every answer as it would have been alone.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+
+from model_handler.collation import collate, separate
+from model_handler.errors import InferenceFailed, InvalidRequest
+from model_handler.generation import PARAMETERS, Deadline, check, fit, padding_matters, trim
+from model_handler.handlers import Payload, Prepared, Unit
+from model_handler.handlers.staged import Call, Staged
+from model_handler.handlers.traits import CHOICES, PADDING_SENSITIVE, TRAITS, Padding
+from model_handler.media import materialise
+from model_handler.tasks import family, kind_of
+
+# The features by whose second dimension a batch is padded
+_LENGTHS = ("input_ids", "input_values", "input_features")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row before its forward. `asked`: the caller set some of what steers the forward."""
+
+    inputs: dict[str, Any]
+    parameters: dict[str, Any]
+    asked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    inputs: Any
+    parameters: dict[str, Any]
+    postprocess: dict[str, Any]
+    counts: list[int]
+
+
+class PipelineHandler:
+    """Owns one pipeline and with it the model and the references to its tokenizer and processors."""
+
+    def __init__(self, task: str, pipeline: Staged, *, nbytes: int, max_tokens: int | None) -> None:
+        self.task = task
+        self.max_tokens = max_tokens
+        self._family = family(task)
+        self._traits = TRAITS[self._family]
+        self._staged: Staged | None = pipeline
+        self._nbytes = nbytes
+        self._padding = self._safe_padding()
+        self._vocabulary = _vocabulary(self.model)
+
+    @property
+    def nbytes(self) -> int:
+        return self._nbytes
+
+    @property
+    def model(self) -> Any:
+        return self._pipeline.model
+
+    def release(self) -> None:
+        """Drop the model. Nothing else may be called afterwards."""
+        self._staged = None
+
+    @property
+    def _stages(self) -> Staged:
+        assert self._staged is not None, "released"
+        return self._staged
+
+    @property
+    def _pipeline(self) -> Any:
+        return self._stages.pipeline
+
+    # ---- before ----
+
+    def preprocess(self, payload: Payload) -> Prepared:
+        inputs = materialise(payload.inputs, kind_of(self.task), self._rate())
+        parameters = self._accepted(payload.parameters)
+        call = self._read(inputs, parameters)
+        asked = not payload.parameters.keys().isdisjoint(PARAMETERS | {"generate_kwargs"})
+        rows = [self._stages.rows(item, call.preprocess) for item in call.items]
+        units = [self._unit(row, call.forward, asked) for group in rows for row in group]
+        state = _State(inputs, parameters, call.postprocess, [len(group) for group in rows])
+        return Prepared(units, state)
+
+    def _rate(self) -> int | None:
+        rate = getattr(self._pipeline.feature_extractor, "sampling_rate", None)
+        return rate if isinstance(rate, int) else None
+
+    def _accepted(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        traits = self._traits
+        if traits.required and not given.get(traits.required):
+            raise InvalidRequest(f"{self._family} needs the parameter {traits.required!r}")
+        for name in given:
+            if name not in traits.allowed:
+                allowed = ", ".join(sorted(traits.allowed)) or "none"
+                raise InvalidRequest(f"{self._family} takes no {name[:60]!r}; it takes {allowed}")
+        _check_choices(given)
+        self._check_nested(given)
+        return {**traits.defaults, **given}
+
+    def _check_nested(self, given: Mapping[str, Any]) -> None:
+        """Parameters inside parameters obey the same list, or they would be a way around it."""
+        nested = [given.get(name) for name in ("tokenizer_kwargs", "tokenize_kwargs")]
+        _check_keys(nested, TRAITS["text-classification"].allowed)
+        generating = [given.get(name) for name in ("generate_kwargs", "forward_params")]
+        _check_keys(generating, PARAMETERS)
+        _check_keys([given.get("preprocess_params")], frozenset({"voice_preset"}))
+        if self._traits.generates:
+            flat = {**given, **(given.get("generate_kwargs") or {})}
+            check({k: v for k, v in flat.items() if k in PARAMETERS}, self._vocabulary)
+
+    def _read(self, inputs: Any, parameters: dict[str, Any]) -> Call:
+        if isinstance(inputs, list) and not inputs:
+            raise InvalidRequest("the inputs are an empty list")
+        if isinstance(inputs, bool | int | float) or inputs is None:
+            raise InvalidRequest(f"{self._family} cannot take a bare number, boolean or null")
+        return self._stages.read(inputs, parameters)
+
+    def _unit(self, features: Any, forward: dict[str, Any], asked: bool) -> Unit:
+        inputs = dict(features)
+        self._check_tokens(inputs)
+        parameters = forward
+        if "forced_bos_token_id" in inputs:  # the target language, set by multilingual tokenizers
+            parameters = {**forward, "forced_bos_token_id": inputs.pop("forced_bos_token_id")}
+        length = _length(inputs)
+        if self._traits.generates and self._can_generate:
+            parameters = self._fitted(parameters, inputs)
+        group = self._group(inputs, parameters)
+        return Unit(Row(inputs, parameters, asked), length, group)
+
+    def _check_tokens(self, inputs: Mapping[str, Any]) -> None:
+        """What would index out of range, which on a GPU costs the whole worker."""
+        tokens = inputs.get("input_ids")
+        if not isinstance(tokens, torch.Tensor) or tokens.numel() == 0:
+            return
+        if self.max_tokens is not None and tokens.shape[-1] > self.max_tokens:
+            raise InvalidRequest(
+                f"the input has {tokens.shape[-1]} tokens, the model takes at most {self.max_tokens}"
+            )
+        if int(tokens.max()) >= self._vocabulary:
+            raise InferenceFailed("the tokenizer knows tokens that the model does not")
+
+    # ---- which rows may be together ----
+
+    def _safe_padding(self) -> Padding:
+        config, tokenizer = self.model.config, self._pipeline.tokenizer
+        pad = getattr(tokenizer, "pad_token_id", None)
+        if self._traits.padding is not Padding.MASKED or self._family == "text-generation":
+            return self._traits.padding
+        if self._family in ("text-classification", "zero-shot-classification") and (
+            pad is None or getattr(config, "pad_token_id", None) != pad
+        ):
+            return Padding.ALONE  # decoders classify at the last token that is not padding
+        return Padding.MASKED if pad is not None else Padding.EQUAL
+
+    def _group(self, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> Hashable:
+        if self._padding is Padding.ALONE or _length(inputs) == 0:
+            return object()
+        free = self._padding is Padding.MASKED and self._may_pad(inputs, parameters)
+        shapes = tuple(
+            (key, None if free else tuple(each.shape[1:]) if isinstance(each, torch.Tensor) else ())
+            for key, each in sorted(inputs.items())
+        )
+        return shapes, _frozen(parameters)
+
+    def _may_pad(self, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+        config = self.model.config
+        if "attention_mask" not in inputs or config.model_type in PADDING_SENSITIVE:
+            return False
+        if not (self._traits.generates and self._can_generate):
+            return True
+        effective = self._effective(parameters)
+        return not padding_matters(effective, encoder_decoder=config.is_encoder_decoder)
+
+    @property
+    def _can_generate(self) -> bool:
+        return bool(self.model.can_generate())
+
+    def _effective(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """What `generate` will go by: the caller's parameters over the model's over the pipeline's."""
+        whole = self._pipeline._prepare_generate_kwargs(dict(parameters))
+        effective: dict[str, Any] = self._pipeline._get_set_generation_params(whole)
+        return effective
+
+    def _fitted(self, parameters: dict[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+        if self._family == "automatic-speech-recognition":
+            return parameters
+        if self.model.config.is_encoder_decoder:
+            start, limit = 1, _positions(self.model.config)
+        else:
+            start, limit = _length(inputs), self.max_tokens
+        return fit(parameters, self._effective(parameters), start, limit)
+
+    # ---- the forward ----
+
+    def forward(self, units: Sequence[Unit], deadline: float) -> list[Any]:
+        rows: list[Row] = [unit.features for unit in units]
+        batch = collate([row.inputs for row in rows], side=self._side(), pad_id=self._pad_id())
+        parameters = dict(rows[0].parameters)
+        if self._traits.generates and self._can_generate:
+            stop = transformers.StoppingCriteriaList([Deadline(deadline)])
+            parameters["stopping_criteria"] = stop
+        try:
+            outputs = self._stages.run(batch, parameters)
+        except (ValueError, TypeError) as error:
+            if not rows[0].asked:
+                raise
+            raise InvalidRequest(f"these parameters do not go together: {error}") from error
+        each = separate(outputs, len(rows))
+        return [self._alone(row, output) for row, output in zip(rows, each, strict=True)]
+
+    def _side(self) -> str:
+        side = getattr(self._pipeline.tokenizer, "padding_side", "right")
+        return "left" if self._family == "text-generation" else str(side)
+
+    def _pad_id(self) -> int:
+        return getattr(self._pipeline.tokenizer, "pad_token_id", None) or 0
+
+    def _alone(self, row: Row, output: Any) -> Any:
+        """A generated output without the padding on either side that only its batch needed."""
+        if self._family == "text-generation" and (length := _length(row.inputs)):
+            padded = output["input_ids"].shape[1] - length
+            sequences = output["generated_sequence"][0][:, padded:]
+            cut = trim(sequences, length, self._ends(row))
+            kept = {"input_ids": output["input_ids"][:, padded:], "generated_sequence": cut[None]}
+            return {**output, **kept}
+        if "output_ids" in output:
+            return {**output, "output_ids": trim(output["output_ids"][0], 1, self._ends(row))[None]}
+        return output
+
+    def _ends(self, row: Row) -> set[int]:
+        ends = self._effective(row.parameters).get("eos_token_id")
+        return {end for end in (ends if isinstance(ends, list) else [ends]) if end is not None}
+
+    # ---- after ----
+
+    def postprocess(self, prepared: Prepared, outputs: list[Any]) -> Any:
+        state: _State = prepared.state
+        answers, rest = [], iter(outputs)
+        for count in state.counts:
+            rows = [next(rest) for _ in range(count)]
+            answers.append(self._stages.item_answer(rows, state.postprocess))
+        return self._stages.answer(state.inputs, state.parameters, answers)
+
+
+def _vocabulary(model: Any) -> int:
+    """Tokens the model can look up; a number never reached where it looks up none."""
+    try:
+        embedding = model.get_input_embeddings()
+    except NotImplementedError:
+        return 2**31
+    return int(getattr(embedding, "num_embeddings", 2**31))
+
+
+def _check_choices(given: Mapping[str, Any]) -> None:
+    for name, choices in CHOICES.items():
+        if name in given and str(given[name]).lower() not in choices:
+            raise InvalidRequest(f"{name} has to be one of {', '.join(choices)}")
+
+
+def _check_keys(nested: list[Any], allowed: frozenset[str]) -> None:
+    for parameters in nested:
+        if not isinstance(parameters, dict | None):
+            raise InvalidRequest("parameters inside parameters have to be objects")
+        for name in parameters or {}:
+            if name not in allowed:
+                raise InvalidRequest(f"there is no parameter {name[:60]!r}")
+
+
+def _length(inputs: Mapping[str, Any]) -> int:
+    for name in _LENGTHS:
+        if isinstance(inputs.get(name), torch.Tensor):
+            return int(inputs[name].shape[1])
+    return 1
+
+
+def _positions(config: Any) -> int | None:
+    """Places a decoder can write to, where its positions are a table."""
+    positions = getattr(config, "max_position_embeddings", None)
+    return positions if isinstance(positions, int) and positions > 0 else None
+
+
+def _frozen(value: Any) -> Hashable:
+    if isinstance(value, Mapping):
+        return tuple((key, _frozen(each)) for key, each in sorted(value.items()))
+    if isinstance(value, list | tuple):
+        return tuple(_frozen(each) for each in value)
+    return value if isinstance(value, Hashable) else id(value)

@@ -1,0 +1,151 @@
+"""What the pipeline handler has to know about each task beyond what the pipeline itself says."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from model_handler.generation import PARAMETERS as GENERATION
+
+
+class Padding(Enum):
+    """How rows of different shapes may share a forward without changing an answer."""
+
+    MASKED = "padded, and the model is told so"
+    EQUAL = "only with rows of the same shape"
+    ALONE = "never"
+
+
+_TOKENIZER = frozenset({"add_special_tokens", "max_length", "padding", "stride", "truncation"})
+_TOP = frozenset({"top_k", "function_to_apply"})
+_SEQ2SEQ = GENERATION | {
+    *("return_tensors", "return_text", "clean_up_tokenization_spaces", "truncation"),
+    "stop_sequence",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """`allowed`: parameters a caller may give; `defaults`: those given where the caller gave none."""
+
+    allowed: frozenset[str] = frozenset()
+    defaults: dict[str, Any] = field(default_factory=dict)
+    padding: Padding = Padding.ALONE
+    generates: bool = False
+    required: str | None = None
+
+
+TRAITS = {
+    "audio-classification": Traits(_TOP, padding=Padding.EQUAL),
+    "automatic-speech-recognition": Traits(
+        GENERATION
+        | {*("chunk_length_s", "stride_length_s", "ignore_warning", "return_timestamps")}
+        | {*("return_language", "generate_kwargs", "language", "task")},
+        padding=Padding.EQUAL,
+        generates=True,
+    ),
+    "depth-estimation": Traits(),
+    "document-question-answering": Traits(
+        frozenset(
+            {
+                *("doc_stride", "handle_impossible_answer", "lang", "max_answer_len"),
+                *("max_question_len", "max_seq_len", "question", "top_k", "word_boxes"),
+            }
+        )
+    ),
+    "feature-extraction": Traits(
+        frozenset({"truncation", "tokenize_kwargs"}), {"truncation": True}, Padding.EQUAL
+    ),
+    "fill-mask": Traits(
+        frozenset({"top_k", "targets", "tokenizer_kwargs"}),
+        {"tokenizer_kwargs": {"truncation": True}},
+        Padding.MASKED,
+    ),
+    "image-classification": Traits(_TOP, padding=Padding.EQUAL),
+    "image-feature-extraction": Traits(frozenset({"pool"}), padding=Padding.EQUAL),
+    "image-segmentation": Traits(
+        frozenset({"subtask", "threshold", "mask_threshold", "overlap_mask_area_threshold"})
+    ),
+    "mask-generation": Traits(
+        frozenset(
+            {
+                *("points_per_crop", "points_per_batch", "crops_n_layers", "crop_overlap_ratio"),
+                *("crop_n_points_downscale_factor", "pred_iou_thresh", "stability_score_offset"),
+                *("stability_score_thresh", "mask_threshold", "crops_nms_thresh"),
+            }
+        )
+    ),
+    "object-detection": Traits(frozenset({"threshold"})),
+    "question-answering": Traits(
+        frozenset(
+            {
+                *("doc_stride", "handle_impossible_answer", "max_answer_len", "max_question_len"),
+                *("max_seq_len", "top_k", "topk"),
+            }
+        ),
+        padding=Padding.MASKED,
+    ),
+    "summarization": Traits(_SEQ2SEQ, padding=Padding.MASKED, generates=True),
+    "table-question-answering": Traits(frozenset({"padding", "sequential", "truncation"})),
+    "text-classification": Traits(_TOKENIZER | _TOP, {"truncation": True}, Padding.MASKED),
+    "text-generation": Traits(
+        GENERATION
+        | {*("return_full_text", "return_tensors", "return_text", "clean_up_tokenization_spaces")}
+        | {
+            *(
+                "prefix",
+                "handle_long_generation",
+                "stop_sequence",
+                "truncation",
+                "add_special_tokens",
+            )
+        }
+        | {*("continue_final_message", "skip_special_tokens", "tools", "documents")},
+        padding=Padding.MASKED,
+        generates=True,
+    ),
+    "text-to-audio": Traits(frozenset({"forward_params", "generate_kwargs", "preprocess_params"})),
+    "text2text-generation": Traits(_SEQ2SEQ, padding=Padding.MASKED, generates=True),
+    "token-classification": Traits(
+        frozenset(
+            {
+                *("aggregation_strategy", "delimiter", "ignore_labels", "is_split_into_words"),
+                "stride",
+            }
+        ),
+        padding=Padding.MASKED,
+    ),
+    "translation": Traits(
+        _SEQ2SEQ | {"src_lang", "tgt_lang"}, padding=Padding.MASKED, generates=True
+    ),
+    "zero-shot-audio-classification": Traits(
+        frozenset({"candidate_labels", "hypothesis_template"}), required="candidate_labels"
+    ),
+    "zero-shot-classification": Traits(
+        frozenset({"candidate_labels", "hypothesis_template", "multi_label"}),
+        padding=Padding.MASKED,
+        required="candidate_labels",
+    ),
+    "zero-shot-image-classification": Traits(
+        frozenset({"candidate_labels", "hypothesis_template"}), required="candidate_labels"
+    ),
+    "zero-shot-object-detection": Traits(
+        frozenset({"candidate_labels", "threshold", "top_k"}), required="candidate_labels"
+    ),
+}
+
+# Parameters with few values, of which a pipeline says only that it did not find the key
+CHOICES = {
+    "aggregation_strategy": ("none", "simple", "first", "average", "max"),
+    "function_to_apply": ("none", "sigmoid", "softmax"),
+}
+
+# Padding moves these models' answers even with a mask: convolutions, pooling over positions, windows
+# that depend on the length, or a recurrent state that has read the padding.
+PADDING_SENSITIVE = frozenset(
+    {
+        *("big_bird", "bigbird_pegasus", "canine", "convbert", "fnet", "funnel", "led"),
+        *("longformer", "longt5", "nystromformer", "perceiver", "reformer", "yoso", "xlnet"),
+        *("bamba", "falcon_h1", "falcon_mamba", "jamba", "mamba", "mamba2", "recurrent_gemma"),
+        *("rwkv", "xlstm", "zamba", "zamba2", "qwen3_next", "lfm2", "granitemoehybrid", "bark"),
+    }
+)

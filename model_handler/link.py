@@ -1,0 +1,126 @@
+"""The front's end of one worker's socket: sends commands, hands each report to who waits for it.
+
+Always true: every call ends, with the worker's report or with WorkerDied.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Self
+
+from model_handler.errors import EngineError, WorkerDied, from_wire
+from model_handler.messages import (
+    Done,
+    FrameBuffer,
+    Load,
+    Loaded,
+    LoadFailed,
+    Poisoned,
+    Ready,
+    Report,
+    Run,
+    Unload,
+    Unloaded,
+    decode_report,
+    frame,
+)
+
+Key = tuple[str, int]
+
+
+class Link(asyncio.Protocol):
+    """`on_closed` is called with the reason when the worker is gone, before any call fails."""
+
+    def __init__(self, on_closed: Callable[[str], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[Ready] = loop.create_future()
+        self.closed = asyncio.Event()
+        self._on_closed = on_closed
+        self._loop = loop
+        self._frames = FrameBuffer()
+        self._waiting: dict[Key, asyncio.Future[Report]] = {}
+        self._transport: asyncio.Transport | None = None
+        self._reason = "the worker process ended"
+
+    @classmethod
+    async def open(cls, end: socket.socket, on_closed: Callable[[str], None]) -> Self:
+        """Takes ownership of the socket."""
+        loop = asyncio.get_running_loop()
+        _, link = await loop.create_connection(lambda: cls(on_closed), sock=end)
+        return link
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    # ---- calls ----
+
+    async def load(self, command: Load) -> Loaded:
+        """Raises what the worker named, as its error class."""
+        report = await self._ask(("load", command.model_id), command)
+        if isinstance(report, LoadFailed):
+            raise from_wire(report.reason.error, report.reason.message)
+        assert isinstance(report, Loaded)
+        return report
+
+    async def unload(self, model_id: int) -> Unloaded:
+        report = await self._ask(("unload", model_id), Unload(model_id))
+        assert isinstance(report, Unloaded)
+        return report
+
+    async def run(self, command: Run) -> Done:
+        report = await self._ask(("run", command.batch_id), command)
+        assert isinstance(report, Done)
+        return report
+
+    async def _ask(self, key: Key, command: Load | Unload | Run) -> Report:
+        if self._transport is None or self.closed.is_set():
+            raise WorkerDied(self._reason)
+        answer: asyncio.Future[Report] = self._loop.create_future()
+        self._waiting[key] = answer
+        self._transport.write(frame(command))
+        try:
+            return await answer
+        finally:
+            self._waiting.pop(key, None)
+
+    # ---- asyncio.Protocol ----
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        for payload in self._frames.feed(data):
+            self._deliver(decode_report(payload))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed.set()
+        self._on_closed(self._reason)
+        error = WorkerDied(self._reason)
+        self._fail(self.ready, error)
+        for answer in list(self._waiting.values()):
+            self._fail(answer, error)
+
+    def _deliver(self, report: Report) -> None:
+        if isinstance(report, Ready):
+            self.ready.set_result(report)
+        elif isinstance(report, Poisoned):
+            self._reason = f"the device refused further work: {report.reason}"
+            self.close()
+        else:
+            answer = self._waiting.get(_key(report))
+            if answer is not None and not answer.done():
+                answer.set_result(report)
+
+    @staticmethod
+    def _fail(future: "asyncio.Future[Ready] | asyncio.Future[Report]", error: EngineError) -> None:
+        if not future.done():
+            future.set_exception(error)
+            future.exception()  # retrieved: not everyone waits for every future
+
+
+def _key(report: Loaded | LoadFailed | Unloaded | Done) -> Key:
+    if isinstance(report, Done):
+        return ("run", report.batch_id)
+    return ("unload" if isinstance(report, Unloaded) else "load", report.model_id)

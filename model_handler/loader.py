@@ -1,0 +1,304 @@
+"""Artifacts to handlers on the device, and back to nothing.
+
+A load that fails leaves nothing behind; an unload says how many bytes it could not free.
+"""
+
+import gc
+import importlib
+import json
+import logging
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers.pipelines import SUPPORTED_TASKS
+
+from model_handler import tasks, weights
+from model_handler.device import Device, is_out_of_memory, is_sticky
+from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed
+from model_handler.handlers import Handler
+from model_handler.handlers.pipeline import PipelineHandler
+from model_handler.handlers.question_answering import QuestionAnsweringPipeline
+from model_handler.handlers.staged import Staged
+from model_handler.handlers.text2text import PIPELINES as TEXT2TEXT
+from model_handler.processors import Processors, has_tokenizer
+
+log = logging.getLogger(__name__)
+
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+_HEADER_DTYPES = {
+    "F64": torch.float32,
+    "F32": torch.float32,
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+}
+_OWN_AUTO = {
+    "question-answering": transformers.AutoModelForQuestionAnswering,
+    **dict.fromkeys(TEXT2TEXT, transformers.AutoModelForSeq2SeqLM),
+}
+# Settings of config.json that name other files, or change classes for every model of the process
+_REFUSED_CONFIG = ("transformers_weights", "fusion_config", "custom_pipelines")
+_NO_WEIGHTS = "the artifact has no weights: neither model.safetensors nor pytorch_model.bin"
+
+
+@dataclass(slots=True)
+class TorchLoader:
+    """Loads on one thread. `lane` is the lock under which forwards run in this process."""
+
+    device: Device
+    lane: threading.Lock
+    processors: Processors = field(default_factory=Processors)
+
+    def load(self, path: str | Path, task: str, dtype: str = "auto") -> PipelineHandler:
+        """Raises ModelLoadFailed, or InsufficientMemory; a sticky device error comes out as it is."""
+        _quieten()
+        try:
+            return self._load(Path(path), tasks.normalise(task), dtype)
+        # Anything can be wrong with files from outside, and every layer below says it differently
+        except Exception as error:
+            if is_sticky(error):
+                raise
+            failure = _failure(error)
+        # Only now are the frames gone that held the half-loaded model
+        gc.collect()
+        self.device.empty_cache()
+        raise failure
+
+    def unload(self, handler: Handler) -> int:
+        """Frees the model and returns the bytes of it that something still holds."""
+        assert isinstance(handler, PipelineHandler), "not loaded here"
+        held = [(weakref.ref(tensor), _nbytes(tensor)) for tensor in _tensors(handler.model)]
+        handler.release()
+        if any(tensor() is not None for tensor, _ in held):
+            gc.collect()
+        self.device.empty_cache()
+        return sum(nbytes for tensor, nbytes in held if tensor() is not None)
+
+    def _load(self, path: Path, task: str, dtype: str) -> PipelineHandler:
+        config = _config(path)
+        stored = _stored_dtype(path)
+        kind = _pipeline_class(task)
+        max_tokens = _max_tokens(config)
+        parts = self._parts(kind, path, config, task, max_tokens)
+        model = self._model(path, task, config, stored)
+        max_tokens = _offset_positions(model, max_tokens)
+        self._place(model, self._target(dtype, stored))
+        if (tokenizer := parts.get("tokenizer")) is not None and max_tokens is not None:
+            tokenizer.model_max_length = min(tokenizer.model_max_length, max_tokens)
+        device = self.device.torch_device
+        pipeline = Staged(kind, model=model, task=task, device=device, **parts)
+        nbytes = sum(_nbytes(tensor) for tensor in _tensors(model))
+        return PipelineHandler(task, pipeline, nbytes=nbytes, max_tokens=max_tokens)
+
+    def _parts(
+        self, kind: Any, path: Path, config: Any, task: str, max_tokens: int | None
+    ) -> dict[str, Any]:
+        parts: dict[str, Any] = {}
+        if kind._load_tokenizer or (kind._load_tokenizer is None and has_tokenizer(path)):
+            parts["tokenizer"] = self.processors.tokenizer(path, config, task, max_tokens)
+        if kind._load_image_processor:
+            parts["image_processor"] = self.processors.image_processor(path)
+        if kind._load_feature_extractor:
+            parts["feature_extractor"] = self.processors.feature_extractor(path)
+        return parts
+
+    def _model(self, path: Path, task: str, config: Any, stored: torch.dtype) -> Any:
+        auto = _auto_class(task, config)
+        with self._alone_if_not_float32(stored):
+            model, info = auto.from_pretrained(
+                str(path),
+                config=config,
+                dtype=stored,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=_uses_safetensors(path),
+                weights_only=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+        _check_complete(info, task)
+        return model.eval().requires_grad_(False)
+
+    def _alone_if_not_float32(self, dtype: torch.dtype) -> AbstractContextManager[object]:
+        """from_pretrained sets the default dtype of the whole process while it builds the modules."""
+        return nullcontext() if dtype is torch.float32 else self.lane
+
+    def _target(self, dtype: str, stored: torch.dtype) -> torch.dtype:
+        if dtype != "auto":
+            return _DTYPES[dtype]
+        return torch.float32 if self.device.torch_device.type == "cpu" else stored
+
+    def _place(self, model: Any, dtype: torch.dtype) -> None:
+        """Every tensor on the device, weights in `dtype`, one at a time so that no second copy exists.
+
+        Buffers that are no part of the checkpoint (rotary frequencies) keep their precision.
+        """
+        device = self.device.torch_device
+        precise = _precise(model)
+        for name, tensor, persistent in _named_tensors(model):
+            cast = persistent and tensor.is_floating_point() and not precise(name)
+            tensor.data = tensor.data.to(device, dtype if cast else tensor.dtype)
+        model.config.dtype = dtype
+
+
+# ---- what the artifact says ----
+
+
+def _config(path: Path) -> Any:
+    file = path / "config.json"
+    if not file.is_file():
+        raise ModelLoadFailed("the artifact has no config.json")
+    document = json.loads(file.read_bytes())
+    if not isinstance(document, dict):
+        raise ModelLoadFailed("config.json is not a JSON object")
+    for name in _REFUSED_CONFIG:
+        if document.get(name):
+            raise ModelLoadFailed(f"config.json sets {name!r}, which is not supported")
+    return transformers.AutoConfig.from_pretrained(
+        str(path), local_files_only=True, trust_remote_code=False
+    )
+
+
+def _uses_safetensors(path: Path) -> bool:
+    if any((path / f"model.safetensors{end}").is_file() for end in ("", ".index.json")):
+        return True
+    if any((path / f"pytorch_model.bin{end}").is_file() for end in ("", ".index.json")):
+        return False
+    raise ModelLoadFailed(_NO_WEIGHTS)
+
+
+def _stored_dtype(path: Path) -> torch.dtype:
+    """The precision of most of the weights, by the header of the first safetensors file."""
+    files = sorted(path.glob("model*.safetensors")) if _uses_safetensors(path) else []
+    if not files:
+        return torch.float32
+    stored = [tensor["dtype"] for tensor in weights.header(files[0]).values()]
+    counts = Counter(_HEADER_DTYPES[each] for each in stored if each in _HEADER_DTYPES)
+    return counts.most_common(1)[0][0] if counts else torch.float32
+
+
+def _max_tokens(config: Any) -> int | None:
+    positions = getattr(config, "max_position_embeddings", None)
+    return positions if isinstance(positions, int) and positions > 0 else None
+
+
+def _offset_positions(model: Any, max_tokens: int | None) -> int | None:
+    """RoBERTa and its relatives count positions from the one after the padding's."""
+    for name, module in model.named_modules():
+        padding = getattr(module, "padding_idx", None)
+        if max_tokens and name.endswith("embeddings.position_embeddings") and padding is not None:
+            return max_tokens - int(padding) - 1
+    return max_tokens
+
+
+# ---- which classes ----
+
+
+def _pipeline_class(task: str) -> Any:
+    name = tasks.family(task)
+    if name == "question-answering":
+        return QuestionAnsweringPipeline
+    if name in TEXT2TEXT:
+        return TEXT2TEXT[name]
+    module, _, attribute = SUPPORTED_TASKS[name]["impl"].rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _auto_class(task: str, config: Any) -> Any:
+    """Of the task's classes the one that makes the architecture the checkpoint names, else the first fit."""
+    name = tasks.family(task)
+    candidates = (_OWN_AUTO[name],) if name in _OWN_AUTO else SUPPORTED_TASKS[name]["pt"]
+    fitting = [auto for auto in candidates if type(config) in auto._model_mapping]
+    if not fitting:
+        raise ModelLoadFailed(f"a {config.model_type} model cannot do {name}")
+    named = (config.architectures or [None])[0]
+    exact = [auto for auto in fitting if named in _names(auto._model_mapping[type(config)])]
+    return (exact or fitting)[0]
+
+
+def _names(classes: Any) -> list[str]:
+    return [each.__name__ for each in (classes if isinstance(classes, tuple) else (classes,))]
+
+
+# ---- what came of it ----
+
+
+def _check_complete(info: dict[str, Any], task: str) -> None:
+    """transformers would fill the gaps with random numbers and answer nonsense."""
+    if mismatched := info["mismatched_keys"]:
+        name, found, wanted = min(mismatched)
+        sizes = f"{tuple(found)} in the file, {tuple(wanted)} by config.json"
+        raise ModelLoadFailed(f"{len(mismatched)} weights have the wrong shape: {name} is {sizes}")
+    missing = [key for key in info["missing_keys"] if not _unused(key, task)]
+    missing.sort(key=lambda key: (key.count("."), key))  # heads before what lies deep
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise ModelLoadFailed(f"no weights for {task}: {', '.join(missing[:3])}{more} are missing")
+
+
+def _unused(key: str, task: str) -> bool:
+    """Poolers have no part in features, and checkpoints of masked language models have none."""
+    return task.endswith("feature-extraction") and "pooler." in key
+
+
+def _failure(error: Exception) -> EngineError:
+    """The engine's error for it, without its traceback. The text is the first line of what was said."""
+    if isinstance(error, EngineError):
+        return type(error)(*error.args)
+    log.warning("load failed", exc_info=error)
+    if is_out_of_memory(error):
+        return InsufficientMemory("the model does not fit into the memory that is left")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else "no reason given"
+    return ModelLoadFailed(f"{type(error).__name__}: {text}"[:500])
+
+
+# ---- tensors ----
+
+
+def _named_tensors(model: Any) -> Iterator[tuple[str, torch.Tensor, bool]]:
+    """Name, tensor, and whether the checkpoint holds it. Tied weights come once."""
+    kept = model.state_dict().keys()
+    for name, parameter in model.named_parameters():
+        yield name, parameter, True
+    for name, buffer in model.named_buffers():
+        yield name, buffer, name in kept
+
+
+def _tensors(model: Any) -> Iterator[torch.Tensor]:
+    """Each stretch of memory once, tied or not."""
+    seen: set[tuple[int, int]] = set()
+    for _, tensor, _ in _named_tensors(model):
+        place = tensor.data_ptr(), _nbytes(tensor)
+        if place not in seen:
+            seen.add(place)
+            yield tensor
+
+
+def _nbytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _precise(model: Any) -> Callable[[str], bool]:
+    """A predicate on names: modules that their authors want in float32 whatever the rest is in."""
+    lenient = getattr(model, "_keep_in_fp32_modules", None) or ()
+    strict = getattr(model, "_keep_in_fp32_modules_strict", None) or ()
+    parts = {*lenient, *strict}
+    return lambda name: any(part in name.split(".") or part in name for part in parts)
+
+
+def _quieten() -> None:
+    """A worker's log is ours: no progress bars, no reports about weights we judge ourselves."""
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()

@@ -1,0 +1,21 @@
+"""How an engine is asked to behave: plain values, decided before it starts and never changed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """`None` for a memory budget means: ask the device, or the cgroup, when the engine starts."""
+
+    model_roots: tuple[Path, ...] = (Path("/opt/ml/models"),)
+    device: str = "auto"  # auto | cpu | cuda | cuda:<n>
+    dtype: str = "auto"  # auto | float32 | bfloat16 | float16
+    default_task: str | None = None  # HF_TASK: for artifacts that do not say their own
+    device_memory_nbytes: int | None = None
+    host_memory_nbytes: int | None = None
+    max_batch_size: int = 32
+    max_queue: int = 128  # waiting requests per model
+    request_timeout_s: float = 58.0
+    load_timeout_s: float = 340.0
+    unload_timeout_s: float = 60.0

@@ -1,0 +1,94 @@
+"""Tokenizers and feature extractors, one object for all models whose files for it are the same.
+
+Held weakly: an object lives as long as a model that uses it. A tokenizer costs several megabytes,
+more than everything else about a small idle model, and fine-tuned models mostly share one.
+"""
+
+import hashlib
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+_TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "vocab.txt", "merges.txt", "bpe.codes", "normalizer.json", "target_vocab.json"),
+    *("chat_template.json", "chat_template.jinja", "source.spm", "target.spm"),
+)
+_TOKENIZER_SUFFIXES = (".model", ".spm", ".tiktoken", ".bpe", ".vocab")
+_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+
+Build = Callable[[], Any]
+
+
+class Processors:
+    """One per worker, used by the thread that loads models."""
+
+    def __init__(self) -> None:
+        self._alive: weakref.WeakValueDictionary[tuple[str, ...], Any] = (
+            weakref.WeakValueDictionary()
+        )
+
+    def __len__(self) -> int:
+        return len(self._alive)
+
+    def tokenizer(self, path: Path, config: Any, task: str, max_tokens: int | None) -> Any:
+        """`task` and `max_tokens` are part of the identity: both are written into the object."""
+        files = list(_tokenizer_files(path))
+        if not files:
+            raise FileNotFoundError("the artifact has no tokenizer (tokenizer.json, vocab.txt, …)")
+        key = ("tokenizer", task, str(max_tokens), config.model_type, _digest(files))
+        return self._shared(key, lambda: _tokenizer(path, config, max_tokens))
+
+    def image_processor(self, path: Path) -> Any:
+        return self._processor("image processor", path, transformers.AutoImageProcessor)
+
+    def feature_extractor(self, path: Path) -> Any:
+        return self._processor("feature extractor", path, transformers.AutoFeatureExtractor)
+
+    def _processor(self, noun: str, path: Path, kind: Any) -> Any:
+        files = [path / name for name in _PROCESSOR_FILES if (path / name).is_file()]
+        if not files:
+            raise FileNotFoundError(f"the artifact has no {noun} (preprocessor_config.json)")
+        return self._shared((noun, _digest(files)), lambda: _from(kind, path))
+
+    def _shared(self, key: tuple[str, ...], build: Build) -> Any:
+        found = self._alive.get(key)
+        if found is None:
+            found = self._alive[key] = build()
+        return found
+
+
+def has_tokenizer(path: Path) -> bool:
+    return any(True for _ in _tokenizer_files(path))
+
+
+def _tokenizer_files(path: Path) -> Iterator[Path]:
+    for file in sorted(path.iterdir()):
+        if file.name in _TOKENIZER_FILES or file.name.endswith(_TOKENIZER_SUFFIXES):
+            yield file
+
+
+def _tokenizer(path: Path, config: Any, max_tokens: int | None) -> Any:
+    tokenizer = _from(transformers.AutoTokenizer, path, config=config)
+    if max_tokens is not None:
+        tokenizer.model_max_length = min(tokenizer.model_max_length, max_tokens)
+    return tokenizer
+
+
+def _from(kind: Any, path: Path, **options: Any) -> Any:
+    return kind.from_pretrained(
+        str(path), local_files_only=True, trust_remote_code=False, **options
+    )
+
+
+def _digest(files: list[Path]) -> str:
+    """Of names and contents: the same files under another name mean something else."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in files:
+        with file.open("rb") as stream:
+            inner = hashlib.file_digest(stream, "blake2b").digest()
+        digest.update(file.name.encode() + b"\0" + inner)
+    return digest.hexdigest()

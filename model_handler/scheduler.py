@@ -1,0 +1,215 @@
+"""Which model's batch runs next, and the batches that are running.
+
+Batches form while the device is busy: no timers. Always true: at most `DEPTH` batches are in flight,
+each under a lease; every submitted job ends, with an answer or with an error.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Iterable
+from typing import Protocol
+
+from model_handler.batcher import Job, Queue, Turns
+from model_handler.errors import EngineError, ModelUnloading, from_wire
+from model_handler.messages import Done, InferenceResponse, Refusal, Run
+from model_handler.metrics import Metrics
+from model_handler.model import Model
+from model_handler.residency import Lease, Residency
+
+DEPTH = 2  # one computes, the next is being prepared
+GRACE_S = 30.0  # a batch this late past its deadline means a wedged worker
+
+
+class Worker(Protocol):
+    """What computes batches."""
+
+    async def run(self, command: Run) -> Done: ...
+
+    def replace(self, reason: str) -> None:
+        """End the process; its successor comes by itself."""
+        ...
+
+
+class Line:
+    """One model's work: its queue, its batches in flight, and the lease taken ahead for its next."""
+
+    def __init__(self, model: Model, limit: int, batch_size: int) -> None:
+        self.model = model
+        self.queue = Queue(model.info.name, limit)
+        self.batch_size = batch_size
+        self.running: set[asyncio.Task[None]] = set()
+        self.computing: set[Job] = set()
+        self.fetch: asyncio.Task[None] | None = None
+        self.hold: Lease | None = None
+        self.empty = asyncio.Event()
+        self.empty.set()
+
+    def note_change(self) -> None:
+        if self.queue or self.running:
+            self.empty.clear()
+        else:
+            self.empty.set()
+
+    def drop_hold(self) -> None:
+        if self.hold is not None:
+            self.hold.release()
+            self.hold = None
+
+
+class Scheduler:
+    def __init__(self, residency: Residency, worker: Worker, metrics: Metrics) -> None:
+        self._residency = residency
+        self._worker = worker
+        self._metrics = metrics
+        self._lines: dict[int, Line] = {}
+        self._turns = Turns()
+        self._batch_ids = itertools.count(1)
+        self._in_flight = 0
+
+    # ---- the engine's side ----
+
+    def open(self, model: Model, *, limit: int, batch_size: int) -> None:
+        self._lines[model.model_id] = Line(model, limit, batch_size)
+
+    def close(self, model: Model) -> None:
+        """The line must be empty: see `drained` and `abandon`."""
+        line = self._lines.pop(model.model_id)
+        assert line.empty.is_set()
+
+    async def submit(self, model: Model, job: Job) -> InferenceResponse:
+        """The job's answer. Raises QueueFull at once, or what became of the batch.
+
+        Cancellation takes a waiting job out of its queue; one that computes is let finish.
+        """
+        line = self._lines[model.model_id]
+        line.queue.add(job)
+        line.note_change()
+        self._turns.enter(model.model_id)
+        self.pump()
+        try:
+            return await job.answer
+        finally:
+            line.queue.discard(job)
+            self._settle(line)
+
+    async def drained(self, model: Model) -> None:
+        """Return when nothing of the model waits or runs."""
+        await self._lines[model.model_id].empty.wait()
+
+    def abandon(self, model: Model, error: EngineError) -> None:
+        """Answer everything that waits or runs with the error; running batches go on unheard."""
+        line = self._lines[model.model_id]
+        _fail(line.queue.take_all(), error)
+        _fail(line.computing, error)
+        self._settle(line)
+
+    def lost(self) -> None:
+        """The worker died: leases taken ahead are worth nothing."""
+        for line in self._lines.values():
+            line.drop_hold()
+
+    def waiting(self) -> int:
+        return sum(len(line.queue) for line in self._lines.values())
+
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight
+
+    # ---- turns ----
+
+    def pump(self) -> None:
+        """Start what can be started. Called whenever work, room or a model arrives."""
+        while self._in_flight < DEPTH:
+            model_id = self._turns.next(self._can_run)
+            if model_id is None:
+                break
+            self._start(self._lines[model_id])
+        for line in self._stranded():
+            line.fetch = asyncio.create_task(self._fetch(line))
+
+    def _can_run(self, model_id: int) -> bool:
+        line = self._lines[model_id]
+        return line.hold is not None or self._residency.resident(line.model)
+
+    def _stranded(self) -> list[Line]:
+        """Lines with work whose model is not on the device and nobody fetches."""
+        lines = (self._lines[model_id] for model_id in self._turns)
+        return [
+            line for line in lines if line.fetch is None and not self._can_run(line.model.model_id)
+        ]
+
+    async def _fetch(self, line: Line) -> None:
+        """Bring the model back; its lease waits in `hold` for the line's next turn."""
+        try:
+            line.hold = await self._residency.acquire(line.model)
+        except EngineError as error:
+            _fail(line.queue.take_all(), error)
+        finally:
+            line.fetch = None
+            self._settle(line)
+        self.pump()
+
+    def _settle(self, line: Line) -> None:
+        """Put the line's turn, lease and `empty` right after its queue or batches changed."""
+        if not line.queue:
+            self._turns.leave(line.model.model_id)
+            line.drop_hold()
+        line.note_change()
+
+    # ---- batches ----
+
+    def _start(self, line: Line) -> None:
+        lease = line.hold or self._residency.lease(line.model)
+        line.hold = None
+        jobs = line.queue.take(line.batch_size)
+        line.computing.update(jobs)
+        self._in_flight += 1
+        task = asyncio.create_task(self._run(line, jobs, lease))
+        line.running.add(task)
+        self._settle(line)
+
+    async def _run(self, line: Line, jobs: list[Job], lease: Lease) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            self._deliver(jobs, await self._compute(line.model, jobs))
+        except EngineError as error:
+            _fail(jobs, error)
+        finally:
+            line.computing.difference_update(jobs)
+            line.running.discard(task)
+            self._in_flight -= 1
+            lease.release()
+            self._settle(line)
+            self.pump()
+
+    async def _compute(self, model: Model, jobs: list[Job]) -> Done:
+        loop = asyncio.get_running_loop()
+        self._metrics.batch_size.observe(len(jobs))
+        left = max(job.deadline for job in jobs) - loop.time()
+        run = Run(next(self._batch_ids), model.model_id, [job.request for job in jobs], left)
+        wedged = loop.call_later(left + GRACE_S, self._worker.replace, "a batch never ended")
+        try:
+            return await self._worker.run(run)
+        finally:
+            wedged.cancel()
+
+    def _deliver(self, jobs: list[Job], done: Done) -> None:
+        self._metrics.forward_seconds.observe(done.forward_s)
+        for job, result in zip(jobs, done.results, strict=True):
+            if job.answer.done():
+                continue
+            if isinstance(result, Refusal):
+                job.answer.set_exception(from_wire(result.error, result.message))
+            else:
+                job.answer.set_result(result)
+
+
+def _fail(jobs: Iterable[Job], error: EngineError) -> None:
+    for job in list(jobs):
+        if not job.answer.done():
+            job.answer.set_exception(error)
+
+
+def unloading(name: str) -> ModelUnloading:
+    return ModelUnloading(f"model {name!r} was unloaded before the answer came")

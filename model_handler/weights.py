@@ -1,0 +1,65 @@
+"""How many bytes an artifact's weights will hold, known from file headers before anything is read.
+
+Format: https://huggingface.co/docs/safetensors (8 bytes length, JSON header, then the data).
+"""
+
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+from model_handler.errors import ModelLoadFailed
+
+MAX_HEADER_NBYTES = 100_000_000  # the format's own limit
+ITEM_NBYTES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "C64": 8,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+FLOAT_DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+
+
+def nbytes(files: list[Path], dtype: str | None) -> int:
+    """Bytes after floats were cast to `dtype` (None: as stored). Raises ModelLoadFailed."""
+    item_nbytes = ITEM_NBYTES[FLOAT_DTYPES[dtype]] if dtype else None
+    return sum(_file_nbytes(file, item_nbytes) for file in files)
+
+
+def _file_nbytes(file: Path, float_nbytes: int | None) -> int:
+    if file.suffix != ".safetensors":
+        return file.stat().st_size  # a pickle says nothing before it is read
+    tensors = header(file).values()
+    return sum(_tensor_nbytes(tensor, float_nbytes) for tensor in tensors)
+
+
+def _tensor_nbytes(tensor: dict[str, Any], float_nbytes: int | None) -> int:
+    stored: str = tensor["dtype"]
+    shape: list[int] = tensor["shape"]
+    item = ITEM_NBYTES[stored]
+    if float_nbytes is not None and "F" in stored:
+        item = float_nbytes
+    return item * math.prod(shape)
+
+
+def header(file: Path) -> dict[str, dict[str, Any]]:
+    """Tensor name → dtype, shape, data_offsets. Raises ModelLoadFailed where the file is damaged."""
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > MAX_HEADER_NBYTES:
+                raise ValueError(f"header of {length} bytes")
+            tensors = json.loads(stream.read(length))
+        tensors.pop("__metadata__", None)
+        _check(tensors, file.stat().st_size - 8 - length)
+    except (ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
+        raise ModelLoadFailed(f"{file.name} is not a sound safetensors file: {error}") from error
+    return dict(tensors)
+
+
+def _check(tensors: dict[str, dict[str, Any]], data_nbytes: int) -> None:
+    for name, tensor in tensors.items():
+        begin, end = tensor["data_offsets"]
+        if end - begin != _tensor_nbytes(tensor, None):
+            raise ValueError(f"tensor {name} does not fill its place")
+        if not 0 <= begin <= end <= data_nbytes:
+            raise ValueError(f"tensor {name} ends at {end} of {data_nbytes} bytes")

@@ -1,0 +1,217 @@
+"""The process that owns one device: loads models, runs their batches, one thread per kind of work.
+
+Always true: everything it computes with came through its socket; when the socket ends, so does it.
+
+    reader (main thread) ──► loading thread      one load after the other
+                         ├─► unloading thread    never waits for another model's load
+                         └─► host thread ──► device thread ──► host thread
+                             prepare n+1     forward n         finish n, send
+"""
+
+import functools
+import gc
+import logging
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+import torch
+
+from model_handler import device as devices
+from model_handler.device import Device, is_sticky
+from model_handler.errors import EngineError, ModelLoadFailed, ModelNotFound
+from model_handler.forward import Batch, finish, forward, prepare
+from model_handler.handlers import Handler
+from model_handler.loader import TorchLoader
+from model_handler.messages import (
+    Done,
+    FrameBuffer,
+    Load,
+    Loaded,
+    LoadFailed,
+    Poisoned,
+    Ready,
+    Refusal,
+    Report,
+    Run,
+    Unload,
+    Unloaded,
+    decode_command,
+    frame,
+)
+
+log = logging.getLogger(__name__)
+RECEIVE_NBYTES = 1 << 20
+Task = Callable[[], None]
+
+
+def main(end: socket.socket, device_name: str) -> None:
+    """Serve the socket until its end of file."""
+    gc.enable()
+    device = devices.parse(device_name)
+    if device.name == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))  # one core is the front's
+    Worker(end, device).serve()
+
+
+@dataclass(slots=True)
+class Work:
+    """One batch on its way through the host and device threads."""
+
+    batch_id: int
+    batch: Batch
+    deadline: float
+    prepare_s: float
+    forward_s: float = 0.0
+
+
+class Lane(threading.Thread):
+    """A thread that does one thing after the other, in the order asked."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self.start()
+
+    def put(self, task: Task) -> None:
+        self._tasks.put(task)
+
+    def run(self) -> None:
+        while True:
+            task = self._tasks.get()
+            try:
+                task()
+            except (
+                BaseException
+            ):  # a bug of ours: a worker with a dead thread would hang its callers
+                log.exception("worker thread failed", extra={"thread": self.name})
+                os._exit(1)
+
+
+class Worker:
+    def __init__(self, end: socket.socket, device: Device) -> None:
+        self._end = end
+        self._device = device
+        self._forwarding = threading.Lock()
+        self._loader = TorchLoader(device, self._forwarding)
+        self._handlers: dict[int, Handler] = {}
+        self._loads = threading.Lock()  # guards the two sets
+        self._pending: set[int] = set()  # loads accepted and not done
+        self._withdrawn: set[int] = set()  # of those, the ones nobody wants any more
+        self._sending = threading.Lock()
+
+    def serve(self) -> None:
+        self._loading, self._unloading = Lane("load"), Lane("unload")
+        self._host, self._forward = Lane("host"), Lane("device")
+        self._send(self._ready())
+        frames = FrameBuffer()
+        while chunk := self._end.recv(RECEIVE_NBYTES):
+            for payload in frames.feed(chunk):
+                self._accept(decode_command(payload))
+
+    def _accept(self, command: Load | Unload | Run) -> None:
+        match command:
+            case Load():
+                self._pending.add(command.model_id)
+                self._loading.put(functools.partial(self._load, command))
+            case Unload():
+                self._unloading.put(functools.partial(self._unload, command))
+            case Run():
+                deadline = time.monotonic() + command.timeout_s
+                self._host.put(functools.partial(self._prepare, command, deadline))
+
+    def _ready(self) -> Ready:
+        device = self._device
+        return Ready(os.getpid(), device.name, device.total_nbytes(), device.free_nbytes())
+
+    def _send(self, report: Report) -> None:
+        with self._sending:
+            self._end.sendall(frame(report))
+
+    # ---- loading and unloading threads ----
+
+    def _load(self, command: Load) -> None:
+        began = time.monotonic()
+        try:
+            handler = self._loader.load(command.path, command.task, command.dtype)
+        except Exception as error:  # a broken artifact must not end the others' process
+            self._exit_if_sticky(error)
+            self._loaded(command.model_id, None, LoadFailed(command.model_id, _refusal(error)))
+            return
+        seconds = time.monotonic() - began
+        self._loaded(command.model_id, handler, Loaded(command.model_id, handler.nbytes, seconds))
+
+    def _loaded(self, model_id: int, handler: Handler | None, report: Loaded | LoadFailed) -> None:
+        with self._loads:
+            self._pending.discard(model_id)
+            withdrawn = model_id in self._withdrawn
+            self._withdrawn.discard(model_id)
+            if handler is not None:
+                self._handlers[model_id] = handler
+        if withdrawn:
+            self._drop(model_id)
+        else:
+            self._send(report)
+
+    def _unload(self, command: Unload) -> None:
+        with self._loads:
+            if command.model_id in self._pending:
+                self._withdrawn.add(command.model_id)
+                return
+        self._drop(command.model_id)
+
+    def _drop(self, model_id: int) -> None:
+        handler = self._handlers.pop(model_id, None)
+        leaked = 0 if handler is None else self._loader.unload(handler)
+        self._send(Unloaded(model_id, leaked))
+
+    # ---- host thread ----
+
+    def _prepare(self, run: Run, deadline: float) -> None:
+        handler = self._handlers.get(run.model_id)
+        if handler is None:
+            refusal = _refusal(ModelNotFound("the model is not on the device"))
+            self._send(Done(run.batch_id, [refusal] * len(run.requests), 0.0, 0.0))
+            return
+        began = time.monotonic()
+        batch = prepare(handler, run.requests)
+        work = Work(run.batch_id, batch, deadline, prepare_s=time.monotonic() - began)
+        self._forward.put(functools.partial(self._compute, work))
+
+    def _finish(self, work: Work) -> None:
+        self._send(Done(work.batch_id, finish(work.batch), work.prepare_s, work.forward_s))
+
+    # ---- device thread ----
+
+    def _compute(self, work: Work) -> None:
+        began = time.monotonic()
+        try:
+            with self._forwarding:
+                forward(work.batch, self._device, work.deadline)
+        except Exception as error:  # forward raises only what loses the device
+            self._exit_if_sticky(error)
+            raise
+        work.forward_s = time.monotonic() - began
+        self._host.put(functools.partial(self._finish, work))
+
+    def _exit_if_sticky(self, error: BaseException) -> None:
+        if is_sticky(error):
+            self._poisoned(str(error))
+
+    def _poisoned(self, reason: str) -> NoReturn:
+        """No further call on this device can succeed in this process: let the front replace it."""
+        log.critical("device lost", extra={"reason": reason})
+        self._send(Poisoned(reason.splitlines()[0]))
+        os._exit(1)
+
+
+def _refusal(error: Exception) -> Refusal:
+    if not isinstance(error, EngineError):
+        log.exception("load failed", exc_info=error)
+        error = ModelLoadFailed(f"{type(error).__name__}: {str(error).splitlines()[0]}")
+    return Refusal(type(error).__name__, str(error))

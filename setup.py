@@ -1,0 +1,46 @@
+"""What the distribution is and needs. Exact versions are pinned in constraints.txt, tools in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+SERVING = [
+    "httptools>=0.6",
+    "msgspec>=0.19",
+    "numpy>=2",
+    "pillow>=11",
+    "prometheus-client>=0.21",
+    "safetensors>=0.7",
+    "torch>=2.11",
+    "transformers>=5.17,<6",
+    "uvicorn>=0.34",
+    "uvloop>=0.21",
+]
+
+EXTRAS = {
+    "aws": ["boto3>=1.40", "sagemaker>=2.240,<3"],
+    "mms": ["multi-model-server==1.1.11", "sagemaker-inference==1.10.1", "setuptools<81"],
+    "dev": [
+        "httpx>=0.28",
+        "hypothesis>=6.130",
+        "import-linter>=2.3",
+        "mypy>=1.15",
+        "psutil>=7",
+        "pytest>=8.3",
+        "pytest-timeout>=2.3",
+        "ruff>=0.11",
+    ],
+}
+
+setup(
+    name="sagemaker-multi-model-container",
+    version="0.1.0",
+    description="Many models on one GPU behind SageMaker's multi-model endpoint contract",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["container*", "model_handler*"]),
+    install_requires=SERVING,
+    extras_require=EXTRAS,
+)

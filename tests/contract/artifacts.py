@@ -1,0 +1,212 @@
+"""The artifacts the cases speak of, made once per run: small good ones, broken ones, and ones too big.
+
+`Zoo.A` and `Zoo.B` answer with labels that begin with their own letter.
+"""
+
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tests import artifacts
+
+DEVICE_MEMORY_NBYTES = 64 << 20  # what the servers under test are given
+SLACK_NBYTES = 64 << 10  # what BIG leaves free: less than any other artifact needs
+SLOW_POSITIONS = 4096
+SLOW_VOCABULARY = 700_000
+NARROW_QUEUE = 4
+
+
+class Zoo:
+    """Artifacts below one directory, each written when it is first asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def _at(self, name: str, write: Callable[[Path], object]) -> Path:
+        directory = self.root / name / "model"
+        write(directory)
+        return directory
+
+    def _classifier(self, letter: str, seed: int) -> Path:
+        labels = (f"{letter}-low", f"{letter}-high")
+        return self._at(letter, lambda to: artifacts.bert_classifier(to, labels=labels, seed=seed))
+
+    @cached_property
+    def a(self) -> Path:
+        return self._classifier("A", 1)
+
+    @cached_property
+    def b(self) -> Path:
+        return self._classifier("B", 2)
+
+    @cached_property
+    def vision(self) -> Path:
+        return self._at("vision", artifacts.vit)
+
+    @cached_property
+    def slow(self) -> Path:
+        """Generates as many tokens as it is asked for: see `tokens`. Echoes its prompt."""
+        return self._at("slow", lambda to: artifacts.gpt2(to, positions=SLOW_POSITIONS))
+
+    @cached_property
+    def narrow(self) -> Path:
+        """SLOW with a queue of four."""
+        shutil.copytree(self.slow, directory := self.root / "narrow" / "model")
+        (directory / "serving.properties").write_text(
+            f"job_queue_size={NARROW_QUEUE}\nbatch_size=1\n"
+        )
+        return directory
+
+    @cached_property
+    def slow_load(self) -> Path:
+        """A real tokenizer of 700,000 words, which takes seconds to read."""
+        return self._at("slow_load", _with_huge_vocabulary)
+
+    @cached_property
+    def raising(self) -> Path:
+        """Raises at pairs of texts: it has no embedding for the second one's token type."""
+        return self._at("raising", lambda to: artifacts.bert_classifier(to, type_vocab_size=1))
+
+    @cached_property
+    def big(self) -> Path:
+        """Fits when nothing else is loaded."""
+        return self._at("big", lambda to: _of_size(to, DEVICE_MEMORY_NBYTES - SLACK_NBYTES))
+
+    @cached_property
+    def huge(self) -> Path:
+        return self._at("huge", lambda to: _of_size(to, 4 * DEVICE_MEMORY_NBYTES))
+
+    @cached_property
+    def wrapped(self) -> Path:
+        shutil.copytree(self.a, (directory := self.root / "wrapped" / "model") / "bert-of-2024")
+        return directory
+
+    def broken(self, kind: str) -> Path:
+        """A copy of A with one thing wrong; `BREAKAGES` names the kinds."""
+        directory = self.root / f"broken-{kind}" / "model"
+        if not directory.exists():
+            shutil.copytree(self.a, directory)
+            BREAKAGES[kind](directory)
+        return directory
+
+    def copy(self, name: str, of: Path) -> Path:
+        """Another directory with the same content, for a test to change or remove."""
+        shutil.copytree(of, directory := self.root / name / "model")
+        return directory
+
+
+def tokens(count: int) -> dict[str, Any]:
+    """A request that takes SLOW about a millisecond per token."""
+    return {
+        "inputs": "the quick brown fox",
+        "parameters": {"min_new_tokens": count, "max_new_tokens": count},
+    }
+
+
+# ---- sizes ----
+
+
+def _of_size(directory: Path, nbytes: int) -> Path:
+    """A classifier whose weights take about this much, all zeros in a sparse file: no disk is used."""
+    artifacts.bert_classifier(directory)
+    weights = directory / "model.safetensors"
+    header = _header(weights)
+    name = "bert.embeddings.word_embeddings.weight"
+    width = header[name]["shape"][1]
+    others = sum(_nbytes(each) for key, each in header.items() if key != name)
+    rows = (nbytes - others) // (4 * width)
+    header[name]["shape"] = [rows, width]
+    _write_sparse(weights, header)
+    _edit(directory / "config.json", vocab_size=rows)
+    return directory
+
+
+def _header(file: Path) -> dict[str, Any]:
+    data = file.read_bytes()
+    (length,) = struct.unpack_from("<Q", data)
+    header: dict[str, Any] = json.loads(data[8 : 8 + length])
+    header.pop("__metadata__", None)
+    return header
+
+
+def _nbytes(tensor: dict[str, Any]) -> int:
+    """All of the tiny models' weights are float32."""
+    size = 4
+    for dimension in tensor["shape"]:
+        size *= dimension
+    return size
+
+
+def _write_sparse(file: Path, header: dict[str, Any]) -> None:
+    offset = 0
+    for tensor in header.values():
+        tensor["data_offsets"] = [offset, offset + _nbytes(tensor)]
+        offset += _nbytes(tensor)
+    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+    text += b" " * (-len(text) % 8)
+    with file.open("wb") as stream:
+        stream.write(struct.pack("<Q", len(text)) + text)
+        stream.truncate(8 + len(text) + offset)
+
+
+def _with_huge_vocabulary(directory: Path) -> None:
+    artifacts.bert_classifier(directory)
+    file = directory / "tokenizer.json"
+    document = json.loads(file.read_text())
+    vocabulary = document["model"]["vocab"]
+    start = len(vocabulary)
+    vocabulary |= {f"filler{index}": index for index in range(start, SLOW_VOCABULARY)}
+    file.write_text(json.dumps(document))
+
+
+# ---- breakages ----
+
+
+def _edit(file: Path, **changes: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def _truncate(file: Path) -> None:
+    with file.open("r+b") as stream:
+        stream.truncate(file.stat().st_size // 2)
+
+
+def _without_tokenizer(directory: Path) -> None:
+    for file in directory.glob("tokenizer*"):
+        file.unlink()
+
+
+def _emptied(directory: Path) -> None:
+    for file in directory.iterdir():
+        file.unlink()
+
+
+def _as_pickle(directory: Path) -> None:
+    """A pickle that would write a file if anyone unpickled it without care."""
+    (directory / "model.safetensors").unlink()
+    trace = directory.parent / "executed"
+    program = f"cos\nsystem\n(S'touch {trace}'\ntR."
+    (directory / "pytorch_model.bin").write_text(program)
+
+
+BREAKAGES: dict[str, Callable[[Path], object]] = {
+    "corrupt-header": lambda to: (to / "model.safetensors").write_bytes(b"\xff" * 4096),
+    "truncated-weights": lambda to: _truncate(to / "model.safetensors"),
+    "empty-weights": lambda to: (to / "model.safetensors").write_bytes(b""),
+    "no-weights": lambda to: (to / "model.safetensors").unlink(),
+    "evil-pickle": _as_pickle,
+    "no-tokenizer": _without_tokenizer,
+    "bad-tokenizer": lambda to: (to / "tokenizer.json").write_text('{"model": 7}'),
+    "no-config": lambda to: (to / "config.json").unlink(),
+    "bad-config": lambda to: (to / "config.json").write_text('{"model_type": "bert",'),
+    "config-of-a-list": lambda to: (to / "config.json").write_text("[]"),
+    "other-shapes": lambda to: _edit(to / "config.json", hidden_size=48),
+    "unknown-architecture": lambda to: _edit(
+        to / "config.json", model_type="orrery", architectures=["OrreryForDivination"]
+    ),
+    "empty-directory": _emptied,
+}

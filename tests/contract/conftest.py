@@ -1,0 +1,134 @@
+"""Fixtures of the conformance suite: the artifacts, the server under test, a client, one clean start."""
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.contract.artifacts import DEVICE_MEMORY_NBYTES, Zoo
+from tests.contract.client import Client
+from tests.contract.report import CaseReport
+from tests.contract.targets import RESERVED, TARGETS, Target, answering
+
+Environment = Mapping[str, str | None]
+ORDINARY: Environment = {"MME_DEVICE_MEMORY": str(DEVICE_MEMORY_NBYTES)}
+LOG_TAIL = 8000
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    file = config.getoption("--contract-report", None)
+    report = CaseReport(_target_name(config), Path(file) if file else None)
+    config.pluginmanager.register(report, "contract-report")
+
+
+def _target_name(config: pytest.Config) -> str:
+    return str(config.getoption("--target", "process"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("differs"):
+        if mark.args[0] == _target_name(item.config):
+            pytest.skip(f"differs on purpose: {mark.kwargs['reason']}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """The server's log beside a failure."""
+    report = yield
+    target = getattr(item, "funcargs", {}).get("target")
+    if report.failed and target is not None:
+        report.sections.append(("the server's log", target.logs()[-LOG_TAIL:]))
+    return report
+
+
+# ---- servers ----
+
+
+class Servers:
+    """The shared server: kept while modules ask for the same environment, replaced when they don't."""
+
+    def __init__(self, start: Callable[[Environment], Target]) -> None:
+        self._start = start
+        self._running: tuple[dict[str, str | None], Target] | None = None
+
+    def get(self, environment: Environment) -> Target:
+        if self._running is None or self._running[0] != environment:
+            self.stop()
+            self._running = dict(environment), self._start(environment)
+        return self._running[1]
+
+    def stop(self) -> None:
+        if self._running is not None:
+            self._running[1].stop()
+            self._running = None
+
+
+@pytest.fixture(scope="session")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+    return Zoo(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def start(
+    request: pytest.FixtureRequest, zoo: Zoo, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Environment], Target]:
+    """Launch a server of the chosen kind and wait until it answers; the caller stops it."""
+    launch = TARGETS[_target_name(request.config)]
+
+    def start(environment: Environment) -> Target:
+        target = launch(environment, zoo.root, tmp_path_factory.mktemp("server"))
+        try:
+            answering(target)
+        except BaseException:
+            target.stop()
+            raise
+        return target
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def servers(start: Callable[[Environment], Target]) -> Iterator[Servers]:
+    servers = Servers(start)
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture
+def target(request: pytest.FixtureRequest, servers: Servers) -> Target:
+    """The shared server with no model loaded; a module's ENVIRONMENT is added to the ordinary one."""
+    server = servers.get({**ORDINARY, **getattr(request.module, "ENVIRONMENT", {})})
+    with Client(server.base_url) as client:
+        client.clear()
+        assert client.gauges()[RESERVED] == 0
+    return server
+
+
+@pytest.fixture
+def client(target: Target) -> Iterator[Client]:
+    with Client(target.base_url) as client:
+        yield client
+
+
+@pytest.fixture
+def launch(start: Callable[[Environment], Target]) -> Iterator[Callable[..., Target]]:
+    """Servers of a test's own, stopped at its end: `launch(NAME="value", …)`."""
+    with ExitStack() as stack:
+
+        def launch(**environment: str | None) -> Target:
+            target = start({**ORDINARY, **environment})
+            stack.callback(target.stop)
+            return target
+
+        yield launch
+
+
+@pytest.fixture
+def pid(target: Target) -> int:
+    """The server's process; skips where it is none of its own."""
+    if target.pid is None:
+        pytest.skip("needs a server that is a process of its own")
+    return target.pid

@@ -1,0 +1,12 @@
+"""Switch the loopback device on, in a network namespace that has just been made. Linux only."""
+
+import fcntl
+import socket
+import struct
+
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1  # linux/sockios.h, linux/if.h
+
+if __name__ == "__main__":
+    with socket.socket() as any_socket:
+        request = struct.pack("16sh22x", b"lo", IFF_UP)
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, request)

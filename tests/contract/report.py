@@ -1,0 +1,87 @@
+"""Counts the numbered cases as the tests run: which passed, which failed, which were not run and why."""
+
+import json
+from collections import defaultdict
+from collections.abc import Generator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.contract.cases import CASES, Case, Level
+
+PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What the tests of one case did."""
+
+    passed: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    def outcome(self, case: Case) -> tuple[str, str]:
+        """The verdict and its reason. One failed test fails the case."""
+        if self.failed:
+            return FAILED, ", ".join(self.failed)
+        if self.passed:
+            return PASSED, "; ".join(self.skipped)
+        return NOT_RUN, case.elsewhere or "; ".join(self.skipped) or "no test of it was selected"
+
+
+class CaseReport:
+    """A pytest plugin: one line at the end of the run, and a JSON file where one was asked for."""
+
+    def __init__(self, target: str, file: Path | None) -> None:
+        self._target = target
+        self._file = file
+        self._evidence: dict[int, Evidence] = defaultdict(Evidence)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        for mark in item.iter_markers("case"):
+            for number in mark.args:
+                self._note(self._evidence[number], report)
+        return report
+
+    def _note(self, evidence: Evidence, report: pytest.TestReport) -> None:
+        if report.failed:
+            evidence.failed.append(report.nodeid)
+        elif report.skipped:
+            evidence.skipped.append(_reason(report))
+        elif report.when == "call":
+            evidence.passed.append(report.nodeid)
+
+    def pytest_sessionfinish(self) -> None:
+        if self._file is not None:
+            self._file.write_text(json.dumps(self.document(), indent=2) + "\n")
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._evidence:
+            terminalreporter.write_line(self.line())
+
+    def document(self) -> dict[str, object]:
+        rows = []
+        for case in CASES.values():
+            outcome, reason = self._evidence[case.number].outcome(case)
+            rows.append(asdict(case) | {"outcome": outcome, "reason": reason})
+        return {"target": self._target, "summary": self.line(), "cases": rows}
+
+    def line(self) -> str:
+        return f"contract, {self._target}: {self._count(Level.MUST)}; {self._count(Level.SHOULD)}"
+
+    def _count(self, level: Level) -> str:
+        cases = [case for case in CASES.values() if case.level is level]
+        outcomes = [self._evidence[case.number].outcome(case)[0] for case in cases]
+        passed, failed, other = (outcomes.count(each) for each in (PASSED, FAILED, NOT_RUN))
+        return f"{passed} of {len(cases)} {level} cases pass, {failed} fail, {other} not run here"
+
+
+def _reason(report: pytest.TestReport) -> str:
+    """The text given to skip: pytest keeps it as the last of (file, line, text)."""
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ")

@@ -1,0 +1,206 @@
+"""What the suite can be run against. A new target is one function here and one entry in `TARGETS`."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+
+from tests.contract.client import Client
+from tests.contract.waiting import until
+
+REPOSITORY = Path(__file__).parents[2]
+RESERVED = 'mme_memory_reserved_bytes{tier="device"}'
+RUNNING, WAITING = "mme_batches_running", "mme_requests_waiting"
+START_LIMIT_S = 30.0
+STOP_LIMIT_S = 35.0
+
+
+class Target(Protocol):
+    """A running server. `environment` given at launch is added to what makes it a multi-model one."""
+
+    @property
+    def base_url(self) -> str: ...
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process, where it has one of its own that can be looked at and signalled."""
+        ...
+
+    def url(self, directory: Path) -> str:
+        """How the server calls an artifact's directory."""
+        ...
+
+    def logs(self) -> str: ...
+
+    def stop(self) -> None:
+        """End it with everything it started; idempotent."""
+        ...
+
+
+Launch = Callable[[Mapping[str, str | None], Path, Path], Target]
+
+
+def address(target: Target) -> tuple[str, int]:
+    parts = urlsplit(target.base_url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    return parts.hostname, parts.port
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# ---- memory, as the server says and as the kernel says ----
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """`resident`: of the process and all its descendants; 0 where they cannot be looked at."""
+
+    reserved: int
+    resident: int
+
+
+def memory(target: Target, client: Client) -> Memory:
+    resident = 0
+    for process in processes(target):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            resident += process.memory_info().rss
+    return Memory(int(client.gauges()[RESERVED]), resident)
+
+
+def processes(target: Target) -> list[psutil.Process]:
+    """The server's process and all below it."""
+    if target.pid is None:
+        return []
+    server = psutil.Process(target.pid)
+    return [server, *server.children(recursive=True)]
+
+
+def worker(target: Target) -> psutil.Process:
+    """The process that computes. Waits for it: it starts after the server answers."""
+    until(lambda: _workers(target), within_s=60.0)
+    return _workers(target)[0]
+
+
+def _workers(target: Target) -> list[psutil.Process]:
+    found = []
+    for process in processes(target):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "worker" in process.name() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+# ---- a process of its own ----
+
+
+class ServerProcess:
+    """`python -m container serve` with an environment that has nothing of ours in it."""
+
+    def __init__(
+        self,
+        environment: Mapping[str, str | None],
+        root: Path,
+        scratch: Path,
+        prefix: Sequence[str],
+    ) -> None:
+        settings = _environment(environment, root, scratch)
+        self._port = int(settings.get("SAGEMAKER_BIND_TO_PORT", "8080"))
+        self._log = scratch / f"server-{self._port}.log"
+        with self._log.open("wb") as log:
+            self.popen = subprocess.Popen(
+                [*prefix, sys.executable, "-m", "container", "serve"],
+                cwd=REPOSITORY,
+                env=settings,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def pid(self) -> int | None:
+        return self.popen.pid
+
+    def url(self, directory: Path) -> str:
+        return str(directory)
+
+    def logs(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def stop(self) -> None:
+        family = processes(self) if self.popen.poll() is None else []
+        self.popen.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.popen.wait(STOP_LIMIT_S)
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.popen.wait()
+
+
+def _environment(changes: Mapping[str, str | None], root: Path, scratch: Path) -> dict[str, str]:
+    """`None` takes a variable away."""
+    wanted: dict[str, str | None] = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(scratch),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "SAGEMAKER_MULTI_MODEL": "true",
+        "SAGEMAKER_BIND_TO_PORT": str(free_port()),
+        "MME_MODEL_ROOT": str(root),
+        "MME_DEVICE": "cpu",
+        **changes,
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def launch_process(
+    environment: Mapping[str, str | None],
+    root: Path,
+    scratch: Path,
+    prefix: Sequence[str] = (),
+) -> ServerProcess:
+    return ServerProcess(environment, root, scratch, prefix)
+
+
+TARGETS: dict[str, Launch] = {"process": launch_process}
+
+
+def answering(target: Target) -> None:
+    """Wait for the first answer of a server that has just been launched."""
+
+    def answers() -> bool:
+        if isinstance(target, ServerProcess) and target.popen.poll() is not None:
+            pytest.fail(f"the server ended with {target.popen.returncode}:\n{target.logs()}")
+        with contextlib.suppress(OSError), socket.create_connection(address(target), timeout=1):
+            return True
+        return False
+
+    until(answers, within_s=START_LIMIT_S)
+
+
+def terminate(target: ServerProcess) -> None:
+    target.popen.send_signal(signal.SIGTERM)
+
+
+def log_lines(target: Target, pattern: str) -> list[str]:
+    return [line for line in target.logs().splitlines() if re.search(pattern, line)]

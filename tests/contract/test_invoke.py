@@ -1,0 +1,259 @@
+"""Group D: invoke."""
+
+import base64
+import http.client
+import io
+import itertools
+import json
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from PIL import Image
+
+from tests.contract import raw
+from tests.contract.artifacts import Zoo, tokens
+from tests.contract.client import TEXT, Client, label, path_of
+from tests.contract.targets import RUNNING, WAITING, Target, address
+from tests.contract.waiting import until
+
+OCTETS, PLAIN = "application/octet-stream", "text/plain"
+MIB = 1 << 20
+BODY = json.dumps(TEXT).encode()
+
+
+def picture() -> bytes:
+    """A noisy PNG: any changed byte spoils it."""
+    pixels = random.Random(5).randbytes(30 * 30 * 3)
+    stream = io.BytesIO()
+    Image.frombytes("RGB", (30, 30), pixels).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+@pytest.mark.case(31)
+@pytest.mark.parametrize("media", [OCTETS, "image/png"])
+def test_binary_bodies_arrive_unchanged(client: Client, zoo: Zoo, media: str) -> None:
+    """A picture as raw bytes is the same to the model as the picture in JSON."""
+    client.load("vision", zoo.vision)
+    as_json = client.invoke("vision", {"inputs": base64.b64encode(picture()).decode()})
+    as_bytes = client.invoke("vision", picture(), content_type=media)
+    assert as_json.status_code == as_bytes.status_code == 200
+    assert as_bytes.json() == as_json.json()
+
+
+@pytest.mark.case(31)
+@pytest.mark.parametrize(
+    "text", ["x", "a\0b\x01\x1f", "line\r\n\r\nGET / HTTP/1.1\r\n\r\n", "é 模型 🦊", " "]
+)
+def test_text_bodies_arrive_unchanged(client: Client, zoo: Zoo, text: str) -> None:
+    """A text generator repeats its prompt: control characters and line ends included."""
+    client.load("slow", zoo.slow)
+    as_text = client.invoke("slow", text.encode(), content_type=PLAIN)
+    assert as_text.status_code == 200, as_text.text
+    assert as_text.json()[0]["generated_text"].startswith(text)
+
+
+@pytest.mark.case(31)
+@pytest.mark.parametrize("body", [b"", b"\0", b"\xff\xfe\xfd", random.Random(1).randbytes(70_000)])
+def test_bodies_that_are_no_input(client: Client, zoo: Zoo, body: bytes) -> None:
+    """Empty, one byte, random: the model's refusal, on a connection that stays good."""
+    client.load("vision", zoo.vision)
+    assert client.invoke("vision", body, content_type=OCTETS).status_code in (400, 415)
+    assert client.invoke("vision", picture(), content_type=OCTETS).status_code == 200
+
+
+@pytest.mark.case(32)
+def test_25_mib(client: Client, zoo: Zoo) -> None:
+    """What the platform lets through reaches the model."""
+    client.load("vision", zoo.vision)
+    padding = b"\0" * (25 * MIB - len(picture()))
+    response = client.invoke("vision", picture() + padding, content_type=OCTETS)
+    assert response.status_code != 413
+    assert response.status_code == 200 or 400 <= response.status_code < 500
+    client.load("A", zoo.a)
+    document = {"inputs": "fox", "ignored": "x" * (25 * MIB - 100)}
+    assert client.invoke("A", document).status_code in (200, 400)
+
+
+@pytest.mark.case(33)
+def test_over_limit(client: Client, target: Target, zoo: Zoo) -> None:
+    """413 with the usual body, also when the length is only found out by reading; then life goes on."""
+    client.load("A", zoo.a)
+    path = path_of("A") + "/invoke"
+    announced = raw.head("POST", path, {"Content-Length": 40 * MIB})
+    assert raw.exchange(address(target), announced).status == 413
+    with raw.connect(address(target)) as connection:
+        connection.sendall(raw.head("POST", path, {"Transfer-Encoding": "chunked"}))
+        said = raw.flood(connection, itertools.repeat(raw.chunk(b"x" * MIB), 40))
+    assert said.startswith(b"HTTP/1.1 413") or not said
+    assert label(client.invoke("A")).startswith("A")
+
+
+@pytest.mark.case(33)
+def test_over_limit_to_a_client_that_sends_on(client: Client, zoo: Zoo) -> None:
+    """An ordinary client that writes all of its body before it reads gets the 413 too."""
+    client.load("A", zoo.a)
+    assert client.invoke("A", b"x" * (33 * MIB), content_type=PLAIN).status_code == 413
+    assert label(client.invoke("A")).startswith("A")
+
+
+@pytest.mark.case(34)
+def test_chunked(client: Client, target: Target, zoo: Zoo) -> None:
+    """Chunks of one byte each are one body."""
+    client.load("A", zoo.a)
+    fields = {"Transfer-Encoding": "chunked", "Content-Type": "application/json"}
+    chunks = b"".join(raw.chunk(BODY[at : at + 1]) for at in range(len(BODY)))
+    head = raw.head("POST", path_of("A") + "/invoke", fields)
+    answer = raw.exchange(address(target), head, chunks, raw.LAST_CHUNK)
+    assert answer.status == 200
+    assert json.loads(answer.body) == client.invoke("A").json()
+
+
+@pytest.mark.case(34)
+def test_expect_100_continue(client: Client, target: Target, zoo: Zoo) -> None:
+    """The body is asked for before it is sent, then answered as ever."""
+    client.load("A", zoo.a)
+    fields = {"Expect": "100-continue", "Content-Length": len(BODY)}
+    fields |= {"Content-Type": "application/json"}
+    with raw.connect(address(target)) as connection:
+        connection.sendall(raw.head("POST", path_of("A") + "/invoke", fields))
+        assert connection.recv(4096).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(BODY)
+        assert raw.Answer(connection).status == 200
+
+
+@pytest.mark.case(34)
+def test_expectation_over_the_limit(client: Client, target: Target, zoo: Zoo) -> None:
+    """A body that is too large is refused instead of being asked for."""
+    client.load("A", zoo.a)
+    fields = {"Expect": "100-continue", "Content-Length": 40 * MIB}
+    head = raw.head("POST", path_of("A") + "/invoke", fields)
+    assert raw.exchange(address(target), head).status == 413
+
+
+@pytest.mark.case(35, 36)
+def test_unknown_and_unloaded_are_404(client: Client, zoo: Zoo) -> None:
+    """What makes the platform load the model again."""
+    assert client.invoke("A").status_code == 404
+    client.load("A", zoo.a)
+    client.unload("A")
+    assert client.invoke("A").status_code == 404
+
+
+@pytest.mark.case(37)
+@pytest.mark.parametrize(
+    "body", ["{bad", "null", '{"inputs": null}', '{"inputs": 7}', '{"inputs": []}', '{"inputs": {}}',
+             '{"inputs": "a", "parameters": []}', '{"inputs": "a", "parameters": {"bogus": 1}}', "[" * 50000]
+)  # fmt: skip
+def test_wrong_json_is_400(client: Client, zoo: Zoo, body: str) -> None:
+    """Told apart from errors of the model, which are 5xx."""
+    client.load("A", zoo.a)
+    assert client.invoke("A", body).status_code == 400
+    assert label(client.invoke("A")).startswith("A")
+
+
+@pytest.mark.case(37)
+@pytest.mark.parametrize(
+    "media", ["application/x-npy", "image/png", "nonsense", "text/plain; charset=klingon"]
+)
+def test_unknown_media_type_is_415(client: Client, zoo: Zoo, media: str) -> None:
+    """For a model that reads text."""
+    client.load("A", zoo.a)
+    assert client.invoke("A", b"\x93NUMPY", content_type=media).status_code in (400, 415)
+
+
+@pytest.mark.case(38)
+def test_a_model_that_raises(client: Client, zoo: Zoo) -> None:
+    """A short 5xx which is no sign of missing memory; the next request is answered."""
+    client.load("raising", zoo.raising)
+    for _ in range(3):
+        response = client.invoke("raising", {"inputs": {"text": "fox", "text_pair": "dog"}})
+        assert response.status_code == 500, response.text
+        assert client.invoke("raising").status_code == 200
+
+
+@pytest.mark.case(38)
+def test_a_raising_request_spoils_no_batch(client: Client, zoo: Zoo) -> None:
+    """Among many at once only the ones that raise are answered with 500."""
+    client.load("raising", zoo.raising)
+    bodies = [TEXT, {"inputs": {"text": "fox", "text_pair": "dog"}}] * 16
+    with ThreadPoolExecutor(16) as pool:
+        statuses = pool.map(lambda body: client.invoke("raising", body).status_code, bodies)
+        assert list(statuses) == [200, 500] * 16
+
+
+@pytest.mark.case(39)
+def test_interleaved_models(client: Client, zoo: Zoo) -> None:
+    """500 requests from eight callers, every answer from the model that was asked."""
+    client.load("A", zoo.a)
+    client.load("B", zoo.b)
+    names = random.Random(39).choices("AB", k=500)
+    with ThreadPoolExecutor(8) as pool:
+        labels = pool.map(lambda name: label(client.invoke(name)), names)
+        assert [each[0] for each in labels] == names
+
+
+@pytest.mark.case(40)
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_other_methods_on_invoke(client: Client, zoo: Zoo, method: str) -> None:
+    """405 with Allow; the model has not run and is still there."""
+    client.load("A", zoo.a)
+    before = ran(client)
+    response = client.request(method, path_of("A") + "/invoke", content=BODY)
+    assert response.status_code == 405
+    assert response.headers["allow"] == "POST"
+    assert ran(client) == before
+    assert client.names() == {"A"}
+
+
+def ran(client: Client) -> float:
+    return client.gauges()["mme_batch_size_count"]
+
+
+@pytest.mark.case(41, 42)
+def test_accept(client: Client, zoo: Zoo) -> None:
+    """Honoured, or 406 before the model has run; the answer always says what it is."""
+    client.load("A", zoo.a)
+    for accept in ("application/json", "*/*", "application/*", "text/html, application/json;q=0.5"):
+        response = client.invoke("A", Accept=accept)
+        assert response.status_code == 200, accept
+        assert response.headers["content-type"].startswith("application/json")
+    assert client.invoke("A", Accept="text/csv").headers["content-type"].startswith("text/csv")
+    assert client.invoke("A", Accept="image/png").status_code == 406
+
+
+@pytest.mark.case(43)
+def test_clients_that_leave(client: Client, target: Target, zoo: Zoo) -> None:
+    """100 of them, in the middle of the body or right after it: nothing stays queued or running."""
+    client.load("slow", zoo.slow)
+    content = json.dumps(tokens(20)).encode()
+    request = raw.post(path_of("slow") + "/invoke", content)
+    for index in range(100):
+        with raw.connect(address(target)) as connection:
+            connection.sendall(request if index % 2 else request[:-20])
+    until(lambda: busy(client) == 0, within_s=30)
+    assert client.invoke("slow", tokens(5)).status_code == 200
+
+
+def busy(client: Client) -> float:
+    gauges = client.gauges()
+    return gauges[RUNNING] + gauges[WAITING]
+
+
+@pytest.mark.case(43)
+def test_pipelined_requests(client: Client, target: Target, zoo: Zoo) -> None:
+    """Two requests in one packet get two answers, in their order."""
+    client.load("A", zoo.a)
+    client.load("B", zoo.b)
+    both = raw.post(path_of("A") + "/invoke", BODY) + raw.post(path_of("B") + "/invoke", BODY)
+    with raw.connect(address(target)) as connection:
+        connection.sendall(both)
+        reader = connection.makefile("rb")
+        labels = [next_label(reader) for _ in range(2)]
+    assert [each[0] for each in labels] == ["A", "B"]
+
+
+def next_label(reader: io.BufferedReader) -> str:
+    assert reader.readline().startswith(b"HTTP/1.1 200")
+    length = int(http.client.parse_headers(reader)["content-length"])
+    return str(json.loads(reader.read(length))[0]["label"])

@@ -1,0 +1,147 @@
+"""Group G: memory. The servers under test are given 64 MiB; weights of zeros in sparse files do the rest."""
+
+import contextlib
+import time
+
+import psutil
+import pytest
+
+from tests.contract.artifacts import DEVICE_MEMORY_NBYTES, Zoo, tokens
+from tests.contract.client import Client, label
+from tests.contract.targets import RESERVED, Target, memory, worker
+from tests.contract.waiting import background, together, until
+
+ROUNDS = 20
+RESIDENT_TOLERANCE = 64 << 20  # one leaked BIG would show; 20 of them would be 1.2 GiB
+IMPOSSIBLE = {
+    "inputs": "the quick brown fox",
+    "parameters": {"do_sample": True, "num_return_sequences": 10**12, "max_new_tokens": 2},
+}
+
+
+@pytest.mark.case(55, 56, 57, 65)
+def test_what_can_never_fit(client: Client, target: Target, zoo: Zoo) -> None:
+    """507 each time and at once, no trace of it, and the server is well."""
+    client.load("A", zoo.a)
+    before = memory(target, client)
+    for _ in range(3):
+        began = time.monotonic()
+        assert client.load("huge", zoo.huge).status_code == 507
+        assert time.monotonic() - began < 1
+        assert client.names() == {"A"}
+        assert client.describe("huge").status_code == 404
+        assert client.invoke("huge").status_code == 404
+        assert client.unload("huge").status_code == 404
+    after = memory(target, client)
+    assert after.reserved == before.reserved
+    assert after.resident - before.resident < RESIDENT_TOLERANCE
+    assert client.ping().status_code == 200
+
+
+@pytest.mark.case(58, 59)
+def test_evict_and_retry(client: Client, zoo: Zoo) -> None:
+    """What the platform does at a 507: unload another model, then send the load again."""
+    client.load("A", zoo.a)
+    assert client.load("big", zoo.big).status_code == 507
+    assert label(client.invoke("A")).startswith("A")
+    assert client.unload("A").status_code == 200
+    assert client.load("big", zoo.big).status_code == 200
+    assert client.invoke("big").status_code == 200
+    assert client.load("A", zoo.a).status_code == 507
+
+
+@pytest.mark.case(60)
+def test_rounds_of_eviction_keep_no_memory(client: Client, target: Target, zoo: Zoo) -> None:
+    """20 rounds: neither the ledger nor the process grows."""
+    one_round(client, zoo)
+    before = memory(target, client)
+    for _ in range(ROUNDS):
+        one_round(client, zoo)
+    after = memory(target, client)
+    assert after.reserved == before.reserved == 0
+    assert after.resident - before.resident < RESIDENT_TOLERANCE
+
+
+def one_round(client: Client, zoo: Zoo) -> None:
+    steps = [
+        (client.load("A", zoo.a), 200),
+        (client.load("big", zoo.big), 507),
+        (client.unload("A"), 200),
+        (client.load("big", zoo.big), 200),
+        (client.unload("big"), 200),
+        (client.load("A", zoo.a), 200),
+        (client.unload("A"), 200),
+    ]
+    assert [response.status_code for response, _ in steps] == [status for _, status in steps]
+
+
+@pytest.mark.case(61)
+def test_out_of_memory_while_inferring(client: Client, target: Target, zoo: Zoo) -> None:
+    """The allocator really refuses: 507 for that request alone; its model and others serve on."""
+    client.load("generator", zoo.slow)
+    client.load("A", zoo.a)
+    before = memory(target, client)
+    for _ in range(3):
+        assert client.invoke("generator", IMPOSSIBLE).status_code == 507
+        assert client.invoke("generator", tokens(3)).status_code == 200
+        assert label(client.invoke("A")).startswith("A")
+    after = memory(target, client)
+    assert after.reserved == before.reserved
+    assert after.resident - before.resident < RESIDENT_TOLERANCE
+    assert client.names() == {"generator", "A"}
+
+
+@pytest.mark.case(62)
+def test_two_loads_that_fit_singly(client: Client, zoo: Zoo) -> None:
+    """At the same moment: one is 200, the other 507, and what is listed serves."""
+    for _ in range(5):
+        statuses = together(
+            [lambda name=name: client.load(name, zoo.big).status_code for name in ("one", "two")]
+        )
+        assert sorted(statuses) == [200, 507]
+        (loaded,) = client.names()
+        assert client.invoke(loaded).status_code == 200
+        assert client.unload(loaded).status_code == 200
+
+
+@pytest.mark.case(63)
+@pytest.mark.usefixtures("pid")
+def test_worker_killed_during_a_load(client: Client, target: Target, zoo: Zoo) -> None:
+    """The load fails with a 5xx or 507, the name is free, and what was loaded before serves again."""
+    client.load("A", zoo.a)
+    before = client.gauges()[RESERVED]
+    url = zoo.slow_load
+    with background(lambda: client.load("doomed", url)) as loading:
+        until(lambda: client.gauges()[RESERVED] > before)
+        worker(target).kill()
+    assert loading.result().status_code >= 500
+    assert client.describe("doomed").status_code == 404
+    until(lambda: client.invoke("A").status_code == 200, within_s=30)
+    assert client.gauges()[RESERVED] == before
+    client.unload("A")
+    assert client.gauges()[RESERVED] == 0
+
+
+@pytest.mark.case(65)
+@pytest.mark.usefixtures("pid")
+def test_refused_without_reading(client: Client, target: Target, zoo: Zoo) -> None:
+    """HUGE is four times the budget; no process read anything like it to find out."""
+    client.load("A", zoo.a)
+    before = read_nbytes(worker(target))
+    assert client.load("huge", zoo.huge).status_code == 507
+    assert read_nbytes(worker(target)) - before < DEVICE_MEMORY_NBYTES / 8
+
+
+def read_nbytes(process: psutil.Process) -> int:
+    with contextlib.suppress(psutil.AccessDenied):
+        return int(process.io_counters().read_chars)
+    pytest.skip("this machine does not let us count what a process reads")
+
+
+@pytest.mark.case(55)
+def test_the_ledger_says_what_is_held(client: Client, zoo: Zoo) -> None:
+    """Reserved bytes are those of the files' tensors, give or take the file headers and buffers."""
+    client.load("A", zoo.a)
+    weights = (zoo.a / "model.safetensors").stat().st_size
+    assert client.gauges()[RESERVED] == pytest.approx(weights, rel=0.2)
+    assert client.gauges()['mme_memory_capacity_bytes{tier="device"}'] == DEVICE_MEMORY_NBYTES

@@ -1,0 +1,110 @@
+"""The worker dies by SIGKILL: no wrong answer, no hang, serving again without anybody loading anything."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.contract.artifacts import Zoo, tokens
+from tests.contract.client import Client, label
+from tests.contract.targets import RESERVED, RUNNING, Target, worker
+from tests.contract.waiting import background, together, until
+
+pytestmark = pytest.mark.usefixtures("pid")
+CALLERS = 6
+RESTORE_LIMIT_S = 20.0
+
+
+def serve_again(client: Client, *names: str) -> None:
+    for name in names:
+        answers = functools.partial(client.invoke, name)
+        until(lambda answers=answers: answers().status_code == 200, within_s=RESTORE_LIMIT_S)
+
+
+def test_under_load(client: Client, target: Target, zoo: Zoo) -> None:
+    """Twice in a row: every answer is the right one or 503, and the ledger ends at zero."""
+    client.load("A", zoo.a)
+    client.load("B", zoo.b)
+    stop = threading.Event()
+
+    def call(name: str) -> list[int]:
+        statuses = []
+        while not stop.is_set():
+            response = client.invoke(name)
+            statuses.append(response.status_code)
+            assert response.status_code in (200, 503)
+            assert response.status_code == 503 or label(response).startswith(name)
+        return statuses
+
+    with ThreadPoolExecutor(CALLERS) as pool:
+        calls = [pool.submit(call, "AB"[index % 2]) for index in range(CALLERS)]
+        try:
+            for _ in range(2):
+                serve_again(client, "A", "B")
+                worker(target).kill()
+        finally:
+            serve_again(client, "A", "B")
+            stop.set()
+    assert all(200 in done.result() for done in calls)
+    assert client.names() == {"A", "B"}
+    assert client.ping().status_code == 200
+    client.clear()
+    assert client.gauges()[RESERVED] == 0
+
+
+def test_while_inferring(client: Client, target: Target, zoo: Zoo) -> None:
+    """The request that was running is answered at once, with 503."""
+    client.load("slow", zoo.slow)
+    with background(lambda: client.invoke("slow", tokens(4000))) as answer:
+        until(lambda: client.gauges()[RUNNING])
+        worker(target).kill()
+        assert answer.result(timeout=5).status_code == 503
+    until(lambda: client.invoke("slow", tokens(2)).status_code == 200, within_s=RESTORE_LIMIT_S)
+
+
+def test_while_unloading(client: Client, target: Target, zoo: Zoo) -> None:
+    """A delete that waits for an inference is answered, and so is the inference."""
+    client.load("slow", zoo.slow)
+    client.load("A", zoo.a)
+    with background(lambda: client.invoke("slow", tokens(4000))) as answer:
+        until(lambda: client.gauges()[RUNNING])
+        with background(lambda: client.unload("slow")) as unloading:
+            until(lambda: client.describe("slow").status_code == 404)
+            worker(target).kill()
+            assert unloading.result(timeout=10).status_code == 200
+    assert answer.result().status_code == 503
+    serve_again(client, "A")
+    assert client.names() == {"A"}
+    client.clear()
+    assert client.gauges()[RESERVED] == 0
+
+
+def test_the_fork_server_dies_too(client: Client, target: Target, zoo: Zoo) -> None:
+    """Parent and child at once: both are started again."""
+    client.load("A", zoo.a)
+    parent = worker(target).parent()
+    assert parent is not None
+    assert parent.pid != target.pid
+    parent.kill()
+    until(lambda: client.invoke("A").status_code == 200, within_s=60)
+    assert client.ping().status_code == 200
+
+
+def test_loads_and_deletes_around_a_death(client: Client, target: Target, zoo: Zoo) -> None:
+    """Sent at the moment of death, each is answered, and what was promised is true."""
+    client.load("A", zoo.a)
+    kill = worker(target).kill
+    loaded, deleted, _ = together(
+        [
+            lambda: client.load("B", zoo.b).status_code,
+            lambda: client.unload("A").status_code,
+            lambda: kill() or 0,
+        ]
+    )
+    assert loaded in (200, 500, 503)
+    assert deleted == 200
+    assert client.names() == ({"B"} if loaded == 200 else set())
+    if loaded == 200:
+        serve_again(client, "B")
+    client.clear()
+    assert client.gauges()[RESERVED] == 0

@@ -1,0 +1,84 @@
+"""A worker that computes nothing: every call waits until the test lets it go on.
+
+It checks from its side what the real one relies on: one load at a time per model, batches only for
+models it holds, and no unload under a running batch.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from model_handler.errors import EngineError, WorkerDied
+from model_handler.messages import Done, InferenceResponse, Run
+from model_handler.model import Model
+
+
+@dataclass
+class Call:
+    kind: str
+    model_id: int
+    go_on: asyncio.Future[None]
+
+
+@dataclass
+class FakeWorker:
+    nbytes: Callable[[Model], int]
+    held: set[int] = field(default_factory=set)
+    calls: list[Call] = field(default_factory=list)
+    load_error: EngineError | None = None
+    replaced: list[str] = field(default_factory=list)
+
+    async def load(self, model: Model) -> int:
+        assert model.model_id not in self.held, "loaded twice"
+        assert not self.busy("load", model.model_id), "two loads of one model in flight"
+        await self._wait("load", model.model_id)
+        if self.load_error is not None:
+            raise self.load_error
+        self.held.add(model.model_id)
+        return self.nbytes(model)
+
+    async def unload(self, model: Model) -> int:
+        assert not self.busy("run", model.model_id), "unloaded under a running batch"
+        try:
+            await self._wait("unload", model.model_id)
+        except WorkerDied:
+            return 0
+        self.held.discard(model.model_id)
+        return 0
+
+    async def run(self, command: Run) -> Done:
+        assert command.model_id in self.held, "a batch for a model that is not here"
+        await self._wait("run", command.model_id)
+        answers: list[InferenceResponse] = [
+            InferenceResponse(b"%d:" % command.model_id + request.body, "text/plain")
+            for request in command.requests
+        ]
+        return Done(command.batch_id, list(answers), 0.0, 0.0)
+
+    def replace(self, reason: str) -> None:
+        self.replaced.append(reason)
+
+    async def _wait(self, kind: str, model_id: int) -> None:
+        call = Call(kind, model_id, asyncio.get_running_loop().create_future())
+        self.calls.append(call)
+        try:
+            await call.go_on
+        finally:
+            if call in self.calls:
+                self.calls.remove(call)
+
+    def busy(self, kind: str, model_id: int) -> bool:
+        return any(call.kind == kind and call.model_id == model_id for call in self.calls)
+
+    def let_go(self, number: int) -> None:
+        call = self.calls.pop(number % len(self.calls))
+        if not call.go_on.done():
+            call.go_on.set_result(None)
+
+    def die(self) -> None:
+        """What the link does when the process ends: everything it held is gone, every call fails."""
+        self.held.clear()
+        calls, self.calls = self.calls, []
+        for call in calls:
+            if not call.go_on.done():
+                call.go_on.set_exception(WorkerDied("killed"))

@@ -1,0 +1,93 @@
+"""The device's memory, and what its errors mean."""
+
+import pytest
+import torch
+
+from model_handler.device import CpuDevice, CudaDevice, is_out_of_memory, is_sticky, parse
+
+
+@pytest.mark.parametrize("spelling", ["cpu", "CPU", " cpu "])
+def test_cpu(spelling: str) -> None:
+    assert parse(spelling) == CpuDevice()
+
+
+@pytest.mark.parametrize("spelling", ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:999", "cpu:0"])
+def test_no_such_device(spelling: str) -> None:
+    with pytest.raises(ValueError, match="device"):
+        parse(spelling)
+
+
+def test_auto_takes_what_there_is() -> None:
+    assert parse("auto") == (CudaDevice(0) if torch.cuda.is_available() else CpuDevice())
+
+
+def allocation_failure() -> RuntimeError:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(10**15)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        MemoryError(),
+        allocation_failure(),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"),
+        torch.AcceleratorError("CUDA error: out of memory"),
+    ],
+)
+def test_out_of_memory(error: Exception) -> None:
+    assert is_out_of_memory(error)
+    assert not is_sticky(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: device-side assert triggered"),
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"),
+        RuntimeError("CUDA error: unspecified launch failure"),
+    ],
+)
+def test_sticky(error: Exception) -> None:
+    assert is_sticky(error)
+    assert not is_out_of_memory(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("Expected all tensors to be on the same device, cuda:0 and cpu"),
+        RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"),
+        ValueError("CUDA out of memory"),  # only the allocator's own kind of error counts
+        IndexError("index out of range in self"),
+        KeyError("CUDA"),
+    ],
+)
+def test_neither(error: Exception) -> None:
+    assert not is_out_of_memory(error)
+    assert not is_sticky(error)
+
+
+@pytest.mark.gpu
+def test_cuda_memory_comes_and_goes() -> None:
+    device = parse("cuda")
+    device.empty_cache()
+    before = device.free_nbytes()
+    block = torch.empty(256 << 20, dtype=torch.uint8, device=device.torch_device)
+    assert device.free_nbytes() <= before - block.numel()
+    del block
+    device.empty_cache()
+    assert device.free_nbytes() >= before - (2 << 20)
+    assert before <= device.total_nbytes()
+
+
+@pytest.mark.gpu
+def test_cuda_allocation_failure_is_out_of_memory() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(10**15, device="cuda")
+    assert is_out_of_memory(caught.value)

@@ -1,0 +1,443 @@
+"""Every task answers in a batch what the plain transformers pipeline answers alone."""
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+
+from model_handler.handlers.pipeline import PipelineHandler
+from model_handler.messages import InferenceRequest
+from tests import artifacts
+from tests.model_handler.harness import Builder, answers, loaded, refusal, run
+
+LONG = "the quick brown fox jumps over the lazy dog"
+TEXTS = [
+    "good",
+    "the film was a wonderful surprise",
+    LONG,
+    f"{LONG}, while {LONG} in Berlin!",
+    "Angela Merkel met Emmanuel Macron in Berlin on Monday",
+]
+GREEDY = {"do_sample": False, "max_new_tokens": 8}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("artifacts")
+
+
+class Pair:
+    """One artifact, served by us and by the plain pipeline."""
+
+    def __init__(self, path: Path, task: str, handler: PipelineHandler) -> None:
+        self.handler = handler
+        self._plain = transformers.pipeline(task, model=str(path), device="cpu")
+
+    def plain(self, document: dict[str, Any], **defaults: Any) -> Any:
+        parameters = defaults | document.get("parameters", {})
+        return self._plain(document["inputs"], **parameters)
+
+    def check(self, documents: Sequence[dict[str, Any]], **defaults: Any) -> None:
+        """`documents` as one batch of ours, and one by one in the plain pipeline."""
+        ours = answers(self.handler, *documents)
+        for document, answer in zip(documents, ours, strict=True):
+            assert_same(answer, json.loads(json.dumps(self.plain(document, **defaults), default=float)))
+
+
+def assert_same(ours: Any, plain: Any) -> None:
+    """Equal in shape, labels and text; numbers to 1e-5."""
+    if isinstance(plain, dict):
+        assert list(ours) == list(plain)
+        ours, plain = list(ours.values()), list(plain.values())
+    if isinstance(plain, list):
+        assert len(ours) == len(plain)
+        for left, right in zip(ours, plain, strict=True):
+            assert_same(left, right)
+    elif isinstance(plain, float):
+        assert ours == pytest.approx(plain, abs=1e-5)
+    else:
+        assert ours == plain
+
+
+def pair(root: Path, build: Builder, task: str) -> Iterator[Pair]:
+    path = root / build.__name__
+    if not path.exists():
+        build(path)
+    with loaded(path, task) as handler:
+        yield Pair(path, task, handler)
+
+
+@pytest.fixture(scope="module")
+def classifier(root: Path) -> Iterator[Pair]:
+    yield from pair(root, artifacts.bert_classifier, "text-classification")
+
+
+@pytest.fixture(scope="module")
+def generator(root: Path) -> Iterator[Pair]:
+    yield from pair(root, artifacts.gpt2, "text-generation")
+
+
+def groups(handler: PipelineHandler, *documents: dict[str, Any]) -> int:
+    """How many sorts of units these requests make: units of one sort may share a forward."""
+    from model_handler.codecs import decode
+    from tests.model_handler.harness import request
+
+    prepared = [handler.preprocess(decode(request(document))) for document in documents]
+    return len({unit.group for each in prepared for unit in each.units})
+
+
+# ---- text ----
+
+
+def test_text_classification(classifier: Pair) -> None:
+    classifier.check(
+        [
+            *({"inputs": text} for text in TEXTS),
+            {"inputs": TEXTS},
+            {"inputs": TEXTS[:1]},
+            {"inputs": TEXTS[1], "parameters": {"top_k": None}},
+            {"inputs": TEXTS[1], "parameters": {"top_k": 1}},
+            {"inputs": TEXTS, "parameters": {"top_k": 2, "function_to_apply": "sigmoid"}},
+            {"inputs": TEXTS[2], "parameters": {"function_to_apply": "none"}},
+            {"inputs": {"text": TEXTS[1], "text_pair": TEXTS[2]}},
+            {"inputs": [{"text": TEXTS[1], "text_pair": TEXTS[0]}]},
+            {"inputs": TEXTS[2], "parameters": {"truncation": True, "max_length": 5}},
+        ]
+    )
+
+
+def test_answers_of_different_parameters_come_from_one_forward(classifier: Pair) -> None:
+    documents = [
+        {"inputs": TEXTS[0]},
+        {"inputs": TEXTS[1], "parameters": {"top_k": None}},
+        {"inputs": TEXTS},
+    ]
+    assert groups(classifier.handler, *documents) == 1
+
+
+def test_texts_beyond_the_models_maximum_are_truncated(classifier: Pair) -> None:
+    long = " ".join([LONG] * 30)
+    (ours,) = answers(classifier.handler, {"inputs": long})
+    assert_same(ours, classifier.plain({"inputs": long}, truncation=True, max_length=64))
+
+
+def test_texts_that_the_caller_will_not_have_truncated(classifier: Pair) -> None:
+    document = {"inputs": " ".join([LONG] * 30), "parameters": {"truncation": False}}
+    result = refusal(classifier.handler, document)
+    assert result.error == "InvalidRequest"
+    assert "at most 64" in result.message
+    assert "tokens" in result.message
+
+
+@pytest.mark.parametrize(
+    ("document", "complaint"),
+    [
+        ({"inputs": "x", "parameters": {"topk": 1}}, "'topk'"),
+        ({"inputs": "x", "parameters": {"return_tensors": "np"}}, "'return_tensors'"),
+        ({"inputs": "x", "parameters": {"inputs": "y"}}, "'inputs'"),
+        ({"inputs": "x", "parameters": {"function_to_apply": "relu"}}, "softmax"),
+        ({"inputs": 3}, "number"),
+        ({"inputs": None}, "null"),
+        ({"inputs": []}, "empty"),
+        ({"inputs": {"txt": "x"}}, ""),
+        ({"inputs": [3, None]}, ""),
+    ],
+)
+def test_bad_requests(classifier: Pair, document: dict[str, Any], complaint: str) -> None:
+    result = refusal(classifier.handler, document)
+    assert result.error == "InvalidRequest"
+    assert complaint in result.message
+
+
+def test_a_bad_request_among_good_ones(classifier: Pair) -> None:
+    good = {"inputs": TEXTS[1]}
+    first, bad, unread, last = run(classifier.handler, good, {"inputs": 3}, b"\xff", good)
+    assert [type(each).__name__ for each in (bad, unread)] == ["Refusal", "Refusal"]
+    assert first == last
+    assert_same(json.loads(first.body), [classifier.plain(good)[0]])  # type: ignore[union-attr]
+
+
+def test_pictures_are_nothing_for_a_text_task(classifier: Pair) -> None:
+    result = refusal(classifier.handler, InferenceRequest(b"x", "image/png"))
+    assert result.error == "UnsupportedContentType"
+
+
+def test_token_classification(root: Path) -> None:
+    for each in pair(root, artifacts.bert_ner, "token-classification"):
+        each.check(
+            [
+                *({"inputs": text} for text in TEXTS),
+                {"inputs": TEXTS},
+                {"inputs": TEXTS[4], "parameters": {"aggregation_strategy": "simple"}},
+                {"inputs": TEXTS, "parameters": {"aggregation_strategy": "max"}},
+                {"inputs": TEXTS[4], "parameters": {"ignore_labels": []}},
+                {
+                    "inputs": " ".join(TEXTS * 4),
+                    "parameters": {"stride": 8, "aggregation_strategy": "first"},
+                },
+            ]
+        )
+        assert refusal(
+            each.handler, {"inputs": "x", "parameters": {"aggregation_strategy": "most"}}
+        ).message.endswith("none, simple, first, average, max")
+
+
+def test_fill_mask(root: Path) -> None:
+    for each in pair(root, artifacts.bert_mlm, "fill-mask"):
+        each.check(
+            [
+                {"inputs": "the [MASK] dog"},
+                {"inputs": f"{LONG} [MASK]."},
+                {"inputs": ["a [MASK]", "the [MASK] in the [MASK]"]},
+                {"inputs": ["just [MASK]"]},
+                {"inputs": "the [MASK] dog", "parameters": {"top_k": 2}},
+                {"inputs": "the [MASK] dog", "parameters": {"targets": ["dog", "fox"]}},
+            ]
+        )
+        result = refusal(each.handler, {"inputs": "no mask here"})
+        assert (result.error, "[MASK]" in result.message) == ("InvalidRequest", True)
+
+
+def test_feature_extraction(root: Path) -> None:
+    for each in pair(root, artifacts.bert_encoder, "feature-extraction"):
+        each.check([*({"inputs": text} for text in TEXTS), {"inputs": TEXTS}])
+        same = [{"inputs": "the dog"}, {"inputs": "the fox"}]
+        assert groups(each.handler, *same) == 1
+        assert groups(each.handler, *same, {"inputs": "a lazy dog"}) == 2
+
+
+def test_zero_shot_classification(root: Path) -> None:
+    labels = ["politics", "a dog", "the weather in Berlin"]
+    for each in pair(root, artifacts.bert_nli, "zero-shot-classification"):
+        one = {"candidate_labels": labels}
+        template = {"candidate_labels": "dog, cat", "hypothesis_template": "It is a {}."}
+        each.check(
+            [
+                {"inputs": TEXTS[1], "parameters": one},
+                {"inputs": TEXTS, "parameters": one | {"multi_label": True}},
+                {"inputs": TEXTS[2], "parameters": template},
+                {"inputs": TEXTS[2], "parameters": {"candidate_labels": ["one"]}},
+            ]
+        )
+        result = refusal(each.handler, {"inputs": "x"})
+        assert "candidate_labels" in result.message
+
+
+# ---- questions ----
+
+
+def best_span(handler: PipelineHandler, question: str, context: str) -> tuple[float, str]:
+    """The answer by its definition, over every pair of tokens."""
+    tokenizer, model = handler._pipeline.tokenizer, handler.model
+    encoded = tokenizer(question, context, return_offsets_mapping=True, return_tensors="pt")
+    offsets = encoded.pop("offset_mapping")[0].tolist()
+    sides = encoded.sequence_ids(0)
+    output = model(**encoded)
+    allowed = torch.tensor([index == 0 or side == 1 for index, side in enumerate(sides)])
+    start, end = (
+        logits[0].double().masked_fill(~allowed, -1e4).softmax(-1)
+        for logits in (output.start_logits, output.end_logits)
+    )
+    inside = [index for index, side in enumerate(sides) if side == 1]
+    spans = [(a, b) for a in inside for b in inside if a <= b < a + 15]
+    score, (first, last) = max((float(start[a] * end[b]), (a, b)) for a, b in spans)
+    return score, context[offsets[first][0] : offsets[last][1]]
+
+
+def test_question_answering(root: Path) -> None:
+    path = artifacts.bert_qa(root / "bert_qa")
+    questions = ["where do you live?", "who met Emmanuel Macron in Berlin?", "how?"]
+    context = "I live in a little house near the river, with two cats"
+    with loaded(path) as handler:
+        documents = [{"inputs": {"question": each, "context": context}} for each in questions]
+        for document, answer in zip(documents, answers(handler, *documents), strict=True):
+            score, text = best_span(handler, **document["inputs"])
+            assert answer["score"] == pytest.approx(score, abs=1e-5)
+            assert answer["answer"] == context[answer["start"] : answer["end"]]
+            assert text in answer["answer"]  # whole words, where the span began inside one
+
+
+def test_question_answering_forms(root: Path) -> None:
+    path = artifacts.bert_qa(root / "bert_qa_forms")
+    example = {"question": "where?", "context": "in a house near the river"}
+    with loaded(path) as handler:
+        single, bare, listed, two, many, top = answers(
+            handler,
+            {"inputs": example},
+            example,
+            {"inputs": [example]},
+            {"inputs": [example, example]},
+            {"inputs": {"question": ["where?", "who?"], "context": example["context"]}},
+            {"inputs": example, "parameters": {"top_k": 3}},
+        )
+        assert single == bare == listed
+        assert_same(two, [single, single])
+        assert_same(many[0], single)
+        assert len(many) == 2
+        assert len(top) == 3
+        assert_same(top[0], single)
+
+
+def test_question_answering_reads_all_of_a_long_context(root: Path) -> None:
+    path = artifacts.bert_qa(root / "bert_qa_long")
+    context = " ".join(TEXTS * 10)
+    with loaded(path) as handler:
+        (found,) = answers(
+            handler,
+            {
+                "inputs": {"question": "who?", "context": context},
+                "parameters": {"top_k": 200, "doc_stride": 16},
+            },
+        )
+    assert {each["answer"] == context[each["start"] : each["end"]] for each in found} == {True}
+    assert min(each["start"] for each in found) < 300
+    assert max(each["end"] for each in found) > len(context) - 300
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"inputs": "where?"},
+        {"inputs": {"question": "where?"}},
+        {"inputs": {"question": "", "context": "x"}},
+        {"inputs": {"question": "where?", "context": None}},
+        {"inputs": {"question": ["a", "b"], "context": ["c"]}},
+        {"inputs": {"question": "where?", "context": "here"}, "parameters": {"top_k": 0}},
+    ],
+)
+def test_bad_questions(root: Path, document: dict[str, Any]) -> None:
+    path = root / "bert_qa_bad"
+    if not path.exists():
+        artifacts.bert_qa(path)
+    with loaded(path) as handler:
+        assert refusal(handler, document).error == "InvalidRequest"
+
+
+# ---- generation ----
+
+
+def test_text_generation(generator: Pair) -> None:
+    generator.check(
+        [
+            *({"inputs": text, "parameters": GREEDY} for text in TEXTS),
+            {"inputs": TEXTS, "parameters": GREEDY},
+            {"inputs": TEXTS[1], "parameters": GREEDY | {"return_full_text": False}},
+            {"inputs": TEXTS[1], "parameters": GREEDY | {"num_beams": 3}},
+            {
+                "inputs": TEXTS[0],
+                "parameters": GREEDY | {"num_beams": 3, "num_return_sequences": 2},
+            },
+            {"inputs": TEXTS[2], "parameters": {"do_sample": False, "max_length": 40}},
+            {"inputs": TEXTS[0], "parameters": {"do_sample": False, "max_length": 40}},
+            {"inputs": TEXTS[2], "parameters": GREEDY | {"repetition_penalty": 1.9}},
+            {"inputs": TEXTS[0], "parameters": GREEDY | {"repetition_penalty": 1.9}},
+            {"inputs": TEXTS[1], "parameters": GREEDY | {"return_tensors": True}},
+            {"inputs": TEXTS[2], "parameters": GREEDY | {"return_tensors": True}},
+            {"inputs": TEXTS[2], "parameters": GREEDY | {"stop_sequence": "e"}},
+        ]
+    )
+
+
+def test_prompts_of_different_lengths_generate_together(generator: Pair) -> None:
+    prompts = [{"inputs": text, "parameters": GREEDY} for text in TEXTS]
+    assert groups(generator.handler, *prompts) == 1
+
+
+def test_padding_stays_away_where_it_would_be_seen(generator: Pair) -> None:
+    penalised = GREEDY | {"repetition_penalty": 1.9}
+    prompts = [{"inputs": text, "parameters": penalised} for text in TEXTS]
+    assert groups(generator.handler, *prompts) == len(TEXTS)
+
+
+def test_prompts_beyond_the_models_maximum(generator: Pair) -> None:
+    result = refusal(generator.handler, {"inputs": "x " * 500})
+    assert result.error == "InvalidRequest"
+    assert "1000 tokens" in result.message
+    assert "at most 64" in result.message
+
+
+def test_more_new_tokens_than_fit(generator: Pair) -> None:
+    asked = {"inputs": "x", "parameters": {"max_new_tokens": 100}}
+    assert "101 tokens" in refusal(generator.handler, asked).message
+
+
+def test_the_default_of_new_tokens_is_cut_to_what_fits(generator: Pair) -> None:
+    """The plain pipeline asks for 256 tokens and fails in the position table."""
+    document = {"inputs": "x", "parameters": {"do_sample": False, "return_tensors": True}}
+    (answer,) = answers(generator.handler, document)
+    assert 1 < len(answer[0]["generated_token_ids"]) <= 64
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"max_new_tokens": 0},
+        {"max_new_tokens": "5"},
+        {"max_new_tokens": True},
+        {"num_beams": 2.5},
+        {"do_sample": False, "num_return_sequences": 3},
+        {"do_sample": True, "temperature": -1.0},
+        {"eos_token_id": 10**6},
+        {"custom_generate": "someone/some-code"},
+        {"assistant_model": "someone/some-model"},
+        {"trust_remote_code": True},
+        {"generation_config": {"max_new_tokens": 1}},
+        {"cache_implementation": "static"},
+        {"stopping_criteria": []},
+        {"tokenizer_encode_kwargs": {"padding": "max_length"}},
+    ],
+)
+def test_bad_generation_parameters(generator: Pair, parameters: dict[str, Any]) -> None:
+    result = refusal(generator.handler, {"inputs": "x", "parameters": parameters})
+    assert result.error == "InvalidRequest", result
+    assert "\n" not in result.message
+
+
+def test_generation_ends_at_its_deadline(generator: Pair) -> None:
+    result = refusal(generator.handler, {"inputs": "x"}, timeout_s=0.001)
+    assert result.error == "DeadlineExceeded"
+
+
+# ---- pictures and sounds ----
+
+
+def picture(size: tuple[int, int], seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 255, (*size, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_image_classification(root: Path) -> None:
+    bodies = [picture((40, 50), 1), picture((30, 30), 2), picture((200, 10), 3)]
+    for each in pair(root, artifacts.vit, "image-classification"):
+        requests = [InferenceRequest(body, "image/png") for body in bodies]
+        ours = answers(each.handler, *requests)
+        for body, answer in zip(bodies, ours, strict=True):
+            image = Image.open(io.BytesIO(body)).convert("RGB")
+            assert_same(answer, each.plain({"inputs": image}))
+        broken = InferenceRequest(bodies[0][:100], "image/png")
+        assert refusal(each.handler, broken).error == "InvalidRequest"
+
+
+def test_speech_recognition(root: Path) -> None:
+    sounds = [artifacts.wave(0.5), artifacts.wave(0.5, seed=1), artifacts.wave(0.8, seed=2)]
+    for each in pair(root, artifacts.wav2vec2, "automatic-speech-recognition"):
+        documents = [
+            {"inputs": {"raw": sound.tolist(), "sampling_rate": 16000}} for sound in sounds
+        ]
+        assert groups(each.handler, *documents) == 2
+        chunked = documents[2] | {"parameters": {"chunk_length_s": 0.3, "stride_length_s": 0.05}}
+        timed = documents[0] | {"parameters": {"return_timestamps": "char"}}
+        ours = answers(each.handler, *documents, chunked, timed)
+        for answer, document in zip(ours, [*documents, chunked, timed], strict=True):
+            sound = np.asarray(document["inputs"]["raw"], np.float32)
+            plain = each.plain(document | {"inputs": sound})
+            assert_same(answer, json.loads(json.dumps(plain)))

@@ -1,0 +1,79 @@
+"""The registry: one model per name, only READY ones are listed, a number is never used twice."""
+
+import asyncio
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from model_handler.errors import ModelAlreadyLoaded, ModelNotFound
+from model_handler.model import Model, ModelInfo, State
+from model_handler.registry import Registry
+
+names = st.sampled_from(["a", "b", "c"])
+
+
+class RegistryMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.registry = Registry()
+        self.models: dict[str, Model] = {}
+        self.numbers: set[int] = set()
+
+    @rule(name=names)
+    def begin(self, name: str) -> None:
+        if name in self.models:
+            with pytest.raises(ModelAlreadyLoaded):
+                self.registry.begin(ModelInfo(name, "/x"))
+            return
+        model = self.registry.begin(ModelInfo(name, "/x", target=f"{name}.tar.gz"))
+        assert model.model_id not in self.numbers
+        self.numbers.add(model.model_id)
+        self.models[name] = model
+
+    @rule(name=names)
+    def ready(self, name: str) -> None:
+        if name in self.models and self.models[name].state is State.LOADING:
+            self.models[name].become(State.READY)
+            assert self.models[name].settled.is_set()
+
+    @rule(name=names)
+    def unload(self, name: str) -> None:
+        if name in self.models and self.models[name].state is State.READY:
+            self.models[name].become(State.UNLOADING)
+
+    @rule(name=names)
+    def remove(self, name: str) -> None:
+        if name in self.models:
+            model = self.models.pop(name)
+            self.registry.remove(model)
+            assert model.gone.is_set()
+            assert model.settled.is_set()
+
+    @invariant()
+    def lists_what_is_ready(self) -> None:
+        ready = sorted(n for n, model in self.models.items() if model.state is State.READY)
+        assert [model.info.name for model in self.registry.all_ready()] == ready
+
+    @invariant()
+    def finds_by_name_and_target(self) -> None:
+        for name in ("a", "b", "c"):
+            if name in self.models:
+                assert self.registry.resolve(name) == name
+                assert self.registry.resolve(f"{name}.tar.gz") == name
+            else:
+                with pytest.raises(ModelNotFound):
+                    self.registry.resolve(f"{name}.tar.gz")
+
+
+TestRegistry = RegistryMachine.TestCase
+
+
+def test_a_state_that_cannot_follow_is_our_mistake() -> None:
+    async def scenario() -> None:
+        model = Registry().begin(ModelInfo("a", "/x"))
+        model.become(State.READY)
+        with pytest.raises(AssertionError):
+            model.become(State.LOADING)
+
+    asyncio.run(scenario())

@@ -1,0 +1,297 @@
+"""Residency and scheduler together, in any order of requests, loads, unloads and worker deaths.
+
+A leased model is never demoted, capacity is never exceeded, one load per model is in flight, every
+request ends exactly once, no model waits for ever, and after unloading all the ledger is empty.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from model_handler.batcher import Job
+from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed
+from model_handler.memory import Tier
+from model_handler.messages import InferenceRequest, InferenceResponse
+from model_handler.metrics import Metrics
+from model_handler.model import Model, ModelInfo
+from model_handler.residency import Residency
+from model_handler.scheduler import DEPTH, Scheduler, unloading
+from tests.model_handler.fake_worker import FakeWorker
+
+SIZES = {1: 30, 2: 40, 3: 50, 4: 60, 5: 100}
+CAPACITY = 100
+keys = st.sampled_from(sorted(SIZES))
+numbers = st.integers(0, 30)
+
+
+class SchedulingMachine(RuleBasedStateMachine):
+    host_capacity: int | None = 250
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.worker = FakeWorker(lambda model: SIZES[model.model_id])
+        self.residency = Residency(self.worker)
+        self.residency.open(CAPACITY, self.host_capacity)
+        self.scheduler = Scheduler(self.residency, self.worker, Metrics())
+        self.models: dict[int, Model] = {}
+        self.departing: set[int] = set()
+        self.requests: list[asyncio.Task[InferenceResponse]] = []
+        self.others: list[asyncio.Task[None]] = []
+
+    # ---- the harness ----
+
+    def go(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = self.loop.create_task(work)
+        self.turn()
+        return task
+
+    def turn(self) -> None:
+        """Let everything happen that can without the worker."""
+        self.loop.run_until_complete(self._turns())
+
+    async def _turns(self) -> None:
+        for _ in range(40):
+            await asyncio.sleep(0)
+
+    async def load(self, model: Model) -> None:
+        try:
+            await self.residency.admit(model, SIZES[model.model_id])
+        except EngineError:
+            return
+        self.scheduler.open(model, limit=4, batch_size=2)
+        self.models[model.model_id] = model
+
+    async def unload(self, model: Model) -> None:
+        self.scheduler.abandon(model, unloading(model.info.name))
+        await self.scheduler.drained(model)
+        self.scheduler.close(model)
+        await self.residency.vacate(model)
+        self.departing.discard(model.model_id)
+
+    async def invoke(self, model: Model, body: bytes) -> InferenceResponse:
+        job = Job(InferenceRequest(body), self.loop.time() + 60, self.loop.create_future())
+        return await self.scheduler.submit(model, job)
+
+    def loading(self, key: int) -> bool:
+        return key in self.residency._residences
+
+    # ---- rules ----
+
+    @rule(key=keys)
+    def start_load(self, key: int) -> None:
+        if not self.loading(key):
+            model = Model(key, ModelInfo(str(key), "/x"))
+            self.others.append(self.go(self.load(model)))
+
+    @precondition(lambda self: self.models)
+    @rule(number=numbers)
+    def start_unload(self, number: int) -> None:
+        model = self.models.pop(sorted(self.models)[number % len(self.models)])
+        self.departing.add(model.model_id)
+        self.others.append(self.go(self.unload(model)))
+
+    @precondition(lambda self: self.models)
+    @rule(number=numbers, body=st.binary(max_size=3))
+    def start_invoke(self, number: int, body: bytes) -> None:
+        model = self.models[sorted(self.models)[number % len(self.models)]]
+        self.requests.append(self.go(self.checked(model, body)))
+
+    async def checked(self, model: Model, body: bytes) -> InferenceResponse:
+        answer = await self.invoke(model, body)
+        assert answer.body == b"%d:" % model.model_id + body
+        return answer
+
+    @precondition(lambda self: self.requests)
+    @rule(number=numbers)
+    def client_goes(self, number: int) -> None:
+        self.requests[number % len(self.requests)].cancel()
+        self.turn()
+
+    @precondition(lambda self: self.worker.calls)
+    @rule(number=numbers)
+    def worker_goes_on(self, number: int) -> None:
+        self.worker.let_go(number)
+        self.turn()
+
+    @rule()
+    def worker_dies(self) -> None:
+        self.residency.lost()
+        self.scheduler.lost()
+        self.worker.die()
+        self.turn()
+        self.scheduler.pump()
+        self.turn()
+
+    # ---- what must hold ----
+
+    @invariant()
+    def never_more_than_there_is(self) -> None:
+        places = self.residency._residences.values()
+        held = sum(one.device.nbytes for one in places if one.device is not None)
+        assert held == self.residency.device.reserved <= CAPACITY
+        on_device = [one for one in places if one.tier is Tier.DEVICE]
+        assert {one.model.model_id for one in on_device} <= self.worker.held
+        assert all(one.device is not None for one in on_device)
+
+    @invariant()
+    def never_more_batches_than_depth(self) -> None:
+        running = [call for call in self.worker.calls if call.kind == "run"]
+        assert len(running) <= DEPTH
+
+    def teardown(self) -> None:
+        """Whatever happened: a worker that goes on answers everybody, and the ledger empties."""
+        self.exhaust()
+        for key in sorted(self.models):
+            self.departing.add(key)
+            self.others.append(self.go(self.unload(self.models.pop(key))))
+        self.exhaust()
+        for task in [*self.requests, *self.others]:
+            assert task.done(), "somebody waits for ever"
+            error = None if task.cancelled() else task.exception()
+            assert error is None or isinstance(error, EngineError), error
+        assert self.residency.device.reserved == 0
+        assert self.residency.host is None or self.residency.host.reserved == 0
+        assert not self.worker.held
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
+
+    def exhaust(self) -> None:
+        self.turn()
+        for _ in range(2_000):
+            if not self.worker.calls:
+                return
+            self.worker.let_go(0)
+            self.turn()
+        raise AssertionError("the worker is kept busy for ever")
+
+
+class OneTierMachine(SchedulingMachine):
+    """A machine without a GPU: nothing is demoted, a full device refuses."""
+
+    host_capacity = None
+
+
+TestWithHostTier = SchedulingMachine.TestCase
+TestWithHostTier.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestOneTier = OneTierMachine.TestCase
+TestOneTier.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+
+
+# ---- single stories ----
+
+
+def story(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(work)
+
+
+async def turns() -> None:
+    for _ in range(40):
+        await asyncio.sleep(0)
+
+
+def model(key: int) -> Model:
+    return Model(key, ModelInfo(str(key), "/x"))
+
+
+def house(host: int | None) -> tuple[FakeWorker, Residency]:
+    worker = FakeWorker(lambda one: SIZES[one.model_id])
+    residency = Residency(worker)
+    residency.open(CAPACITY, host)
+    return worker, residency
+
+
+def test_two_loads_that_fit_singly_but_not_together() -> None:
+    async def scenario() -> None:
+        worker, residency = house(host=None)
+        first = asyncio.create_task(residency.admit(model(4), SIZES[4]))
+        second = asyncio.create_task(residency.admit(model(3), SIZES[3]))
+        await turns()
+        assert second.done()
+        with pytest.raises(InsufficientMemory):
+            second.result()
+        worker.let_go(0)
+        await first
+        assert residency.device.reserved == SIZES[4]
+
+    story(scenario())
+
+
+def test_a_full_device_demotes_the_idle_before_it_refuses() -> None:
+    async def scenario() -> None:
+        worker, residency = house(host=190)
+        for key in (4, 3):
+            task = asyncio.create_task(residency.admit(model(key), SIZES[key]))
+            while not task.done():
+                await turns()
+                if worker.calls:
+                    worker.let_go(0)
+        assert worker.held == {3}
+        assert residency.host is not None
+        assert residency.host.reserved == SIZES[3] + SIZES[4]
+        with pytest.raises(InsufficientMemory, match="host"):
+            await residency.admit(model(5), SIZES[5])
+
+    story(scenario())
+
+
+def test_a_load_that_fails_leaves_nothing() -> None:
+    async def scenario() -> None:
+        worker, residency = house(host=250)
+        worker.load_error = ModelLoadFailed("corrupt")
+        task = asyncio.create_task(residency.admit(model(1), SIZES[1]))
+        await turns()
+        worker.let_go(0)
+        with pytest.raises(ModelLoadFailed):
+            await task
+        assert residency.device.reserved == 0
+        assert residency.host is not None
+        assert residency.host.reserved == 0
+
+    story(scenario())
+
+
+def test_measured_bytes_that_do_not_fit_end_the_load() -> None:
+    async def scenario() -> None:
+        worker = FakeWorker(lambda _: CAPACITY + 1)
+        residency = Residency(worker)
+        residency.open(CAPACITY, None)
+        task = asyncio.create_task(residency.admit(model(1), 10))
+        await turns()
+        worker.let_go(0)
+        await turns()
+        assert worker.busy("unload", 1)
+        worker.let_go(0)
+        with pytest.raises(InsufficientMemory):
+            await task
+        assert residency.device.reserved == 0
+
+    story(scenario())
+
+
+def test_a_batch_that_never_ends_has_its_worker_replaced() -> None:
+    async def scenario() -> None:
+        worker, residency = house(host=None)
+        scheduler = Scheduler(residency, worker, Metrics())
+        one = model(1)
+        loading = asyncio.create_task(residency.admit(one, SIZES[1]))
+        await turns()
+        worker.let_go(0)
+        await loading
+        scheduler.open(one, limit=4, batch_size=2)
+        loop = asyncio.get_running_loop()
+        long_ago = loop.time() - 3600.0
+        job = Job(InferenceRequest(b""), long_ago, loop.create_future())
+        answer = asyncio.create_task(scheduler.submit(one, job))
+        await turns()
+        await turns()
+        assert worker.replaced
+        worker.let_go(0)
+        await answer
+
+    story(scenario())
