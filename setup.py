@@ -1,4 +1,4 @@
-"""What the distribution is and needs. Exact versions are pinned in constraints.txt, tools in pyproject.toml."""
+"""What the distribution is and needs. Versions are pinned in constraints.txt."""
 
 from pathlib import Path
 
@@ -11,6 +11,7 @@ SERVING = [
     "pillow>=11",
     "prometheus-client>=0.21",
     "safetensors>=0.7",
+    "sentencepiece>=0.2",  # Marian, T5 and mBART checkpoints without a tokenizer.json
     "torch>=2.11",
     "transformers>=5.17,<6",
     "uvicorn>=0.34",

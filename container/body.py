@@ -23,54 +23,60 @@ class BodyLimit(msgspec.Struct, frozen=True):
     seconds: float
 
 
-async def read(headers: Mapping[bytes, bytes], receive: Receive, limit: BodyLimit) -> bytes:
-    """The whole body. Raises BodyTooLarge before asking for a body that is declared too long."""
-    declared = headers.get(b"content-length")
-    if declared is not None and int(declared) > limit.nbytes:
-        raise _too_large(limit)
-    try:
-        async with asyncio.timeout(limit.seconds):
-            return await _collect(receive, limit)
-    except TimeoutError:
-        raise BodyTimeout(f"the body did not arrive within {limit.seconds:g} s") from None
+class Body:
+    """What the client sends after the head, once, as it arrives."""
 
+    __slots__ = ("_receive", "more")
 
-async def _collect(receive: Receive, limit: BodyLimit) -> bytes:
-    chunk, more = await _next_chunk(receive)
-    if not more and len(chunk) <= limit.nbytes:
-        return chunk  # nearly every request: no copy
-    body = bytearray(chunk)
-    while more and len(body) <= limit.nbytes:
-        chunk, more = await _next_chunk(receive)
-        body += chunk
-    if len(body) > limit.nbytes:
-        raise _too_large(limit)
-    return bytes(body)
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.more = True  # as far as we know
 
+    async def read(self, headers: Mapping[bytes, bytes], limit: BodyLimit) -> bytes:
+        """All of it. Raises BodyTooLarge before asking for a body that is declared too long."""
+        declared = headers.get(b"content-length")
+        if declared is not None and int(declared) > limit.nbytes:
+            raise _too_large(limit)
+        try:
+            async with asyncio.timeout(limit.seconds):
+                return await self._collect(limit)
+        except TimeoutError:
+            raise BodyTimeout(f"the body did not arrive within {limit.seconds:g} s") from None
 
-async def _next_chunk(receive: Receive) -> tuple[bytes, bool]:
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    return message["body"], message["more_body"]
+    async def _collect(self, limit: BodyLimit) -> bytes:
+        chunk = await self._chunk()
+        if not self.more and len(chunk) <= limit.nbytes:
+            return chunk  # nearly every request: no copy
+        content = bytearray(chunk)
+        while self.more and len(content) <= limit.nbytes:
+            content += await self._chunk()
+        if len(content) > limit.nbytes:
+            raise _too_large(limit)
+        return bytes(content)
+
+    async def _chunk(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self.more = False
+            raise ClientGone
+        self.more = message["more_body"]
+        chunk: bytes = message["body"]
+        return chunk
+
+    async def drain(self) -> None:
+        """Discard what is left, within bounds.
+
+        Closing a connection with unread data resets it, and the client would lose the answer.
+        """
+        left_nbytes = DRAIN_NBYTES
+        with suppress(TimeoutError, ClientGone):
+            async with asyncio.timeout(DRAIN_S):
+                while self.more and left_nbytes > 0:
+                    left_nbytes -= len(await self._chunk())
 
 
 def _too_large(limit: BodyLimit) -> BodyTooLarge:
     return BodyTooLarge(f"the body is larger than {limit.nbytes} bytes")
-
-
-async def drain(receive: Receive) -> None:
-    """Discard what is left of a body, within bounds.
-
-    Closing a connection with unread data resets it, and the client would lose the answer.
-    """
-    left = DRAIN_NBYTES
-    more = True
-    with suppress(TimeoutError, ClientGone):
-        async with asyncio.timeout(DRAIN_S):
-            while more and left > 0:
-                chunk, more = await _next_chunk(receive)
-                left -= len(chunk)
 
 
 async def while_connected(receive: Receive, work: Awaitable[T]) -> T:

@@ -1,12 +1,13 @@
 """uvicorn's HTTP protocol with bounds on what is not a body, and errors that are JSON.
 
 Always true: of request lines, headers, chunk framing and trailers no more than `MAX_HEAD_NBYTES` and one
-read of the socket is ever held, and no connection waits longer than `HEAD_TIMEOUT_S` for a head.
+read of the socket is ever held, and no connection waits longer than `head_timeout_s` for a head.
 """
 
 import asyncio
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -17,15 +18,13 @@ from container import responses
 from container.refusals import HeadTooLarge, MalformedRequest, Refusal
 
 MAX_HEAD_NBYTES = 64 << 10
-HEAD_TIMEOUT_S = 30.0
 MAX_PIPELINED = 16
-
-
-class _TooMuch(Exception):
-    """Raised inside the parser, which reports it as its own error."""
+NOT_HTTP = "not an HTTP request"
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
+    head_timeout_s = 30.0
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._framing_nbytes = 0  # received since the last head or piece of a body was complete
@@ -33,7 +32,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._running: RequestResponseCycle | None = None
         self._deaf = False  # what follows on this connection cannot be understood
-        self._refusal: Refusal = MalformedRequest("not an HTTP request")
 
     # ---- bounds ----
 
@@ -45,20 +43,29 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._deaf:
             return
         self._framing_nbytes += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._feed(data)
         if self._framing_nbytes > MAX_HEAD_NBYTES and not self._deaf:
-            self._refusal = _head_too_large()
-            self.send_400_response("")
+            self._refuse(_head_too_large())
         elif self._in_head and self._framing_nbytes:
             self._await_head()
 
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            self._refuse(cause if isinstance(cause, Refusal) else MalformedRequest(NOT_HTTP))
+
     def on_headers_complete(self) -> None:
         if self._framing_nbytes > MAX_HEAD_NBYTES and self._head_nbytes() > MAX_HEAD_NBYTES:
-            self._refusal = _head_too_large()
-            raise _TooMuch
+            raise _head_too_large()
         if len(self.pipeline) >= MAX_PIPELINED:
-            self._refusal = MalformedRequest(f"more than {MAX_PIPELINED} pipelined requests")
-            raise _TooMuch
+            raise MalformedRequest(f"more than {MAX_PIPELINED} pipelined requests")
+        if self.parser.should_upgrade():
+            return  # the parser takes the body for another protocol: see _decline_upgrade
         self._framing_nbytes = 0
         self._in_head = False
         self._stop_head_timer()
@@ -72,13 +79,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._framing_nbytes = 0
         self._in_head = True
         super().on_message_complete()
 
     def _await_head(self) -> None:
         if self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._head_timed_out)
+            self._head_timer = self.loop.call_later(self.head_timeout_s, self._head_timed_out)
 
     def _head_timed_out(self) -> None:
         self._head_timer = None
@@ -90,10 +99,21 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
 
-    # ---- errors ----
+    # ---- what cannot be served ----
 
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what cannot be parsed; an answer that is still due for an earlier request comes first."""
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Serve the request as if it had not asked: clients that prefer HTTP/2 send theirs this way."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(MalformedRequest("this is not a proxy"))
+            return
+        headers = [header for header in self.headers if header[0] != b"upgrade"]
+        start = b"%b %b HTTP/1.1\r\n" % (method, self.url)
+        self.parser = httptools.HttpRequestParser(self)
+        self._feed(b"".join([start, *map(_line, headers), b"\r\n", rest]))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """End the connection; an answer that is still due for an earlier request comes first."""
         self._deaf = True
         self._stop_head_timer()
         cycle = self.cycle
@@ -101,14 +121,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             cycle.keep_alive = False
             return
         if cycle is None or cycle.response_complete or not cycle.response_started:
-            self.transport.write(_rendered(self._refusal))
+            self.transport.write(_rendered(refusal))
         self.transport.close()
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """The request is served as if it had not asked; what follows it is in no known protocol."""
-        self._deaf = True
-        if self.cycle is not None:
-            self.cycle.keep_alive = False
 
     # ---- disconnects reach the request that is running, also behind pipelined ones ----
 
@@ -130,5 +144,9 @@ def _head_too_large() -> HeadTooLarge:
 
 def _rendered(refusal: Refusal) -> bytes:
     response = responses.refusal(refusal)
-    lines = [b"%s: %s\r\n" % header for header in responses.head(response)]
+    lines = map(_line, responses.head(response))
     return b"".join([STATUS_LINE[response.status], *lines, b"\r\n", response.body])
+
+
+def _line(header: tuple[bytes, bytes]) -> bytes:
+    return b"%b: %b\r\n" % header

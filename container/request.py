@@ -3,9 +3,8 @@
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from container import body
 from container.asgi import Receive, Scope
-from container.body import BodyLimit
+from container.body import Body, BodyLimit, while_connected
 
 TARGET_MODEL = b"x-amzn-sagemaker-target-model"
 INFERENCE_ID = b"x-amzn-sagemaker-inference-id"
@@ -14,18 +13,18 @@ T = TypeVar("T")
 
 
 class Request:
-    __slots__ = ("_receive", "headers", "method", "model", "nbytes", "query", "raw_path", "unread")
+    __slots__ = ("_body", "_receive", "headers", "method", "model", "nbytes", "query", "raw_path")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._receive = receive
+        self._body = Body(receive)
         self.method: str = scope["method"]
         self.raw_path: bytes = scope["raw_path"]
         self.query: bytes = scope["query_string"]
         # The first of repeated headers counts.
         self.headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         self.model: str | None = None  # the one it is about, once known
-        self.nbytes = 0
-        self.unread = True
+        self.nbytes = 0  # of the body, once read
 
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)
@@ -39,20 +38,20 @@ class Request:
 
     async def read(self, limit: BodyLimit) -> bytes:
         """The whole body. Raises BodyTooLarge, BodyTimeout, ClientGone."""
-        content = await body.read(self.headers, self._receive, limit)
-        self.unread = False
+        content = await self._body.read(self.headers, limit)
         self.nbytes = len(content)
         return content
 
     async def while_connected(self, work: Awaitable[T]) -> T:
         """What `work` returns. Raises ClientGone when the client leaves first."""
-        return await body.while_connected(self._receive, work)
+        return await while_connected(self._receive, work)
 
     @property
     def awaits_continue(self) -> bool:
         """The client holds its body back, and may or may not send it after a final answer."""
-        return self.unread and b"expect" in self.headers
+        return self._body.more and b"expect" in self.headers
 
     async def drain(self) -> None:
-        if self.unread and not self.awaits_continue:
-            await body.drain(self._receive)
+        """Discard what is left of the body, unless the client holds it back."""
+        if not self.awaits_continue:
+            await self._body.drain()

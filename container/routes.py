@@ -122,7 +122,7 @@ def find(request: Request) -> Route:
     segments = request.raw_path.split(b"/")[1:]
     if len(segments) > 1 and not segments[-1]:
         segments.pop()  # a trailing slash means nothing
-    pattern = tuple(segments) if len(segments) == 1 else (segments[0], NAME, *segments[2:])
+    pattern = (*segments[:1], *[NAME] * (len(segments) > 1), *segments[2:])
     methods = ROUTES.get(pattern)
     if methods is None:
         raise RouteNotFound("nothing is served at this path")

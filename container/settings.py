@@ -205,13 +205,15 @@ class Settings:
         values = {name: getattr(self, name) for name in shared & mine}
         return EngineOptions(**values | {"model_roots": roots})
 
-    def facts(self) -> dict[str, str]:
+    def facts(self) -> dict[str, object]:
         """All of it, for the log."""
         return {each.name: _shown(getattr(self, each.name)) for each in dataclasses.fields(self)}
 
 
-def _shown(value: object) -> str:
-    return os.pathsep.join(map(str, value)) if isinstance(value, tuple) else str(value)
+def _shown(value: object) -> object:
+    if isinstance(value, tuple):
+        return os.pathsep.join(map(str, value))
+    return "unset" if value is None else value
 
 
 def _variables() -> dict[str, Variable]:

@@ -20,8 +20,8 @@ from model_handler.errors import (
     UnsupportedContentType,
 )
 from model_handler.handlers import Payload
-from model_handler.messages import InferenceRequest
 from model_handler.media import RawBody
+from model_handler.messages import InferenceRequest
 from model_handler.tasks import Kind
 
 JSON = "application/json"

@@ -6,7 +6,7 @@ Always true: every call ends, with the worker's report or with WorkerDied.
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Self
+from typing import Self, cast
 
 from model_handler.errors import EngineError, WorkerDied, from_wire
 from model_handler.messages import (
@@ -87,8 +87,7 @@ class Link(asyncio.Protocol):
     # ---- asyncio.Protocol ----
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is not a subclass
 
     def data_received(self, data: bytes) -> None:
         for payload in self._frames.feed(data):

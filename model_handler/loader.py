@@ -90,8 +90,9 @@ class TorchLoader:
         stored = _stored_dtype(path)
         kind = _pipeline_class(task)
         max_tokens = _max_tokens(config)
+        auto = _auto_class(task, config)
         parts = self._parts(kind, path, config, task, max_tokens)
-        model = self._model(path, task, config, stored)
+        model = self._model(auto, path, task, config, stored)
         max_tokens = _offset_positions(model, max_tokens)
         self._place(model, self._target(dtype, stored))
         if (tokenizer := parts.get("tokenizer")) is not None and max_tokens is not None:
@@ -113,8 +114,7 @@ class TorchLoader:
             parts["feature_extractor"] = self.processors.feature_extractor(path)
         return parts
 
-    def _model(self, path: Path, task: str, config: Any, stored: torch.dtype) -> Any:
-        auto = _auto_class(task, config)
+    def _model(self, auto: Any, path: Path, task: str, config: Any, stored: torch.dtype) -> Any:
         with self._alone_if_not_float32(stored):
             model, info = auto.from_pretrained(
                 str(path),

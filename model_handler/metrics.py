@@ -14,7 +14,8 @@ from prometheus_client import (
 
 from model_handler.memory import MemoryPool
 
-disable_created_metrics()  # a time stamp beside each of our series would double the page
+# A time stamp beside each of our series would double the page.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 MAX_LABELS = 100  # models with a series of their own; later ones share the label "other"
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)

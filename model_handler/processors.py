@@ -12,6 +12,8 @@ from typing import Any
 
 import transformers
 
+from model_handler.errors import ModelLoadFailed
+
 _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "vocab.txt", "merges.txt", "bpe.codes", "normalizer.json", "target_vocab.json"),
@@ -38,7 +40,7 @@ class Processors:
         """`task` and `max_tokens` are part of the identity: both are written into the object."""
         files = list(_tokenizer_files(path))
         if not files:
-            raise FileNotFoundError("the artifact has no tokenizer (tokenizer.json, vocab.txt, …)")
+            raise ModelLoadFailed("the artifact has no tokenizer (tokenizer.json, vocab.txt, …)")
         key = ("tokenizer", task, str(max_tokens), config.model_type, _digest(files))
         return self._shared(key, lambda: _tokenizer(path, config, max_tokens))
 
@@ -51,7 +53,7 @@ class Processors:
     def _processor(self, noun: str, path: Path, kind: Any) -> Any:
         files = [path / name for name in _PROCESSOR_FILES if (path / name).is_file()]
         if not files:
-            raise FileNotFoundError(f"the artifact has no {noun} (preprocessor_config.json)")
+            raise ModelLoadFailed(f"the artifact has no {noun} (preprocessor_config.json)")
         return self._shared((noun, _digest(files)), lambda: _from(kind, path))
 
     def _shared(self, key: tuple[str, ...], build: Build) -> Any:

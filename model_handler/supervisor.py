@@ -130,8 +130,9 @@ class Supervisor:
         assert self._keeper is not None
         self._keeper.cancel()
         await asyncio.wait([self._keeper])
-        if self._link is not None:
-            self._link.close()
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
         if self._server is not None:
             await self._server.stop()
 
@@ -217,7 +218,7 @@ class Supervisor:
     def _gone(self, reason: str) -> None:
         """Called by the link, before the calls that waited on it fail."""
         if self._link is None:
-            return  # it never came up
+            return  # it never came up, or we are stopping
         self._link = None
         self._arrived.clear()
         assert self._server is not None

@@ -48,7 +48,10 @@ def header(file: Path) -> dict[str, dict[str, Any]]:
             (length,) = struct.unpack("<Q", stream.read(8))
             if length > MAX_HEADER_NBYTES:
                 raise ValueError(f"header of {length} bytes")
-            tensors = json.loads(stream.read(length))
+            text = stream.read(length)
+        if len(text) < length:
+            raise ValueError(f"header ends after {len(text)} of {length} bytes")
+        tensors = json.loads(text)
         tensors.pop("__metadata__", None)
         _check(tensors, file.stat().st_size - 8 - length)
     except (ValueError, struct.error, KeyError, TypeError, AttributeError) as error:

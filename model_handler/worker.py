@@ -91,6 +91,7 @@ class Lane(threading.Thread):
             ):  # a bug of ours: a worker with a dead thread would hang its callers
                 log.exception("worker thread failed", extra={"thread": self.name})
                 os._exit(1)
+            del task  # it may hold the last batch's tensors
 
 
 class Worker:
@@ -206,12 +207,16 @@ class Worker:
     def _poisoned(self, reason: str) -> NoReturn:
         """No further call on this device can succeed in this process: let the front replace it."""
         log.critical("device lost", extra={"reason": reason})
-        self._send(Poisoned(reason.splitlines()[0]))
+        self._send(Poisoned(_first_line(reason)))
         os._exit(1)
 
 
 def _refusal(error: Exception) -> Refusal:
     if not isinstance(error, EngineError):
         log.exception("load failed", exc_info=error)
-        error = ModelLoadFailed(f"{type(error).__name__}: {str(error).splitlines()[0]}")
+        error = ModelLoadFailed(f"{type(error).__name__}: {_first_line(str(error))}")
     return Refusal(type(error).__name__, str(error))
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]

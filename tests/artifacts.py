@@ -21,6 +21,7 @@ from tokenizers import (
     processors,
     trainers,
 )
+from transformers.models.mbart.tokenization_mbart import FAIRSEQ_LANGUAGE_CODES
 
 CORPUS = (
     "the quick brown fox jumps over the lazy dog while seven wizards juggle boxes of quartz",
@@ -135,6 +136,22 @@ def bart(
     _model(directory, transformers.BartForConditionalGeneration, config, seed, generation)
     names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
     return _tokenizer(directory, tokenizer, POSITIONS, **names)
+
+
+def mbart(directory: Path, *, seed: int = 0) -> Path:
+    """translation between many languages, named by codes such as en_XX and de_DE."""
+    special = [(piece, 0.0) for piece in ("<s>", "<pad>", "</s>", "<unk>", "▁")]
+    letters = [(letter, -2.0) for letter in sorted(set("".join(CORPUS)) - {" "})]
+    codes = [(code, 0.0) for code in FAIRSEQ_LANGUAGE_CODES]
+    vocabulary = [*special, *letters, *codes, ("<mask>", 0.0)]
+    tokenizer = transformers.MBartTokenizer(vocabulary, model_max_length=POSITIONS)
+    config = transformers.MBartConfig(
+        vocab_size=len(tokenizer), **_seq2seq_shape(eos=2, pad=1, start=2)
+    )
+    generation = {"max_length": 16, "num_beams": 2, "forced_eos_token_id": 2}
+    _model(directory, transformers.MBartForConditionalGeneration, config, seed, generation)
+    tokenizer.save_pretrained(directory)
+    return directory
 
 
 def t5(

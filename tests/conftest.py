@@ -9,3 +9,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--contract-report", metavar="FILE", help="write the outcome of each case as JSON"
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` run where a CUDA device is, and are reported as skipped elsewhere."""
+    if not any(item.get_closest_marker("gpu") for item in items) or _cuda():
+        return
+    skip = pytest.mark.skip(reason="no CUDA device")
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(skip)
+
+
+def _cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

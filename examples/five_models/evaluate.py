@@ -41,19 +41,18 @@ _CLASSES = {
 _BATCH_SIZE = 100
 
 
-def accuracy(name: str, directory: Path, count: int | None = None) -> float:
-    """The score in [0, 1] of the artifact in `directory` on `count` held-out examples."""
+def accuracy(name: str, directory: Path) -> float:
+    """The score in [0, 1] of the artifact in `directory` on the recipe's held-out examples."""
     recipe = RECIPES[name]
     tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
     model = _CLASSES[recipe.task].from_pretrained(directory, local_files_only=True)
-    return score(recipe, model.eval(), tokenizer, count or recipe.held_out)
+    return score(recipe, model.eval(), tokenizer)
 
 
-def score(
-    recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, count: int
-) -> float:
-    examples = sorted(held_out(recipe.generate, count), key=lambda example: len(example.text))
-    batches = [examples[i : i + _BATCH_SIZE] for i in range(0, count, _BATCH_SIZE)]
+def score(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> float:
+    examples = held_out(recipe.generate, recipe.held_out)
+    examples.sort(key=lambda example: len(example.text))  # batches of similar length
+    batches = [examples[i : i + _BATCH_SIZE] for i in range(0, len(examples), _BATCH_SIZE)]
     with torch.inference_mode():
         return _SCORES[recipe.task](recipe, model, tokenizer, batches)
 

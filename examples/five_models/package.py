@@ -8,7 +8,9 @@ downloaded and packed instead (needs huggingface_hub and about 3 GB).
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import gzip
+import shutil
 import sys
 import tarfile
 import tempfile
@@ -24,8 +26,7 @@ ORIGINALS = {
     "news_topics": "textattack/bert-base-uncased-ag-news",
 }
 CONFIGURATION = ["*.json", "*.txt", "*.model", "*.spm"]
-# safetensors where the hub has them, else PyTorch's own; never both.
-WEIGHTS = ["*.safetensors", "pytorch_model*.bin"]
+SAFETENSORS, PYTORCH = "*.safetensors", "pytorch_model*.bin"
 
 
 def pack(directory: Path, archive: Path) -> None:
@@ -55,18 +56,22 @@ def download(repository: str, directory: Path) -> None:
     except ImportError as error:
         raise HubUnreachableError("--hub needs: pip install huggingface_hub") from error
     try:
-        names = HfApi().list_repo_files(repository)
-        patterns = [*CONFIGURATION, _weights(names)]
-        snapshot_download(repository, local_dir=directory, allow_patterns=patterns)
+        # Unlike listing or downloading, this fails at once where there is no hub.
+        files = HfApi().model_info(repository).siblings or []
+        names = [file.rfilename for file in files]
+        snapshot_download(repository, local_dir=directory, allow_patterns=needed(names))
+        shutil.rmtree(directory / ".cache", ignore_errors=True)  # the hub client's own notes
     # Everything between here and the hub can fail in its own way; all of it means the same.
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise HubUnreachableError(f"cannot download {repository}: {reason}") from error
 
 
-def _weights(names: Iterable[str]) -> str:
-    """Weights at the root of the repository only: some keep other formats in folders."""
-    return WEIGHTS[0] if any(name.endswith(".safetensors") for name in names) else WEIGHTS[1]
+def needed(names: Iterable[str]) -> list[str]:
+    """Which of a repository's files loading needs; its folders hold the model in other formats."""
+    root = [name for name in names if "/" not in name]
+    weights = fnmatch.filter(root, SAFETENSORS) or fnmatch.filter(root, PYTORCH)
+    return weights + [name for pattern in CONFIGURATION for name in fnmatch.filter(root, pattern)]
 
 
 class HubUnreachableError(Exception):

@@ -42,7 +42,7 @@ RECIPES = {
         tokenizer=partial(vocabulary.wordpiece, size=2000, max_length=128, lowercase=True),
         model=partial(architectures.distilbert_classifier, labels=SENTIMENTS),
         batch=partial(batches.texts_and_labels, labels=SENTIMENTS),
-        steps=1200,
+        steps=2000,
         batch_size=64,
         learning_rate=2e-3,
         held_out=1000,
@@ -56,7 +56,7 @@ RECIPES = {
         steps=2600,
         batch_size=64,
         learning_rate=3e-3,
-        held_out=300,
+        held_out=500,
     ),
     "summarization": Recipe(
         task="summarization",
@@ -67,7 +67,7 @@ RECIPES = {
         steps=3000,
         batch_size=32,
         learning_rate=3e-3,
-        held_out=200,
+        held_out=500,
     ),
     "ner": Recipe(
         task="token-classification",

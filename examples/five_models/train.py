@@ -66,7 +66,7 @@ def _train(name: str, output: Path) -> tuple[str, dict[str, Any]]:
     print(f"{name}: {model.num_parameters():,} parameters, {recipe.steps} steps", flush=True)
     _fit(name, model, tokenizer, examples)
     seconds = time.perf_counter() - began
-    measured = score(recipe, model.eval(), tokenizer, recipe.held_out)
+    measured = score(recipe, model.eval(), tokenizer)
     print(f"{name}: {METRICS[recipe.task]} {measured:.3f} on held-out text, {seconds:.0f} s")
     _write(output / name, model, tokenizer)
     return name, {

@@ -131,7 +131,20 @@ class TranslationPipeline(Text2TextPipeline):
         target = target or getattr(self.tokenizer, "tgt_lang", None)
         if not source or not target:
             raise InvalidRequest("this model translates many languages: give src_lang and tgt_lang")
+        for code in (source, target):
+            if not self._knows(code):
+                raise InvalidRequest(f"this model does not know the language {str(code)[:40]!r}")
         return source, target
+
+    def _knows(self, code: str) -> bool:
+        """Tokenizers read an unknown code as the unknown token, and the model answers in anything."""
+        known = getattr(self.tokenizer, "lang_code_to_id", None)
+        if isinstance(known, Mapping):
+            return code in known
+        if hasattr(self.tokenizer, "get_lang_id"):
+            return code in getattr(self.tokenizer, "lang_code_to_token", {code: code})
+        unknown = self.tokenizer.unk_token_id
+        return bool(self.tokenizer.convert_tokens_to_ids(code) != unknown)
 
 
 PIPELINES = {

@@ -69,7 +69,7 @@ class Zoo:
     @cached_property
     def raising(self) -> Path:
         """Raises at pairs of texts: it has no embedding for the second one's token type."""
-        return self._at("raising", lambda to: artifacts.bert_classifier(to, type_vocab_size=1))
+        return self._at("raising", _raising)
 
     @cached_property
     def big(self) -> Path:
@@ -151,6 +151,12 @@ def _write_sparse(file: Path, header: dict[str, Any]) -> None:
     with file.open("wb") as stream:
         stream.write(struct.pack("<Q", len(text)) + text)
         stream.truncate(8 + len(text) + offset)
+
+
+def _raising(directory: Path) -> None:
+    artifacts.bert_classifier(directory, type_vocab_size=1)
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    _edit(directory / "tokenizer_config.json", model_input_names=names)
 
 
 def _with_huge_vocabulary(directory: Path) -> None:

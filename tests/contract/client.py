@@ -15,6 +15,7 @@ TARGET = "X-Amzn-SageMaker-Target-Model"
 ERROR_LIMIT_NBYTES = 2000
 PLATFORM_LIMIT_S = 60.0  # what the platform waits for an answer
 TEXT = {"inputs": "the quick brown fox"}
+TEXTS = ("a fox", "the lazy dog", "Berlin on Monday", "extra time", "two cats and a garden", "soup")
 
 
 class Client:
@@ -113,9 +114,14 @@ def path_of(name: str) -> str:
 
 def label(response: httpx.Response) -> str:
     """The winning label of a text classification."""
+    return answer(response)[0]
+
+
+def answer(response: httpx.Response) -> tuple[str, float]:
+    """The winning label and its score, rounded to what different batches agree on."""
     assert response.status_code == 200, response.text
-    (answer,) = response.json()
-    return str(answer["label"])
+    (best,) = response.json()
+    return str(best["label"]), round(float(best["score"]), 3)
 
 
 def check_error(status: int, content_type: str | None, body: bytes) -> None:

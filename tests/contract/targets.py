@@ -1,12 +1,14 @@
 """What the suite can be run against. A new target is one function here and one entry in `TARGETS`."""
 
 import contextlib
+import logging
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from tests.contract.waiting import until
 
 REPOSITORY = Path(__file__).parents[2]
 RESERVED = 'mme_memory_reserved_bytes{tier="device"}'
+LOGGERS = ("container", "model_handler")
 RUNNING, WAITING = "mme_batches_running", "mme_requests_waiting"
 START_LIMIT_S = 30.0
 STOP_LIMIT_S = 35.0
@@ -182,7 +185,53 @@ def launch_process(
     return ServerProcess(environment, root, scratch, prefix)
 
 
-TARGETS: dict[str, Launch] = {"process": launch_process}
+# ---- the same application inside the test process ----
+
+
+class ServerThread:
+    """The ASGI application under uvicorn in a thread: coverage and debuggers see the front."""
+
+    def __init__(self, environment: Mapping[str, str | None], root: Path, scratch: Path) -> None:
+        from container.entrypoint import create_server
+        from container.logs import JsonFormatter
+        from container.settings import Settings
+        from model_handler.factory import create_engine
+
+        settings = Settings.from_environ(_environment(environment, root, scratch))
+        self._port = settings.port
+        self._log = scratch / "server.log"
+        self._handler = logging.FileHandler(self._log)
+        self._handler.setFormatter(JsonFormatter())
+        for name in LOGGERS:
+            logging.getLogger(name).addHandler(self._handler)
+            logging.getLogger(name).setLevel(logging.INFO)
+        self._server = create_server(settings, create_engine(settings.engine))
+        self._thread = threading.Thread(target=self._server.run, name="server")
+        self._thread.start()
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def pid(self) -> int | None:
+        return None
+
+    def url(self, directory: Path) -> str:
+        return str(directory)
+
+    def logs(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(STOP_LIMIT_S)
+        for name in LOGGERS:
+            logging.getLogger(name).removeHandler(self._handler)
+        self._handler.close()
+
+
+TARGETS: dict[str, Launch] = {"process": launch_process, "app": ServerThread}
 
 
 def answering(target: Target) -> None:

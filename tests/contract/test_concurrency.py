@@ -15,7 +15,7 @@ from tests.contract.client import PLATFORM_LIMIT_S, Client, label
 from tests.contract.targets import RESERVED, RUNNING, Target, memory
 from tests.contract.waiting import background, together, until
 
-STORM_S, STORM_CALLERS, STORM_NAMES = 12.0, 20, 10
+STORM_S, STORM_CALLERS, STORM_NAMES = 10.0, 20, 10
 STORM_TOLERANCE = 96 << 20
 ALLOWED = {
     "load": {200, 409, 503, 507},
@@ -209,7 +209,7 @@ class Storm:
 
 @pytest.mark.case(76)
 def test_storm(client: Client, target: Target, zoo: Zoo) -> None:
-    """20 callers, 10 names, 12 s. Afterwards everything can be unloaded and the memory is back."""
+    """20 callers, 10 names, 10 s. Afterwards everything can be unloaded and the memory is back."""
     before = memory(target, client)
     deadline = time.monotonic() + STORM_S
     callers = [Storm(client, [zoo.a, zoo.b], seed) for seed in range(STORM_CALLERS)]

@@ -1,8 +1,10 @@
 """The worker dies by SIGKILL: no wrong answer, no hang, serving again without anybody loading anything."""
 
+import functools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 
 from tests.contract.artifacts import Zoo, tokens
@@ -11,7 +13,7 @@ from tests.contract.targets import RESERVED, RUNNING, Target, worker
 from tests.contract.waiting import background, together, until
 
 pytestmark = pytest.mark.usefixtures("pid")
-CALLERS = 6
+CALLERS, DEATHS = 6, 3
 RESTORE_LIMIT_S = 20.0
 
 
@@ -21,8 +23,19 @@ def serve_again(client: Client, *names: str) -> None:
         until(lambda answers=answers: answers().status_code == 200, within_s=RESTORE_LIMIT_S)
 
 
+def kill_under_load(client: Client, target: Target) -> int:
+    """Kill the worker once it has answered both models' callers; its process id."""
+    serve_again(client, "A", "B")
+    answered = client.gauges()["mme_batch_size_count"]
+    until(lambda: client.gauges()["mme_batch_size_count"] > answered + 20)
+    victim = worker(target)
+    victim.kill()
+    until(lambda: not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE)
+    return victim.pid
+
+
 def test_under_load(client: Client, target: Target, zoo: Zoo) -> None:
-    """Twice in a row: every answer is the right one or 503, and the ledger ends at zero."""
+    """Three times in a row: every answer is the right one or 503, and the ledger ends at zero."""
     client.load("A", zoo.a)
     client.load("B", zoo.b)
     stop = threading.Event()
@@ -39,12 +52,11 @@ def test_under_load(client: Client, target: Target, zoo: Zoo) -> None:
     with ThreadPoolExecutor(CALLERS) as pool:
         calls = [pool.submit(call, "AB"[index % 2]) for index in range(CALLERS)]
         try:
-            for _ in range(2):
-                serve_again(client, "A", "B")
-                worker(target).kill()
-        finally:
+            killed = [kill_under_load(client, target) for _ in range(DEATHS)]
             serve_again(client, "A", "B")
+        finally:
             stop.set()
+    assert len(set(killed)) == DEATHS
     assert all(200 in done.result() for done in calls)
     assert client.names() == {"A", "B"}
     assert client.ping().status_code == 200

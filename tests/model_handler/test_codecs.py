@@ -27,7 +27,11 @@ from model_handler.messages import InferenceRequest
 from model_handler.tasks import Kind
 
 JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -173,7 +177,9 @@ def test_a_task_refuses_media_it_does_not_take(body: RawBody, kind: Kind) -> Non
         materialise(body, kind, None)
 
 
-@pytest.mark.parametrize("kind", ["application/x-npy", "application/python-pickle", "video/mp4", "x"])
+@pytest.mark.parametrize(
+    "kind", ["application/x-npy", "application/python-pickle", "video/mp4", "x"]
+)
 def test_unknown_media_types(kind: str) -> None:
     with pytest.raises(UnsupportedContentType):
         decoded(b"x", kind)

@@ -48,7 +48,9 @@ class Pair:
         """`documents` as one batch of ours, and one by one in the plain pipeline."""
         ours = answers(self.handler, *documents)
         for document, answer in zip(documents, ours, strict=True):
-            assert_same(answer, json.loads(json.dumps(self.plain(document, **defaults), default=float)))
+            assert_same(
+                answer, json.loads(json.dumps(self.plain(document, **defaults), default=float))
+            )
 
 
 def assert_same(ours: Any, plain: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from model_handler.handlers.pipeline import PipelineHandler
 from model_handler.handlers.text2text import task_parameters
@@ -144,6 +145,30 @@ def test_text_to_text_with_and_without_a_prefix(root: Path) -> None:
             assert got == [{keys.get(task, "translation_text"): expected[0]}], task
 
 
+def test_languages_of_a_multilingual_model(root: Path) -> None:
+    with loaded(artifacts.mbart(root / "mbart")) as handler:
+        targets = ["de_DE", "fr_XX", "de_DE"]
+        documents = [
+            {"inputs": TEXTS[0], "parameters": {"src_lang": "en_XX", "tgt_lang": target}}
+            for target in targets
+        ]
+        tokenizer = handler._pipeline.tokenizer
+        expected = []
+        for target in targets:
+            tokenizer.src_lang = "en_XX"
+            code = tokenizer.convert_tokens_to_ids(target)
+            expected += alone(handler, TEXTS[0], forced_bos_token_id=code)
+        got = [answer[0]["translation_text"] for answer in answers(handler, *documents)]
+        assert got == expected
+        assert got[0] != got[1]
+        assert "tgt_lang" in refusal(handler, {"inputs": TEXTS[0]}).message
+        unknown = {"inputs": TEXTS[0], "parameters": {"src_lang": "en_XX", "tgt_lang": "klingon"}}
+        assert refusal(handler, unknown).error == "InvalidRequest"
+    with loaded(root / "mbart", "translation_en_XX_to_fr_XX") as handler:
+        (answer,) = answers(handler, {"inputs": TEXTS[0]})
+        assert answer == [{"translation_text": got[1]}]
+
+
 @pytest.mark.parametrize(
     ("task", "found"),
     [
@@ -155,14 +180,13 @@ def test_text_to_text_with_and_without_a_prefix(root: Path) -> None:
     ],
 )
 def test_parameters_a_checkpoint_keeps_for_a_task(task: str, found: dict[str, Any]) -> None:
-    class Config:
-        task_specific_params = {
-            "summarization": {"max_length": 3},
-            "translation_en_to_de": {"prefix": "de: "},
-            "translation_en_to_fr": {"prefix": "fr: "},
-        }
-
-    assert task_parameters(Config(), task) == found
+    hints = {
+        "summarization": {"max_length": 3},
+        "translation_en_to_de": {"prefix": "de: "},
+        "translation_en_to_fr": {"prefix": "fr: "},
+    }
+    config = transformers.PreTrainedConfig(task_specific_params=hints)
+    assert task_parameters(config, task) == found
 
 
 @pytest.mark.parametrize(
@@ -174,7 +198,10 @@ def test_parameters_a_checkpoint_keeps_for_a_task(task: str, found: dict[str, An
         ({"inputs": []}, "empty"),
         ({"inputs": "x", "parameters": {"max_length": "long"}}, "max_length"),
         ({"inputs": "x", "parameters": {"max_new_tokens": 10_000}}, "at most 64"),
-        ({"inputs": "x", "parameters": {"decoder_start_token_id": 10**6}}, "decoder_start_token_id"),
+        (
+            {"inputs": "x", "parameters": {"decoder_start_token_id": 10**6}},
+            "decoder_start_token_id",
+        ),
         ({"inputs": "x", "parameters": {"prefix_allowed_tokens_fn": "x"}}, "takes no"),
         ({"inputs": "x", "parameters": {"num_beams": 2, "num_return_sequences": 3}}, "num_beams"),
     ],

@@ -1,0 +1,56 @@
+"""python -m benchmarks.tiny_models DIR COUNT
+
+Writes DIR/0000/model, DIR/0001/model, …: two-layer BERT classifiers of 4.4 million random weights each,
+all different, with one word-piece tokenizer among them.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+VOCABULARY = 30522
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def main() -> None:
+    root, count = Path(sys.argv[1]), int(sys.argv[2])
+    torch.set_num_threads(1)
+    tokenizer = root / "tokenizer"
+    _tokenizer().save_pretrained(tokenizer)
+    config = BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=512,
+    )
+    for number in range(count):
+        torch.manual_seed(number)
+        directory = root / f"{number:04}" / "model"
+        BertForSequenceClassification(config).save_pretrained(directory)
+        shutil.copytree(tokenizer, directory, dirs_exist_ok=True)
+    shutil.rmtree(tokenizer)
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    """As many entries as bert-base has; letters as word pieces, so that any text can be spelt."""
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    pieces = [*SPECIAL, *letters, *(f"##{letter}" for letter in letters), "warm", "as", "toast"]
+    pieces += [f"word{number}" for number in range(VOCABULARY - len(pieces))]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(
+        ("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"])
+    )
+    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token"), SPECIAL, strict=False))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=512, **names)
+
+
+if __name__ == "__main__":
+    main()

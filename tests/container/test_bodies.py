@@ -1,0 +1,151 @@
+"""Bodies in every framing, up to the limit and over it, slow, and abandoned."""
+
+import pytest
+
+from tests.container.conftest import Running, Serve
+from tests.container.raw_client import head
+
+INVOKE = "/models/a/invoke"
+MIB = 1 << 20
+
+
+@pytest.fixture
+def small(serve: Serve) -> Running:
+    running = serve(MME_MAX_BODY="1MiB")
+    running.load("a")
+    return running
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_537, MIB])
+def test_bodies_up_to_the_limit(small: Running, size: int) -> None:
+    body = bytes(size)
+    with small.raw() as client:
+        assert client.request("POST", INVOKE, body=body).body == body
+        client.send(head("POST", INVOKE, "Transfer-Encoding: chunked"), *chunked(body, 50_000))
+        assert client.response().body == body
+        assert client.request("GET", "/ping").status == 200
+
+
+def chunked(body: bytes, size: int) -> list[bytes]:
+    pieces = [body[start : start + size] for start in range(0, len(body), size)]
+    return [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces] + [b"0\r\n\r\n"]
+
+
+def test_the_default_limit_lets_25_mib_through(running: Running) -> None:
+    running.load("a")
+    body = bytes(25 * MIB)
+    assert running.http.post(INVOKE, content=body).content == body
+
+
+def test_a_payload_the_platform_allows_is_never_too_large(serve: Serve) -> None:
+    running = serve(MME_MAX_BODY="1MiB", SAGEMAKER_MAX_PAYLOAD_IN_MB="2")
+    running.load("a")
+    assert running.http.post(INVOKE, content=bytes(2 * MIB)).status_code == 200
+    assert running.http.post(INVOKE, content=bytes(2 * MIB + 1)).status_code == 413
+
+
+@pytest.mark.parametrize("size", [MIB + 1, 40 * MIB])
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_over_the_limit_the_answer_is_received(small: Running, size: int, framing: str) -> None:
+    """Though the client sends all of its body before it reads."""
+    body = bytes(size)
+    with small.raw() as client:
+        if framing == "length":
+            response = client.request("POST", INVOKE, body=body)
+        else:
+            client.send(head("POST", INVOKE, "Transfer-Encoding: chunked"), *chunked(body, MIB))
+            response = client.response()
+        assert response.status == 413
+        assert response.json()["type"] == "RequestEntityTooLargeException"
+        assert response.header("connection") == "close"
+        assert client.closed()
+    assert small.engine.requests == []
+    assert small.http.get("/ping").status_code == 200
+
+
+def test_a_client_that_asks_first_is_told_to_continue(small: Running) -> None:
+    with small.raw() as client:
+        client.send(head("POST", INVOKE, "Expect: 100-continue", "Content-Length: 3"))
+        assert client.response().status == 100
+        client.send(b"abc")
+        assert client.response().body == b"abc"
+        assert client.request("GET", "/ping").status == 200
+
+
+def test_a_client_that_asks_first_need_not_send_too_much(small: Running) -> None:
+    with small.raw() as client:
+        client.send(head("POST", INVOKE, "Expect: 100-continue", f"Content-Length: {2 * MIB}"))
+        assert client.response().status == 413
+        assert client.closed()
+
+
+def test_a_body_held_back_is_never_taken_for_a_request(small: Running) -> None:
+    """After a refusal nobody knows whether it will still come: the connection ends."""
+    with small.raw() as client:
+        client.send(head("PUT", INVOKE, "Expect: 100-continue", "Content-Length: 5"))
+        response = client.response()
+        assert (response.status, response.header("connection")) == (405, "close")
+        assert client.closed()
+
+
+def test_a_body_nobody_reads_does_not_become_a_request(small: Running) -> None:
+    smuggled = head("DELETE", "/models/a")
+    with small.raw() as client:
+        assert client.request("PUT", INVOKE, body=smuggled).status == 405
+        assert client.request("GET", "/ping", body=smuggled).status == 200
+        assert client.request("GET", "/models/a").status == 200
+
+
+def test_a_slow_body_is_given_up(serve: Serve) -> None:
+    running = serve(MME_REQUEST_TIMEOUT="0.2")
+    running.load("a")
+    with running.raw() as client:
+        client.send(head("POST", INVOKE, "Content-Length: 10"), b"abc")
+        response = client.response()
+        assert (response.status, response.json()["type"]) == (408, "RequestTimeoutException")
+        assert response.header("connection") == "close"
+
+
+def test_a_million_tiny_chunks(small: Running) -> None:
+    with small.raw() as client:
+        client.send(head("POST", INVOKE, "Transfer-Encoding: chunked"))
+        client.send(b"1\r\nx\r\n" * MIB, b"0\r\n\r\n")
+        assert client.response().body == b"x" * MIB
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
+def test_a_client_that_leaves_while_sending(small: Running, framing: str) -> None:
+    with small.raw() as client:
+        client.send(head("POST", INVOKE, framing), b"3\r\nabc\r\n")
+    assert small.http.get("/ping").status_code == 200
+    assert small.engine.requests == []
+
+
+def test_a_client_that_leaves_while_waiting(small: Running) -> None:
+    """Its request is cancelled, every time."""
+    for _ in range(20):
+        small.engine.waiting.clear()
+        small.engine.cancelled.clear()
+        with small.raw() as client:
+            client.send(head("POST", INVOKE, "Content-Length: 4"), b"wait")
+            assert small.engine.waiting.wait(5)
+        assert small.engine.cancelled.wait(5)
+
+
+def test_a_client_that_leaves_does_not_undo_a_load(small: Running) -> None:
+    body = b'{"model_name":"b","url":"/endless"}'
+    with small.raw() as client:
+        client.send(head("POST", "/models", f"Content-Length: {len(body)}"), body)
+        assert small.engine.waiting.wait(5)
+    small.call_soon(small.engine.release)
+    with small.raw() as client:
+        assert client.request("POST", INVOKE, body=b"wait").status == 200
+    assert not small.engine.cancelled.is_set()
+
+
+def test_a_client_behind_pipelined_requests_is_missed_too(small: Running) -> None:
+    with small.raw() as client:
+        waiting = head("POST", INVOKE, "Content-Length: 4") + b"wait"
+        client.send(waiting, head("GET", "/ping"))
+        assert small.engine.waiting.wait(5)
+    assert small.engine.cancelled.wait(5)

@@ -1,0 +1,174 @@
+"""What is not quite HTTP, or far too much of it."""
+
+import pytest
+
+from container.protocol import MAX_HEAD_NBYTES, BoundedHttpProtocol
+from tests.container.conftest import Running, Serve
+from tests.container.raw_client import head
+
+MIB = 1 << 20
+
+
+def test_a_thousand_requests_on_one_connection(running: Running) -> None:
+    """Errors in between leave it usable."""
+    running.load("a")
+    with running.raw() as client:
+        for number in range(1000):
+            path = "/models/a/invoke" if number % 3 else "/models/none/invoke"
+            body = b"%d" % number
+            response = client.request("POST", path, body=body)
+            assert response.status == (200 if number % 3 else 404)
+            assert response.body == body or response.status == 404
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\r\n\r\n\0\0\0\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET /ping HTTP/9.9\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /ping HTTP/1.1\r\nNo colon\r\n\r\n",
+        b"GET /ping HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        b"POST /ping HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST /ping HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST /ping HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST /ping HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+        b"CONNECT example.com:443 HTTP/1.1\r\n\r\n",
+    ],
+)
+def test_garbage_is_a_400_in_json(running: Running, garbage: bytes) -> None:
+    with running.raw() as client:
+        client.send(garbage)
+        response = client.response()
+        assert response.status == 400
+        assert response.json()["code"] == 400
+        assert response.header("connection") == "close"
+        assert client.closed()
+    assert running.http.get("/ping").status_code == 200
+
+
+def test_a_broken_chunk_ends_the_request(running: Running) -> None:
+    running.load("a")
+    with running.raw() as client:
+        client.send(head("POST", "/models/a/invoke", "Transfer-Encoding: chunked"), b"zz\r\n")
+        assert client.response().status == 400
+        assert client.closed()
+    assert running.engine.requests == []
+
+
+def test_garbage_after_a_request_does_not_cost_its_answer(running: Running) -> None:
+    running.load("a")
+    with running.raw() as client:
+        request = head("POST", "/models/a/invoke", "Content-Length: 4") + b"wait"
+        client.send(request, b"\0garbage\0")
+        assert running.engine.waiting.wait(5)
+        client.send(b"more")
+        running.call_soon(running.engine.release)
+        response = client.response()
+        assert (response.status, response.body) == (200, b"wait")
+        assert response.header("connection") == "close"
+        assert client.closed()
+
+
+ENDLESS = [
+    (b"GET /", b"a" * 4096),
+    (b"GET /ping HTTP/1.1\r\nA: ", b"a" * 4096),
+    (b"GET /ping HTTP/1.1\r\nA", b"a" * 4096),
+    (b"GET /ping HTTP/1.1\r\n", b"A: b\r\n" * 500),
+    (b"POST /ping HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: ", b"a" * 4096),
+    (b"POST /ping HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"A: b\r\n" * 500),
+    (b"POST /ping HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"a" * 4096),
+]
+
+
+@pytest.mark.parametrize(("start", "more"), ENDLESS, ids=lambda part: repr(part[-12:]))
+def test_endless_heads_are_cut_off(running: Running, start: bytes, more: bytes) -> None:
+    """Long before memory matters; in pieces, so that no limit on one read helps."""
+    with running.raw() as client:
+        client.send(start)
+        assert client.send_until_refused(more, 64 * MIB) < 16 * MIB
+    assert running.http.get("/ping").status_code == 200
+
+
+def test_a_head_that_is_too_large_gets_431(running: Running) -> None:
+    with running.raw() as client:
+        client.send(head("GET", "/ping", "A: " + "a" * MAX_HEAD_NBYTES))
+        response = client.response()
+        assert (response.status, response.header("connection")) == (431, "close")
+        assert response.json()["type"] == "RequestHeaderFieldsTooLargeException"
+    with running.raw() as client:
+        client.send(head("GET", "/ping", "A: " + "a" * (MAX_HEAD_NBYTES - 100)))
+        assert client.response().status == 200
+
+
+def test_pipelined_requests_are_answered_in_order(running: Running) -> None:
+    running.load("a")
+    with running.raw() as client:
+        posts = [
+            head("POST", "/models/a/invoke", "Content-Length: 1") + b"%d" % n for n in range(9)
+        ]
+        client.send(*posts)
+        assert [client.response().body for _ in posts] == [b"%d" % n for n in range(9)]
+
+
+def test_a_flood_of_pipelined_requests_is_cut_off(running: Running) -> None:
+    running.load("a")
+    with running.raw() as client:
+        client.send(head("POST", "/models/a/invoke", "Content-Length: 4"), b"wait")
+        assert running.engine.waiting.wait(5)
+        client.send(head("GET", "/ping") * 200)
+        running.call_soon(running.engine.release)
+        answers = [client.response().status for _ in range(17)]
+        assert answers == [200] * 17
+        assert client.closed()
+
+
+def test_http_1_0(running: Running) -> None:
+    with running.raw() as client:
+        client.send(b"GET /ping HTTP/1.0\r\n\r\n")
+        assert client.response().status == 200
+        assert client.closed()
+
+
+def test_an_upgrade_is_served_as_what_it_is(running: Running) -> None:
+    """As clients of HTTP/2 and of WebSockets ask for it; the connection ends with the answer."""
+    running.load("a")
+    for protocol in ("h2c", "websocket"):
+        with running.raw() as client:
+            upgrade = ("Connection: Upgrade", f"Upgrade: {protocol}", "Content-Length: 6")
+            client.send(head("POST", "/models/a/invoke", *upgrade), b"abc")
+            client.send(b"def")
+            response = client.response()
+            assert (response.status, response.body) == (200, b"abcdef")
+            assert response.header("connection") == "close"
+
+
+class ImpatientProtocol(BoundedHttpProtocol):
+    head_timeout_s = 0.1
+
+
+def test_a_head_that_never_ends_is_given_up(serve: Serve) -> None:
+    """A slow caller does not hold a connection for ever, be it the first request on it or a later one."""
+    running = serve(ImpatientProtocol)
+    slow = b"GET /ping HTTP/1.1\r\nA: "
+    with running.raw() as client:
+        assert client.closed()
+    with running.raw() as client:
+        client.send(slow)
+        assert client.closed()
+    with running.raw() as client:
+        assert client.request("GET", "/ping").status == 200
+        client.send(slow)
+        assert client.closed()
+
+
+def test_fifty_slow_callers_do_not_delay_ping(serve: Serve) -> None:
+    running = serve()
+    slow = [running.raw() for _ in range(50)]
+    for client in slow:
+        client.send(b"POST /models/a/invoke HTTP/1.1\r\nContent-Length: 100\r\nX: ")
+    assert running.http.get("/ping").elapsed.total_seconds() < 1
+    for client in slow:
+        client.close()

@@ -1,0 +1,112 @@
+"""Errors as HTTP: every class has a status, every body is one bounded line, nothing leaks."""
+
+import json
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from container import refusals, responses
+from model_handler import errors
+from model_handler.errors import InferenceFailed, ModelLoadFailed
+from model_handler.messages import InferenceResponse
+from tests.container.conftest import Running
+
+EXPECTED = {
+    "EngineError": 500,
+    "InvalidRequest": 400,
+    "UnsupportedContentType": 415,
+    "UnacceptableAccept": 406,
+    "NotFound": 404,
+    "ModelNotFound": 404,
+    "ArtifactNotFound": 404,
+    "ModelAlreadyLoaded": 409,
+    "InsufficientMemory": 507,
+    "ModelLoadFailed": 500,
+    "InferenceFailed": 500,
+    "DeadlineExceeded": 504,
+    "Unavailable": 503,
+    "QueueFull": 503,
+    "Draining": 503,
+    "ModelUnloading": 503,
+    "WorkerDied": 503,
+}
+
+
+def test_every_error_has_a_status() -> None:
+    """A new class in the tree belongs in the table."""
+    assert {cls.__name__ for cls in errors.tree()} == set(EXPECTED)
+    for cls in errors.tree():
+        assert responses.STATUSES[cls][0] == EXPECTED[cls.__name__]
+    for refusal in refusals.Refusal.__subclasses__():
+        assert 400 <= responses.STATUSES[refusal][0] < 500
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_every_error_over_http(running: Running, name: str) -> None:
+    """From a load and from an invoke alike, and the connection goes on."""
+    running.load("a")
+    status = EXPECTED[name]
+    with running.raw() as client:
+        load = {"model_name": "b", "url": f"/raise {name}"}
+        for response in (
+            client.request("POST", "/models/a/invoke", body=f"raise {name}".encode()),
+            client.request("POST", "/models", body=json.dumps(load).encode()),
+        ):
+            assert response.status == status
+            assert response.header("content-type") == "application/json"
+            assert response.header("retry-after") == ("1" if status == 503 else None)
+            document = response.json()
+            assert document["code"] == status
+            assert document["type"].endswith("Exception")
+            assert name in document["message"]
+        assert client.request("GET", "/ping").status == 200
+    assert [info.name for info in running.engine.models()] == ["a"]
+
+
+def test_a_mistake_of_ours_says_nothing(
+    running: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running.load("a")
+    with running.raw() as client:
+        response = client.request("POST", "/models/a/invoke", body=b"blunder")
+        assert client.request("GET", "/ping").status == 200
+    assert response.status == 500
+    assert response.json() == {
+        "code": 500,
+        "type": "InternalServerException",
+        "message": "internal error",
+    }
+
+
+@given(st.text(max_size=6000))
+def test_error_bodies_are_one_bounded_line(message: str) -> None:
+    body = responses.refusal(ModelLoadFailed(message)).body
+    assert len(body) <= 2000
+    assert b"\n" not in body
+    document = json.loads(body)
+    assert document["code"] == 500
+    assert "\n" not in document["message"]
+    assert document["message"].isprintable() or not message.isprintable()
+
+
+@pytest.mark.parametrize("character", ["x", '"', "ü", "模", "🙂", "\x00", "\\"])
+def test_long_messages_fill_the_room_there_is(character: str) -> None:
+    body = responses.refusal(ModelLoadFailed("a" + character * 6000 + "z")).body
+    assert len(body) <= 2000
+    if character != "\x00":
+        assert len(body) > 1900
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\n", "\r", "a\0b", "€", "\x7f"])
+def test_headers_cannot_be_split(value: str) -> None:
+    with pytest.raises(InferenceFailed):
+        responses.answer(InferenceResponse(b"", "application/json", value))
+    with pytest.raises(InferenceFailed):
+        responses.answer(InferenceResponse(b"", value))
+
+
+@given(st.text(alphabet=st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=1024))
+def test_printable_attributes_are_returned(value: str) -> None:
+    response = responses.answer(InferenceResponse(b"", "a/b", value))
+    assert responses.head(response)[-1] == (responses.CUSTOM_ATTRIBUTES, value.encode())
