@@ -3,6 +3,7 @@
 Python 3.11 has no extraction filter in all its releases, so every member is checked and written here.
 """
 
+import gzip
 import os
 import shutil
 import tarfile
@@ -14,6 +15,7 @@ MAX_MEMBERS = 100_000
 MAX_RATIO = 50  # weights hardly compress; what unpacks to much more than this is a bomb
 SLACK_NBYTES = 64 << 20  # small archives of test models are mostly zeros
 COPY_NBYTES = 1 << 20
+MAX_READ_NBYTES = 16 << 20  # tarfile reads extended headers whole
 
 
 class ArchiveRefused(Exception):
@@ -24,8 +26,10 @@ def unpack(archive: Path, into: Path) -> None:
     """Fill the new directory `into`. Raises ArchiveRefused, and then leaves nothing behind."""
     into.mkdir(parents=True)
     try:
-        with tarfile.open(archive, "r:gz") as tar:
-            _Unpacking(into, _budget(archive, into)).run(tar)
+        with _BoundedGzip(archive, _budget(archive, into)) as stream:
+            with tarfile.open(fileobj=stream, mode="r:") as tar:
+                _Unpacking(into).run(tar)
+            stream.finish()
     except BaseException as error:
         shutil.rmtree(into)
         if isinstance(error, tarfile.TarError | EOFError | OSError | zlib.error | ValueError):
@@ -38,12 +42,38 @@ def _budget(archive: Path, into: Path) -> int:
     return min(bound, shutil.disk_usage(into).free)
 
 
+class _BoundedGzip(gzip.GzipFile):
+    """The unpacked bytes, up to a budget."""
+
+    def __init__(self, path: Path, budget_nbytes: int) -> None:
+        super().__init__(path, "rb")
+        self._budget_nbytes = budget_nbytes
+
+    def read(self, nbytes: int | None = -1) -> bytes:
+        if nbytes is None or not 0 <= nbytes <= MAX_READ_NBYTES:
+            raise ArchiveRefused("a header of absurd length")
+        self._spend(self.tell() + nbytes)
+        return super().read(nbytes)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._spend(offset)
+        return super().seek(offset, whence)
+
+    def finish(self) -> None:
+        """Read to the end, where gzip keeps the checksum: tarfile stops before it."""
+        while self.read(COPY_NBYTES):
+            pass
+
+    def _spend(self, position: int) -> None:
+        if position > self._budget_nbytes:
+            raise ArchiveRefused("unpacks to more than can be accepted")
+
+
 class _Unpacking:
     """Links are made last, when nothing more is written that could go through them."""
 
-    def __init__(self, root: Path, budget_nbytes: int) -> None:
+    def __init__(self, root: Path) -> None:
         self._root = Path(os.path.realpath(root))
-        self._left_nbytes = budget_nbytes
         self._links: list[tarfile.TarInfo] = []
 
     def run(self, tar: tarfile.TarFile) -> None:
@@ -76,11 +106,7 @@ class _Unpacking:
     def _write(self, source: IO[bytes], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
-            while chunk := source.read(COPY_NBYTES):
-                self._left_nbytes -= len(chunk)
-                if self._left_nbytes < 0:
-                    raise ArchiveRefused("unpacks to more than can be accepted")
-                file.write(chunk)
+            shutil.copyfileobj(source, file, COPY_NBYTES)
 
     def _link(self, member: tarfile.TarInfo) -> None:
         path = self._inside(member.name, member)

@@ -124,7 +124,7 @@ class StandaloneCatalogue:
             return found.path
         path = self._scratch / found.name
         self._unpacked.append(path)
-        await asyncio.to_thread(_unpack_afresh, found.path, path, self._scratch)
+        await asyncio.to_thread(unpack_afresh, found.path, path, self._scratch)
         return path
 
     # ---- choosing ----
@@ -148,11 +148,11 @@ class StandaloneCatalogue:
             raise ModelNotFound(f"{error}; {available(self._engine)}") from None
 
 
-def _unpack_afresh(source: Path, into: Path, scratch: Path) -> None:
+def unpack_afresh(source: Path, into: Path, scratch: Path) -> None:
     """Blocks. The scratch directory belongs to this user alone, or what is unpacked could be swapped."""
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if scratch.stat().st_uid != os.geteuid():
-        raise ArchiveRefused(f"{scratch} belongs to another user")
+    if scratch.is_symlink() or scratch.stat().st_uid != os.geteuid():
+        raise ArchiveRefused(f"{scratch} is a link or belongs to another user")
     shutil.rmtree(into, ignore_errors=True)
     archive.unpack(source, into)
 

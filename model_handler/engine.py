@@ -145,7 +145,7 @@ class Engine:
             raise ModelLoadFailed(f"loading took longer than {limit:g} s") from None
         line = admission.line(model.artifact.properties, self._options)
         self._scheduler.open(model, limit=line.limit, batch_size=line.batch_size)
-        model.become(State.READY)
+        self._registry.publish(model)
 
     def _inspect(self, url: str) -> artifact.Artifact:
         options = self._options

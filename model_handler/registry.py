@@ -19,15 +19,20 @@ class Registry:
             raise ModelAlreadyLoaded(f"model {info.name!r} is already {_PROGRESS[holder.state]}")
         model = Model(next(self._ids), info)
         self._models[info.name] = model
-        if info.target:
-            self._names_by_target[info.target] = info.name
         return model
+
+    def publish(self, model: Model) -> None:
+        """The load succeeded: the model answers to its name, and to its target from now on."""
+        model.become(State.READY)
+        if model.info.target:
+            self._names_by_target[model.info.target] = model.info.name
 
     def remove(self, model: Model) -> None:
         model.become(State.GONE)
-        del self._models[model.info.name]
-        if model.info.target:
-            self._names_by_target.pop(model.info.target, None)
+        name, target = model.info.name, model.info.target
+        del self._models[name]
+        if target and self._names_by_target.get(target) == name:
+            del self._names_by_target[target]
 
     def find(self, name: str) -> Model | None:
         """The model of that name in whatever state."""

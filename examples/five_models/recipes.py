@@ -56,7 +56,7 @@ RECIPES = {
         steps=2600,
         batch_size=64,
         learning_rate=3e-3,
-        held_out=500,
+        held_out=300,
     ),
     "summarization": Recipe(
         task="summarization",
@@ -67,7 +67,7 @@ RECIPES = {
         steps=3000,
         batch_size=32,
         learning_rate=3e-3,
-        held_out=500,
+        held_out=300,
     ),
     "ner": Recipe(
         task="token-classification",

@@ -26,8 +26,10 @@ class Evidence:
         if self.failed:
             return FAILED, ", ".join(self.failed)
         if self.passed:
-            return PASSED, "; ".join(self.skipped)
-        return NOT_RUN, case.elsewhere or "; ".join(self.skipped) or "no test of it was selected"
+            return PASSED, "; ".join(dict.fromkeys(self.skipped))
+        return NOT_RUN, case.elsewhere or "; ".join(
+            dict.fromkeys(self.skipped)
+        ) or "no test of it was selected"
 
 
 class CaseReport:

@@ -96,8 +96,7 @@ def processes(target: Target) -> list[psutil.Process]:
 
 def worker(target: Target) -> psutil.Process:
     """The process that computes. Waits for it: it starts after the server answers."""
-    until(lambda: _workers(target), within_s=60.0)
-    return _workers(target)[0]
+    return until(lambda: _workers(target), within_s=60.0)[0]
 
 
 def _workers(target: Target) -> list[psutil.Process]:

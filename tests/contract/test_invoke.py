@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.contract import raw
 from tests.contract.artifacts import Zoo, tokens
-from tests.contract.client import TEXT, Client, label, path_of
+from tests.contract.client import TEXT, TEXTS, Client, answer, label, path_of
 from tests.contract.targets import RUNNING, WAITING, Target, address
 from tests.contract.waiting import until
 
@@ -184,13 +184,21 @@ def test_a_raising_request_spoils_no_batch(client: Client, zoo: Zoo) -> None:
 
 @pytest.mark.case(39)
 def test_interleaved_models(client: Client, zoo: Zoo) -> None:
-    """500 requests from eight callers, every answer from the model that was asked."""
+    """500 requests from eight callers: each gets what the same text got from that model alone."""
     client.load("A", zoo.a)
     client.load("B", zoo.b)
-    names = random.Random(39).choices("AB", k=500)
+
+    def ask(request: tuple[str, str]) -> tuple[str, float]:
+        return answer(client.invoke(request[0], {"inputs": request[1]}))
+
+    alone = {request: ask(request) for request in itertools.product("AB", TEXTS)}
+    assert len(set(alone.values())) == len(alone)
+    requests = random.Random(39).choices(list(alone), k=500)
     with ThreadPoolExecutor(8) as pool:
-        labels = pool.map(lambda name: label(client.invoke(name)), names)
-        assert [each[0] for each in labels] == names
+        answers = list(pool.map(ask, requests))
+    for request, (winner, score) in zip(requests, answers, strict=True):
+        assert winner == alone[request][0]
+        assert score == pytest.approx(alone[request][1], abs=0.002)
 
 
 @pytest.mark.case(40)

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from functools import partial
 
 import psutil
 import pytest
@@ -95,10 +96,9 @@ def test_out_of_memory_while_inferring(client: Client, target: Target, zoo: Zoo)
 def test_two_loads_that_fit_singly(client: Client, zoo: Zoo) -> None:
     """At the same moment: one is 200, the other 507, and what is listed serves."""
     for _ in range(5):
-        statuses = together(
-            [lambda name=name: client.load(name, zoo.big).status_code for name in ("one", "two")]
-        )
-        assert sorted(statuses) == [200, 507]
+        loads = [partial(client.load, name, zoo.big) for name in ("one", "two")]
+        statuses = sorted(response.status_code for response in together(loads))
+        assert statuses == [200, 507]
         (loaded,) = client.names()
         assert client.invoke(loaded).status_code == 200
         assert client.unload(loaded).status_code == 200

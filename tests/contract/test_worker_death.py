@@ -17,10 +17,17 @@ CALLERS, DEATHS = 6, 3
 RESTORE_LIMIT_S = 20.0
 
 
+def serves(client: Client, name: str) -> bool:
+    return client.invoke(name).status_code == 200
+
+
 def serve_again(client: Client, *names: str) -> None:
     for name in names:
-        answers = functools.partial(client.invoke, name)
-        until(lambda answers=answers: answers().status_code == 200, within_s=RESTORE_LIMIT_S)
+        until(functools.partial(serves, client, name), within_s=RESTORE_LIMIT_S)
+
+
+def gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 def kill_under_load(client: Client, target: Target) -> int:
@@ -30,8 +37,8 @@ def kill_under_load(client: Client, target: Target) -> int:
     until(lambda: client.gauges()["mme_batch_size_count"] > answered + 20)
     victim = worker(target)
     victim.kill()
-    until(lambda: not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE)
-    return victim.pid
+    until(lambda: gone(victim))
+    return int(victim.pid)
 
 
 def test_under_load(client: Client, target: Target, zoo: Zoo) -> None:
@@ -94,17 +101,19 @@ def test_while_unloading(client: Client, target: Target, zoo: Zoo) -> None:
 def test_the_fork_server_dies_too(client: Client, target: Target, zoo: Zoo) -> None:
     """Parent and child at once: both are started again."""
     client.load("A", zoo.a)
-    parent = worker(target).parent()
+    child = worker(target)
+    parent = child.parent()
     assert parent is not None
     assert parent.pid != target.pid
     parent.kill()
+    until(lambda: gone(child))
     until(lambda: client.invoke("A").status_code == 200, within_s=60)
     assert client.ping().status_code == 200
 
 
 def test_loads_and_deletes_around_a_death(client: Client, target: Target, zoo: Zoo) -> None:
     """Sent at the moment of death, each is answered, and what was promised is true."""
-    client.load("A", zoo.a)
+    assert client.load("A", zoo.a).status_code == 200
     kill = worker(target).kill
     loaded, deleted, _ = together(
         [

@@ -12,12 +12,13 @@ STEP_S = 0.01
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], object], *, within_s: float = 15.0) -> None:
-    """Return once the condition holds; fail when it does not in time."""
+def until(condition: Callable[[], T], *, within_s: float = 15.0) -> T:
+    """What the condition returned once that is true; fails when it does not come true in time."""
     deadline = time.monotonic() + within_s
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < deadline, f"did not happen within {within_s} s"
         select.select([], [], [], STEP_S)
+    return found
 
 
 def together(calls: Sequence[Callable[[], T]]) -> list[T]:

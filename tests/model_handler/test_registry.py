@@ -34,7 +34,7 @@ class RegistryMachine(RuleBasedStateMachine):
     @rule(name=names)
     def ready(self, name: str) -> None:
         if name in self.models and self.models[name].state is State.LOADING:
-            self.models[name].become(State.READY)
+            self.registry.publish(self.models[name])
             assert self.models[name].settled.is_set()
 
     @rule(name=names)
@@ -58,8 +58,10 @@ class RegistryMachine(RuleBasedStateMachine):
     @invariant()
     def finds_by_name_and_target(self) -> None:
         for name in ("a", "b", "c"):
-            if name in self.models:
+            model = self.models.get(name)
+            if model is not None:
                 assert self.registry.resolve(name) == name
+            if model is not None and model.state in (State.READY, State.UNLOADING):
                 assert self.registry.resolve(f"{name}.tar.gz") == name
             else:
                 with pytest.raises(ModelNotFound):

@@ -1,0 +1,135 @@
+"""Archives: what is honest unpacks as it was, and nothing else leaves a trace."""
+
+import gzip
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from container import archive
+from container.archive import ArchiveRefused
+
+REGULAR = [("config.json", b"{}"), ("sub/model.bin", b"weights")]
+
+
+def packed(path: Path, members: list[tarfile.TarInfo | tuple[str, bytes]]) -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        for member in members:
+            if isinstance(member, tuple):
+                info = tarfile.TarInfo(member[0])
+                info.size = len(member[1])
+                tar.addfile(info, io.BytesIO(member[1]))
+            else:
+                tar.addfile(member)
+    return path
+
+
+def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    info.linkname = target
+    return info
+
+
+def test_files_directories_and_inner_links(tmp_path: Path) -> None:
+    source = packed(
+        tmp_path / "a.tar.gz",
+        [
+            special("./sub", tarfile.DIRTYPE),
+            *REGULAR,
+            special("link", tarfile.SYMTYPE, "sub/model.bin"),
+            special("sub/up", tarfile.SYMTYPE, "../config.json"),
+            special("hard", tarfile.LNKTYPE, "config.json"),
+            special("empty", tarfile.DIRTYPE),
+        ],
+    )
+    archive.unpack(source, tmp_path / "out")
+    out = tmp_path / "out"
+    assert (out / "config.json").read_bytes() == b"{}"
+    assert (out / "link").read_bytes() == b"weights"
+    assert (out / "sub/up").read_bytes() == b"{}"
+    assert (out / "hard").read_bytes() == b"{}"
+    assert (out / "empty").is_dir()
+
+
+EVIL: dict[str, list[tarfile.TarInfo | tuple[str, bytes]]] = {
+    "absolute": [("/tmp/evil", b"")],
+    "parent": [("../evil", b"")],
+    "parent inside": [("sub/../../evil", b"")],
+    "absolute link": [special("l", tarfile.SYMTYPE, "/etc/passwd")],
+    "parent link": [special("l", tarfile.SYMTYPE, "../../etc")],
+    "write through a link": [special("l", tarfile.SYMTYPE, "/tmp"), ("l/evil", b"")],
+    "link through a link": [
+        special("l", tarfile.SYMTYPE, "/tmp"),
+        special("l/evil", tarfile.SYMTYPE, "x"),
+    ],
+    "chain of links": [
+        special("d/e", tarfile.DIRTYPE),
+        special("a", tarfile.SYMTYPE, "d/e"),
+        special("b", tarfile.SYMTYPE, "a/../../.."),
+    ],
+    "link made bad later": [
+        special("b", tarfile.SYMTYPE, "a/x"),
+        special("a", tarfile.SYMTYPE, ".."),
+    ],
+    "hard link out": [special("h", tarfile.LNKTYPE, "../../../../etc/passwd")],
+    "hard link to nothing": [special("h", tarfile.LNKTYPE, "nothing")],
+    "device": [special("null", tarfile.CHRTYPE)],
+    "pipe": [special("pipe", tarfile.FIFOTYPE)],
+    "twice": [("a", b"1"), ("a", b"2")],
+    "file over directory": [special("a", tarfile.DIRTYPE), ("a", b"")],
+    "link over file": [("a", b""), special("a", tarfile.SYMTYPE, "b")],
+    "name too long": [("n" * 300, b"")],
+}
+
+
+@pytest.mark.parametrize("members", EVIL.values(), ids=EVIL)
+def test_evil_archives_leave_nothing(
+    tmp_path: Path, members: list[tarfile.TarInfo | tuple[str, bytes]]
+) -> None:
+    source = packed(tmp_path / "evil.tar.gz", [*REGULAR, *members])
+    with pytest.raises(ArchiveRefused) as caught:
+        archive.unpack(source, tmp_path / "deep/out")
+    assert str(caught.value)
+    assert list((tmp_path / "deep").iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"deep", "evil.tar.gz"}
+
+
+def test_a_bomb_is_stopped(tmp_path: Path) -> None:
+    source = packed(tmp_path / "bomb.tar.gz", [("zeros", bytes(archive.SLACK_NBYTES * 3 // 2))])
+    with pytest.raises(ArchiveRefused, match="more than can be accepted"):
+        archive.unpack(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("keep", [0, 1, 10, 100, 200])
+def test_damaged_archives_are_refused(tmp_path: Path, keep: int) -> None:
+    whole = packed(tmp_path / "a.tar.gz", [("a", os.urandom(100_000))])
+    cut = tmp_path / "cut.tar.gz"
+    cut.write_bytes(whole.read_bytes()[:keep])
+    with pytest.raises(ArchiveRefused):
+        archive.unpack(cut, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_checksum_is_noticed(tmp_path: Path) -> None:
+    source = packed(tmp_path / "a.tar.gz", [("weights", os.urandom(100_000))])
+    damaged = bytearray(source.read_bytes())
+    damaged[50_000] ^= 1
+    source.write_bytes(damaged)
+    with pytest.raises(ArchiveRefused):
+        archive.unpack(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_header_that_would_fill_the_memory(tmp_path: Path) -> None:
+    header = special("x", tarfile.XHDTYPE)
+    header.size = 40 << 20
+    source = tmp_path / "a.tar.gz"
+    with gzip.open(source, "wb") as file:
+        file.write(header.tobuf())
+        file.write(bytes(header.size))
+    with pytest.raises(ArchiveRefused, match="absurd"):
+        archive.unpack(source, tmp_path / "out")
