@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+REPORT := $(VENV)/contract.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test contract test-gpu bench
+.PHONY: help install demo check test contract docs test-gpu bench
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,10 +29,15 @@ check: $(STAMP) ## style, types, import arrows
 	$(BIN)/lint-imports
 
 test: check ## everything CI runs
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --contract-report $(REPORT)
+	$(BIN)/python -m tests.contract.document $(REPORT) --check
 
 contract: $(STAMP) ## the conformance suite alone: make contract TARGET=process|app
 	$(BIN)/python -m pytest tests/contract --target $(or $(TARGET),process)
+
+docs: $(STAMP) ## write the conformance table anew from a run of the suite
+	$(BIN)/python -m pytest tests/contract --contract-report $(REPORT)
+	$(BIN)/python -m tests.contract.document $(REPORT)
 
 test-gpu: $(STAMP) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

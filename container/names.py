@@ -9,6 +9,7 @@ MAX_CHARS = 255
 _PLAIN = re.compile(rb"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 # Separators of paths and lines, control characters, halves of surrogate pairs.
 _FORBIDDEN = re.compile("[/\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
@@ -40,6 +41,3 @@ def from_segment(segment: bytes) -> str:
 def is_text(value: str) -> bool:
     """Whether a string has no control character and could be written as UTF-8."""
     return not _CONTROL.search(value)
-
-
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")

@@ -177,7 +177,7 @@ class Settings:
         Variable(
             "MME_DRAIN_TIMEOUT",
             parse=variables.seconds(3600),
-            text="seconds from SIGTERM to the end",
+            text="seconds from SIGTERM to the end, the last 5 for stopping",
         ),
     ] = 25.0
 

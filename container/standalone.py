@@ -74,13 +74,13 @@ def _found(path: Path) -> Found:
 
 
 class StandaloneCatalogue:
-    """Holds the scratch directory that archives were unpacked to, and removes what it made there."""
+    """Removes at the end what it unpacked, and the scratch directory if it made that too."""
 
     def __init__(self, engine: Engine, directory: Path, scratch: Path) -> None:
         self._engine = engine
         self._directory = directory
         self._scratch = scratch
-        self._unpacked: list[Path] = []
+        self._made: list[Path] = []  # directories, the inner ones last
         self._loading: asyncio.Task[None] | None = None
 
     # ---- life ----
@@ -99,7 +99,7 @@ class StandaloneCatalogue:
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.wait([self._loading])
-        for path in self._unpacked:
+        for path in reversed(self._made):
             shutil.rmtree(path, ignore_errors=True)
 
     async def _load_all(self) -> None:
@@ -123,7 +123,9 @@ class StandaloneCatalogue:
         if not found.packed:
             return found.path
         path = self._scratch / found.name
-        self._unpacked.append(path)
+        if not self._scratch.exists():
+            self._made.append(self._scratch)
+        self._made.append(path)
         await asyncio.to_thread(unpack_afresh, found.path, path, self._scratch)
         return path
 

@@ -7,7 +7,8 @@ bytes are back. All state changes on the event loop; files are read off it.
 import asyncio
 import logging
 import time
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -86,7 +87,6 @@ class Engine:
     def drain(self) -> None:
         """From now on `load` and `invoke` raise Draining."""
         self._draining = True
-        self._note_busy(0)
 
     async def idle(self) -> None:
         """Return when nothing is in flight."""
@@ -115,8 +115,12 @@ class Engine:
         ModelLoadFailed, Unavailable.
         """
         self._refuse_if_draining()
-        await self._departed(name)
-        model = self._registry.begin(ModelInfo(name, url, target))
+        with self._being_busy():
+            await self._departed(name)
+            model = self._registry.begin(ModelInfo(name, url, target))
+            await self._load(model)
+
+    async def _load(self, model: Model) -> None:
         began = time.monotonic()
         try:
             await self._bring_up(model)
@@ -170,7 +174,8 @@ class Engine:
         """
         model = await self._claim(name)
         began = time.monotonic()
-        await asyncio.shield(self._take_down(model))
+        with self._being_busy():
+            await asyncio.shield(self._take_down(model))
         seconds = time.monotonic() - began
         self._metrics.unload_seconds.observe(seconds)
         log.info("unloaded", extra=_facts(model) | {"ms": round(seconds * 1e3)})
@@ -207,12 +212,12 @@ class Engine:
         began = loop.time()
         deadline = began + self._options.request_timeout_s
         outcome = "ok"
-        self._note_busy(+1)
         try:
-            async with asyncio.timeout_at(deadline):
-                model = await self._serving(name)
-                job = Job(request, deadline, loop.create_future())
-                return await self._scheduler.submit(model, job)
+            with self._being_busy():
+                async with asyncio.timeout_at(deadline):
+                    model = await self._serving(name)
+                    job = Job(request, deadline, loop.create_future())
+                    return await self._scheduler.submit(model, job)
         except TimeoutError:
             outcome = DeadlineExceeded.__name__
             limit = self._options.request_timeout_s
@@ -221,8 +226,7 @@ class Engine:
             outcome = type(error).__name__
             raise
         finally:
-            self._note_busy(-1)
-            known = name if outcome != ModelNotFound.__name__ else ""
+            known = name if outcome != ModelNotFound.__name__ else "unknown"
             self._metrics.answered(known, outcome, loop.time() - began)
 
     async def _serving(self, name: str) -> Model:
@@ -236,11 +240,16 @@ class Engine:
         if self._draining:
             raise Draining("the container is shutting down")
 
-    def _note_busy(self, change: int) -> None:
-        self._busy += change
-        if not self._busy:
-            self._idle.set()
-            self._idle = asyncio.Event()
+    @contextmanager
+    def _being_busy(self) -> Iterator[None]:
+        self._busy += 1
+        try:
+            yield
+        finally:
+            self._busy -= 1
+            if not self._busy:
+                self._idle.set()
+                self._idle = asyncio.Event()
 
     # ---- the worker's comings and goings ----
 

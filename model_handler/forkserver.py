@@ -71,6 +71,7 @@ def serve(control: socket.socket) -> None:
             _reap(control, workers)
         if control in readable and not _obey(control, wakeup, workers):
             break
+    signal.set_wakeup_fd(-1)  # nobody reads the other end any more
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
 
@@ -136,6 +137,8 @@ def _become_worker(order: dict[str, str], fd: int) -> NoReturn:
 
         worker.main(socket.socket(fileno=fd), order["fork"])
         code = 0
+    except ConnectionError:
+        log.info("the front is gone")
     except BaseException:  # the last frame of a process: whatever it was, it must be in the log
         log.exception("worker ended")
     finally:

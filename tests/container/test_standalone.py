@@ -47,7 +47,7 @@ def start(serve: Serve, tmp_path: Path, model_dir: Path) -> Iterator[Callable[[]
     yield call
     for running in started:
         running.stop()
-    assert not scratch.exists() or not list(scratch.iterdir())
+    assert not scratch.exists()
 
 
 def settle(running: Running) -> int:

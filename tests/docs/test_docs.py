@@ -1,0 +1,73 @@
+"""The documents tell the truth: their commands run, their links lead somewhere, their lists are whole."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from container import settings
+
+REPOSITORY = Path(__file__).parents[2]
+DOCUMENTS = [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")]
+EXECUTED = re.compile(r"<!-- executed by [^>]*-->\n```bash\n(.*?)```", re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def blocks() -> list[str]:
+    return [
+        block for file in DOCUMENTS for block in EXECUTED.findall(file.read_text(encoding="utf-8"))
+    ]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize("block", blocks(), ids=lambda block: block.split()[0][:30])
+def test_commands_run_as_written(block: str) -> None:
+    """But for the port, which may be taken here, and the environment, which is the tests' own."""
+    port = str(free_port())
+    script = block.replace("8080", port).replace(".venv/bin/python", sys.executable)
+    environment = os.environ | {"SAGEMAKER_BIND_TO_PORT": port, "MME_DEVICE": "cpu"}
+    command = ["bash", "-eu", "-c", script]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_some_commands_are_run() -> None:
+    assert len(blocks()) >= 2
+
+
+def test_every_link_leads_to_a_file() -> None:
+    for document in DOCUMENTS:
+        for target in LINK.findall(document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_every_setting_is_documented() -> None:
+    text = (REPOSITORY / "docs/configuration.md").read_text(encoding="utf-8")
+    names = re.findall(r"\b(?:MME|SAGEMAKER|HF)_[A-Z_]+", settings.describe())
+    assert names
+    assert {name for name in names if f"`{name}`" not in text} == set()
+
+
+def test_the_demo_runs() -> None:
+    """`make demo` without the making of its environment."""
+    done = subprocess.run(
+        [sys.executable, "scripts/demo.py"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for answer in ("POSITIVE", "Mein Name ist Wolfgang", "Hugging Face/ORG", "Business", "507"):
+        assert answer in done.stdout
