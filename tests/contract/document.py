@@ -61,7 +61,12 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     for case in report["cases"]:
         if case["group"] != group:
             group = case["group"]
-            yield from ("", f"## {group[0].upper()}{group[1:]}", "", "| # | level | case | outcome |")
+            yield from (
+                "",
+                f"## {group[0].upper()}{group[1:]}",
+                "",
+                "| # | level | case | outcome |",
+            )
             yield "|---|---|---|---|"
         yield f"| {case['number']} | {case['level']} | {case['title']} | {_outcome(case)} |"
 
