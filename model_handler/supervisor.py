@@ -21,6 +21,7 @@ from model_handler.model import Model
 
 log = logging.getLogger(__name__)
 UNLOAD_PATIENCE_S = 30.0  # then the process is replaced, which frees its memory for certain
+START_LIMIT_S = 300.0  # imports from a cold disk, and a driver that wakes up
 STOP_PATIENCE_S = 2.0
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # before the n-th start in a row that failed
 SICK_AFTER = 4  # starts in a row that failed
@@ -200,8 +201,9 @@ class Supervisor:
         assert self._server is not None
         link = await Link.open(self._server.fork(self._device), self._gone)
         try:
-            ready = await link.ready
-        except asyncio.CancelledError:
+            async with asyncio.timeout(START_LIMIT_S):
+                ready = await link.ready
+        except (TimeoutError, asyncio.CancelledError):
             link.close()
             raise
         log.info("worker ready", extra={"worker": ready.pid, "device": ready.device})
