@@ -75,8 +75,20 @@ async def until(attempt: Callable[[], Awaitable[object]]) -> None:
             return
 
 
-def descendants(name: str) -> list[psutil.Process]:
-    return [one for one in psutil.Process().children(recursive=True) if one.name() == name]
+class Descendants:
+    """This process's descendants that were not there yet: other tests keep servers running."""
+
+    def __init__(self) -> None:
+        self._others = {one.pid for one in psutil.Process().children(recursive=True)}
+
+    def named(self, name: str) -> list[psutil.Process]:
+        everybody = psutil.Process().children(recursive=True)
+        return [one for one in everybody if one.pid not in self._others and one.name() == name]
+
+    def kill(self, name: str) -> None:
+        (victim,) = self.named(name)
+        os.kill(victim.pid, signal.SIGKILL)
+        victim.wait()
 
 
 def test_a_load_that_outlasts_its_limit_leaves_nothing(zoo: Zoo, options: EngineOptions) -> None:
@@ -190,17 +202,16 @@ def test_the_fork_server_and_its_workers_may_die(zoo: Zoo, options: EngineOption
     """First the worker, then the fork server: both times the model is back without a load."""
 
     async def scenario() -> None:
+        descendants = Descendants()
         async with running(options) as engine:
             await engine.load("A", str(zoo.a))
             for name in ("mme-worker", "mme-forkserver"):
-                (victim,) = descendants(name)
-                os.kill(victim.pid, signal.SIGKILL)
-                victim.wait()
+                descendants.kill(name)
                 await until(lambda: engine.invoke("A", TEXT))
             await engine.unload("A")
             assert reserved(engine) == 0
-        assert not descendants("mme-worker")
-        assert not descendants("mme-forkserver")
+        assert not descendants.named("mme-worker")
+        assert not descendants.named("mme-forkserver")
 
     asyncio.run(scenario())
 
@@ -215,13 +226,12 @@ def test_an_artifact_that_vanished_is_forgotten_at_the_restore(
             artifacts.bert_classifier(tmp_path / name, labels=[name, name + "!"])
             for name in ("stays", "goes")
         )
+        descendants = Descendants()
         async with running(replace(options, model_roots=(tmp_path,))) as engine:
             await engine.load("stays", str(stays))
             await engine.load("goes", str(goes))
             (goes / "model.safetensors").unlink()
-            (victim,) = descendants("mme-worker")
-            os.kill(victim.pid, signal.SIGKILL)
-            victim.wait()
+            descendants.kill("mme-worker")
             await until(lambda: engine.invoke("stays", TEXT))
             with pytest.raises(ModelNotFound):
                 await until(lambda: engine.invoke("goes", TEXT))
