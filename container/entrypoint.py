@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 
-from container import logs, settings
+from container import settings
 from container.app import App
 from container.body import BodyLimit
 from container.catalogue import PlatformCatalogue
@@ -14,6 +14,7 @@ from container.routes import Context
 from container.server import Server, configuration
 from container.settings import Settings, SettingsError
 from container.standalone import StandaloneCatalogue
+from model_handler import logs
 from model_handler.factory import create_engine
 
 log = logging.getLogger(__name__)

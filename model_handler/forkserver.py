@@ -21,6 +21,8 @@ import socket
 import sys
 from typing import NoReturn
 
+from model_handler import logs
+
 PRELOAD = (
     "torch",
     "transformers.pipelines",
@@ -43,7 +45,7 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     arguments = _arguments()
-    logging.basicConfig(level=arguments.log_level, format=arguments.log_format)
+    logs.configure(arguments.log_level, sys.stderr)
     _name_process("mme-forkserver")
     for module in PRELOAD:
         importlib.import_module(module)
@@ -55,8 +57,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m model_handler.forkserver")
     parser.add_argument("--control-fd", type=int, required=True)
-    parser.add_argument("--log-level", default="INFO")
-    parser.add_argument("--log-format", default="%(asctime)s %(levelname)s %(name)s %(message)s")
+    parser.add_argument("--log-level", type=int, default=logging.INFO)
     return parser.parse_args()
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from model_handler import eviction
-from model_handler.errors import EngineError, InsufficientMemory, ModelNotFound
+from model_handler.errors import EngineError, InsufficientMemory, ModelNotFound, WorkerDied
 from model_handler.memory import MemoryPool, Reservation, Tier
 from model_handler.model import Model
 
@@ -198,6 +198,10 @@ class Residency:
             reservation.resize(measured)
         except (InsufficientMemory, asyncio.CancelledError):
             await asyncio.shield(self._demote(residence))  # it may have arrived, only too large
+            raise
+        except WorkerDied:
+            if self.host is not None:  # else it keeps its place, as in `lost`
+                _free_device(residence)
             raise
         except EngineError:
             _free_device(residence)

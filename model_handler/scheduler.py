@@ -10,13 +10,14 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from model_handler.batcher import Job, Queue, Turns
-from model_handler.errors import EngineError, ModelUnloading, from_wire
+from model_handler.errors import EngineError, ModelUnloading, QueueFull, from_wire
 from model_handler.messages import Done, InferenceResponse, Refusal, Run
 from model_handler.metrics import Metrics
 from model_handler.model import Model
 from model_handler.residency import Lease, Residency
 
 DEPTH = 2  # one computes, the next is being prepared
+MAX_HELD_NBYTES = 1 << 30
 GRACE_S = 30.0  # a batch this late past its deadline means a wedged worker
 
 
@@ -65,6 +66,7 @@ class Scheduler:
         self._turns = Turns()
         self._batch_ids = itertools.count(1)
         self._in_flight = 0
+        self._held_nbytes = 0
 
     # ---- the engine's side ----
 
@@ -82,15 +84,23 @@ class Scheduler:
         Cancellation takes a waiting job out of its queue; one that computes is let finish.
         """
         line = self._lines[model.model_id]
+        self._refuse_if_full(job)
         line.queue.add(job)
         line.note_change()
         self._turns.enter(model.model_id)
+        self._held_nbytes += len(job.request.body)
         self.pump()
         try:
             return await job.answer
         finally:
+            self._held_nbytes -= len(job.request.body)
             line.queue.discard(job)
             self._settle(line)
+
+    def _refuse_if_full(self, job: Job) -> None:
+        """Queues bound how many requests wait; this bounds what the bodies of all models' weigh."""
+        if self._held_nbytes + len(job.request.body) > MAX_HELD_NBYTES:
+            raise QueueFull(f"requests of {self._held_nbytes} bytes are in flight already")
 
     async def drained(self, model: Model) -> None:
         """Return when nothing of the model waits or runs."""

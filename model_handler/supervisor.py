@@ -90,8 +90,8 @@ class ForkServer:
 
 
 def _command(control_fd: int) -> list[str]:
-    level = logging.getLevelName(logging.getLogger().getEffectiveLevel())
-    options = ["--control-fd", str(control_fd), "--log-level", level]
+    level = logging.getLogger().getEffectiveLevel()
+    options = ["--control-fd", str(control_fd), "--log-level", str(level)]
     return [sys.executable, "-m", "model_handler.forkserver", *options]
 
 
@@ -139,6 +139,8 @@ class Supervisor:
 
     def sickness(self) -> str | None:
         """Why no worker can be had, once that is more than a hiccup."""
+        if self._keeper is not None and self._keeper.done():
+            return "no worker will be started any more"  # a mistake of ours ended the keeper
         if self._failed_starts < SICK_AFTER:
             return None
         return f"the worker failed to start {self._failed_starts} times in a row"
@@ -190,7 +192,7 @@ class Supervisor:
                 link = await self._start()
             except (OSError, EngineError) as error:
                 self._failed_starts += 1
-                log.error("worker did not start", extra={"reason": str(error)})
+                log.error("worker did not start", extra={"reason": repr(error)})
                 continue
             self._failed_starts = 0
             await link.closed.wait()

@@ -55,7 +55,7 @@ def main(end: socket.socket, device_name: str) -> None:
     gc.enable()
     device = devices.parse(device_name)
     if device.name == "cpu":
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))  # one core is the front's
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))  # one core is the front's
     Worker(end, device).serve()
 
 

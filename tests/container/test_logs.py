@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from container.logs import JsonFormatter, TextFormatter
+from model_handler.logs import JsonFormatter, TextFormatter
 from tests.container.conftest import Running
 
 

@@ -158,6 +158,7 @@ class SchedulingMachine(RuleBasedStateMachine):
         assert self.residency.device.reserved == 0
         assert self.residency.host is None or self.residency.host.reserved == 0
         assert not self.worker.held
+        assert self.scheduler._held_nbytes == self.scheduler.waiting() == 0
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
 
