@@ -29,18 +29,18 @@ check: $(STAMP) ## style, types, import arrows
 	$(BIN)/lint-imports
 
 test: check ## everything CI runs
-	$(BIN)/python -m pytest --contract-report $(REPORT)
+	$(BIN)/python -m pytest tests --contract-report=$(REPORT)
 	$(BIN)/python -m tests.contract.document $(REPORT) --check
 
 contract: $(STAMP) ## the conformance suite alone: make contract TARGET=process|app
-	$(BIN)/python -m pytest tests/contract --target $(or $(TARGET),process)
+	$(BIN)/python -m pytest tests/contract --target=$(or $(TARGET),process)
 
 docs: $(STAMP) ## write the conformance table anew from a run of the suite
-	$(BIN)/python -m pytest tests/contract --contract-report $(REPORT)
+	$(BIN)/python -m pytest tests/contract --contract-report=$(REPORT)
 	$(BIN)/python -m tests.contract.document $(REPORT)
 
 test-gpu: $(STAMP) ## the tests that need a CUDA device
-	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m pytest tests -m gpu
 
 bench: $(STAMP) ## density and load time beside from_pretrained: make bench SCENARIO=density
 	$(BIN)/python -m benchmarks.$(or $(SCENARIO),density)

@@ -4,6 +4,7 @@ The pipeline's own `__call__` still decides how inputs and parameters are read a
 answer has; only the work between the two is done elsewhere.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,12 +47,17 @@ class _Stages:
         return iter(self._answers)
 
 
+@functools.cache
+def _staged(kind: type[Any]) -> type[Any]:
+    """One class per pipeline class: classes are cyclic garbage, and models come and go."""
+    return type(f"Staged{kind.__name__}", (_Stages, kind), {})
+
+
 class Staged:
     """One pipeline and its steps. `read`, `rows` and `answer` belong to one thread, `run` to another."""
 
     def __init__(self, kind: type[Any], **parts: Any) -> None:
-        staged: type[Any] = type(f"Staged{kind.__name__}", (_Stages, kind), {})
-        self.pipeline: Any = staged(**parts)
+        self.pipeline: Any = _staged(kind)(**parts)
 
     @property
     def chunked(self) -> bool:

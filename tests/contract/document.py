@@ -1,7 +1,7 @@
 """python -m tests.contract.document REPORT [--check]
 
 Writes docs/contract.md, and the count in README.md, from the report of a run of the suite
-(`pytest --contract-report REPORT`). With --check nothing is written: it fails where the documents say
+(`pytest tests --contract-report=REPORT`). With --check nothing is written: it fails where the documents say
 something else than the report.
 """
 
