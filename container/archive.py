@@ -83,6 +83,8 @@ class _Unpacking:
             self._take(tar, member)
         for member in self._links:
             self._link(member)
+        for member in self._links:
+            self._check(member)  # a later link may have changed where an earlier one leads
 
     def _take(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         path = self._inside(member.name, member)
@@ -117,6 +119,10 @@ class _Unpacking:
             os.link(self._target(member.linkname, member), path)
             return
         path.symlink_to(member.linkname)
+        self._check(member)
+
+    def _check(self, member: tarfile.TarInfo) -> None:
+        path = self._inside(member.name, member)
         if not Path(os.path.realpath(path)).is_relative_to(self._root):
             raise ArchiveRefused(f"link {member.name!r} leads out of the archive")
 

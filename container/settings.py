@@ -80,9 +80,7 @@ class Settings:
     ] = None
     default_task: Annotated[
         str | None,
-        Variable(
-            "HF_TASK", parse=variables.printable, text="for artifacts that do not say their own"
-        ),
+        Variable("HF_TASK", parse=variables.task, text="for artifacts that do not say their own"),
     ] = _ENGINE.default_task
     model_roots: Annotated[
         tuple[Path, ...],

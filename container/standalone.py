@@ -44,6 +44,7 @@ class Found(msgspec.Struct, frozen=True):
 def find(directory: Path) -> list[Found]:
     """The artifacts in a directory, or the directory itself if it is one. Sorted, names unique."""
     if not directory.is_dir():
+        log.error("no such directory", extra={"setting": "MME_MODEL_DIR", "path": directory})
         return []
     if any((directory / marker).exists() for marker in MARKERS):
         return [_found(directory)]
@@ -64,6 +65,9 @@ def _candidates(directory: Path) -> Iterator[Path]:
             continue
         if path.is_dir() or (path.is_file() and path.name.endswith(SUFFIXES)):
             yield path
+        else:
+            reason = f"neither a directory nor {' nor '.join(SUFFIXES)}"
+            log.warning("artifact skipped", extra={"path": path, "reason": reason})
 
 
 def _found(path: Path) -> Found:

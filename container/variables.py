@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from model_handler import tasks
+from model_handler.errors import ModelLoadFailed
+
 _UNITS = {"": 1, "B": 1} | {
     f"{letter}{infix}B": base**power
     for power, letter in enumerate("KMGT", start=1)
@@ -29,8 +32,11 @@ class NotAllowed(ValueError):
 
 
 def truth(text: str) -> bool:
-    """Only `true`, in any case, is true: that is how the platform says MultiModel."""
-    return text.strip().lower() == "true"
+    """In any case of letters: the platform says `true`, AWS's own tests say `True`."""
+    word = text.strip().lower()
+    if word not in ("true", "false", ""):
+        raise NotAllowed("true or false")
+    return word == "true"
 
 
 def number(low: int, high: int) -> Parse:
@@ -102,6 +108,13 @@ def device(text: str) -> str:
     if not _DEVICE.fullmatch(text):
         raise NotAllowed("auto, cpu, cuda or cuda:<number>")
     return text
+
+
+def task(text: str) -> str:
+    try:
+        return tasks.normalise(text)
+    except ModelLoadFailed as error:
+        raise NotAllowed(str(error)) from None
 
 
 def log_level(text: str) -> int:

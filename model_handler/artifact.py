@@ -4,8 +4,9 @@ Everything here touches the file system and belongs off the event loop.
 """
 
 import json
+import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from model_handler import properties, tasks, weights
 from model_handler.errors import ArtifactNotFound, InvalidRequest, ModelLoadFailed
 from model_handler.properties import Properties
 
-MAX_CONFIG_NBYTES = 16 << 20
+log = logging.getLogger(__name__)
+MAX_JSON_NBYTES = 16 << 20  # parsed by the process that answers /ping
 WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -34,13 +36,18 @@ class Artifact:
     properties: Properties
 
 
-def locate(url: str, roots: Iterable[Path]) -> Path:
+def locate(url: str, roots: Sequence[Path]) -> Path:
     """The directory a load's url names. Raises InvalidRequest off the roots, ArtifactNotFound."""
     if not url.startswith("/") or "\0" in url:
-        raise InvalidRequest("url must be an absolute path")
+        raise InvalidRequest("url must be an absolute path here: the platform downloads, we load")
     path = Path(os.path.realpath(url))
     if not any(path.is_relative_to(os.path.realpath(root)) for root in roots):
-        raise InvalidRequest("url lies outside the directories models may be loaded from")
+        allowed = ", ".join(map(str, roots))
+        raise InvalidRequest(
+            f"url lies outside the directories models may be loaded from: {allowed}"
+        )
+    if path.is_file():
+        raise ArtifactNotFound(f"{url} is a file: a model is loaded from its unpacked directory")
     if not path.is_dir():
         raise ArtifactNotFound(f"no directory at {url}")
     return path
@@ -56,6 +63,7 @@ def inspect(path: Path, *, default_task: str | None, dtype: str, device: str) ->
         nbytes = weights.nbytes(_weight_files(root), run_dtype)
     except OSError as error:
         raise ModelLoadFailed(f"the artifact cannot be read: {error.strerror}") from error
+    _mention_code(root)
     task = settings.task or default_task
     return Artifact(
         path=root,
@@ -69,24 +77,33 @@ def inspect(path: Path, *, default_task: str | None, dtype: str, device: str) ->
 def _root(path: Path) -> Path:
     """The artifact itself, or the single directory that an archive was packed with around it."""
     entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
-    if len(entries) == 1 and entries[0].is_dir() and entries[0].name != "code":
-        return entries[0]
-    return path
+    if len(entries) != 1 or not entries[0].is_dir() or entries[0].name == "code":
+        return path
+    if not entries[0].resolve().is_relative_to(path):
+        raise ModelLoadFailed(f"{entries[0].name} is a link that leads out of the artifact")
+    return entries[0]
+
+
+def _mention_code(root: Path) -> None:
+    """Whoever brings code expects it to run."""
+    for name in ("code/inference.py", "handler.py"):
+        if (root / name).exists():
+            log.warning("code is not run", extra={"artifact": str(root), "file": name})
 
 
 def _config(root: Path) -> dict[str, Any]:
     file = root / "config.json"
     if not file.is_file():
         raise ModelLoadFailed("config.json is missing: not a Hugging Face model directory")
-    if file.stat().st_size > MAX_CONFIG_NBYTES:
-        raise ModelLoadFailed("config.json is too large to be one")
     return _json_object(file)
 
 
 def _json_object(file: Path) -> dict[str, Any]:
+    if file.stat().st_size > MAX_JSON_NBYTES:
+        raise ModelLoadFailed(f"{file.name} is too large to be one")
     try:
         value = json.loads(file.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelLoadFailed(f"{file.name} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise ModelLoadFailed(f"{file.name} must hold an object")

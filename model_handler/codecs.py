@@ -127,7 +127,10 @@ def _kind_of(media: str) -> Kind | None:
         return _KINDS[media]
     top = media.partition("/")[0]
     if top not in ("audio", "image"):
-        raise UnsupportedContentType(f"no decoder for {media[:80]}")
+        raise UnsupportedContentType(
+            f"no decoder for {media[:80]}; send application/json, text/plain, text/csv, or the media"
+            " type of a picture or sound"
+        )
     return Kind(top)
 
 

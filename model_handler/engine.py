@@ -52,11 +52,12 @@ class Engine:
         self._metrics = metrics
         self._registry = Registry()
         self._device = ""  # known from the first worker on
-        self._opened = asyncio.Event()
         self._draining = False
         self._busy = 0
         self._idle = asyncio.Event()
         self._restoring: asyncio.Task[None] | None = None
+        self._under_restore: Model | None = None
+        self._departures: set[asyncio.Task[None]] = set()
         self._strikes: dict[int, int] = {}
         self._exit = AsyncExitStack()
 
@@ -118,9 +119,10 @@ class Engine:
         with self._being_busy():
             await self._departed(name)
             model = self._registry.begin(ModelInfo(name, url, target))
-            await self._load(model)
+            await asyncio.shield(asyncio.create_task(self._load(model)))
 
     async def _load(self, model: Model) -> None:
+        """Run as a task of its own: a caller that leaves does not leave a load half undone."""
         began = time.monotonic()
         try:
             await self._bring_up(model)
@@ -134,14 +136,16 @@ class Engine:
         log.info("loaded", extra=_facts(model) | {"ms": round(seconds * 1e3)})
 
     async def _departed(self, name: str) -> None:
-        """Wait while a namesake is being unloaded."""
-        while (holder := self._registry.find(name)) and holder.state is State.UNLOADING:
-            await holder.gone.wait()
+        """Wait while a namesake is being unloaded, within the time a load may take."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._options.load_timeout_s):
+                while (holder := self._registry.find(name)) and holder.state is State.UNLOADING:
+                    await holder.gone.wait()
 
     async def _bring_up(self, model: Model) -> None:
         try:
             async with asyncio.timeout(self._options.load_timeout_s):
-                await self._opened.wait()
+                await self._supervisor.available()
                 model.artifact = await asyncio.to_thread(self._inspect, model.info.url)
                 await self._residency.admit(model, model.artifact.nbytes)
         except TimeoutError:
@@ -149,7 +153,7 @@ class Engine:
             raise ModelLoadFailed(f"loading took longer than {limit:g} s") from None
         line = admission.line(model.artifact.properties, self._options)
         self._scheduler.open(model, limit=line.limit, batch_size=line.batch_size)
-        self._registry.publish(model)
+        model.become(State.READY)
 
     def _inspect(self, url: str) -> artifact.Artifact:
         options = self._options
@@ -254,11 +258,10 @@ class Engine:
     # ---- the worker's comings and goings ----
 
     def _worker_ready(self, ready: Ready) -> None:
-        if not self._opened.is_set():
+        if not self._device:
             self._device = ready.device.partition(":")[0]
             budget = admission.budget(self._options, ready)
             self._residency.open(budget.device_nbytes, budget.host_nbytes)
-            self._opened.set()
         self._restoring = asyncio.create_task(self._restore())
 
     def _worker_lost(self, reason: str) -> None:
@@ -267,19 +270,23 @@ class Engine:
         self._metrics.worker_restarts.inc()
         self._residency.lost()
         self._scheduler.lost()
+        suspect, self._under_restore = self._under_restore, None
+        if suspect is not None:
+            self._strike(suspect)
 
     async def _restore(self) -> None:
         """Bring back what was on the lost device, the most recently used first."""
-        for model in self._residency.by_recency():
+        for model in self._residency.displaced():
             if model.state is not State.READY:
                 continue
+            self._under_restore = model
             try:
                 await self._residency.promote(model)
             except WorkerDied:
-                self._strike(model)
                 return  # the next worker starts over
             except EngineError as error:
                 self._forget(model, str(error))
+            self._under_restore = None
         self._scheduler.pump()
 
     def _strike(self, model: Model) -> None:
@@ -295,7 +302,9 @@ class Engine:
         log.error("model lost", extra=_facts(model) | {"reason": reason})
         model.become(State.UNLOADING)
         self._scheduler.abandon(model, WorkerDied("the model could not be restored"))
-        self._departure = asyncio.create_task(self._take_down(model))
+        departure = asyncio.create_task(self._take_down(model))
+        self._departures.add(departure)
+        departure.add_done_callback(self._departures.discard)
 
     # ---- figures ----
 

@@ -76,6 +76,7 @@ class Link(asyncio.Protocol):
     async def _ask(self, key: Key, command: Load | Unload | Run) -> Report:
         if self._transport is None or self.closed.is_set():
             raise WorkerDied(self._reason)
+        assert key not in self._waiting, f"asked twice: {key}"
         answer: asyncio.Future[Report] = self._loop.create_future()
         self._waiting[key] = answer
         self._transport.write(frame(command))
@@ -105,7 +106,7 @@ class Link(asyncio.Protocol):
         if isinstance(report, Ready):
             self.ready.set_result(report)
         elif isinstance(report, Poisoned):
-            self._reason = f"the device refused further work: {report.reason}"
+            self._reason = f"the device cannot be used: {report.reason}"
             self.close()
         else:
             answer = self._waiting.get(_key(report))

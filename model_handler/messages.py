@@ -6,9 +6,11 @@ may run code out of an artifact, and what it sends must not be able to execute i
 
 import struct
 from collections.abc import Iterator
+from typing import Annotated
 
 import msgspec
 
+Count = Annotated[int, msgspec.Meta(ge=0)]
 HEADER = struct.Struct(">I")
 MAX_FRAME_NBYTES = 2**31 - 1
 
@@ -71,15 +73,15 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
 
     pid: int
     device: str
-    total_nbytes: int
-    free_nbytes: int
+    total_nbytes: Count
+    free_nbytes: Count
 
 
 class Loaded(msgspec.Struct, frozen=True, array_like=True, tag="loaded"):
     """`nbytes`: what the weights really hold on the device."""
 
     model_id: int
-    nbytes: int
+    nbytes: Count
     seconds: float
 
 
@@ -92,7 +94,7 @@ class Unloaded(msgspec.Struct, frozen=True, array_like=True, tag="unloaded"):
     """`leaked_nbytes`: bytes of the model that are still held after collection, normally 0."""
 
     model_id: int
-    leaked_nbytes: int
+    leaked_nbytes: Count
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):

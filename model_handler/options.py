@@ -17,5 +17,5 @@ class EngineOptions:
     max_batch_size: int = 32
     max_queue: int = 128  # waiting requests per model
     request_timeout_s: float = 58.0
-    load_timeout_s: float = 340.0
+    load_timeout_s: float = 300.0  # the platform gives up after 360 s, clean-up included
     unload_timeout_s: float = 60.0

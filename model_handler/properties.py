@@ -9,6 +9,7 @@ from model_handler.errors import ModelLoadFailed
 
 log = logging.getLogger(__name__)
 FILE_NAME = "serving.properties"
+MAX_NBYTES = 64 << 10
 DTYPES = {
     "auto": "auto", "fp32": "float32", "float32": "float32", "fp16": "float16",
     "float16": "float16", "bf16": "bfloat16", "bfloat16": "bfloat16",
@@ -38,6 +39,8 @@ def read(directory: Path) -> Properties:
     file = directory / FILE_NAME
     if not file.is_file():
         return Properties()
+    if file.stat().st_size > MAX_NBYTES:
+        raise ModelLoadFailed(f"{FILE_NAME} is larger than {MAX_NBYTES} bytes")
     pairs = _pairs(file.read_text(encoding="utf-8", errors="replace"))
     known = {KEYS[key]: value for key, value in pairs.items() if key in KEYS}
     for key in pairs.keys() - KEYS.keys():

@@ -9,7 +9,6 @@ from model_handler.model import Model, ModelInfo, State
 class Registry:
     def __init__(self) -> None:
         self._models: dict[str, Model] = {}
-        self._names_by_target: dict[str, str] = {}
         self._ids = itertools.count(1)
 
     def begin(self, info: ModelInfo) -> Model:
@@ -21,18 +20,9 @@ class Registry:
         self._models[info.name] = model
         return model
 
-    def publish(self, model: Model) -> None:
-        """The load succeeded: the model answers to its name, and to its target from now on."""
-        model.become(State.READY)
-        if model.info.target:
-            self._names_by_target[model.info.target] = model.info.name
-
     def remove(self, model: Model) -> None:
         model.become(State.GONE)
-        name, target = model.info.name, model.info.target
-        del self._models[name]
-        if target and self._names_by_target.get(target) == name:
-            del self._names_by_target[target]
+        del self._models[model.info.name]
 
     def find(self, name: str) -> Model | None:
         """The model of that name in whatever state."""
@@ -50,11 +40,18 @@ class Registry:
         return sorted(ready, key=lambda model: model.info.name)
 
     def resolve(self, target: str) -> str:
-        """A loaded name from a name or from the TargetModel its load carried."""
-        if target in self._models:
-            return target
-        if target in self._names_by_target:
-            return self._names_by_target[target]
+        """The name of a READY model from that name, or from the TargetModel its load carried.
+
+        Of several loads with one target the latest counts.
+        """
+        latest = None
+        for name, model in self._models.items():
+            if model.state is State.READY and target in (name, model.info.target):
+                latest = name
+                if target == name:
+                    break
+        if latest is not None:
+            return latest
         raise ModelNotFound(f"no loaded model answers to {target!r}")
 
 

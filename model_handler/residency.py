@@ -1,21 +1,27 @@
 """Where every model's weights are, and the moving of them between tiers.
 
 Always true: a leased model is not demoted; the device reservations cover whatever is on the device or
-on its way there; one promotion per model is in flight. Without a GPU there is no host tier: nothing is
-then demoted to make room, and a full device refuses the load.
+on its way there; a model makes one move at a time, and every move ends. Without a GPU there is no host
+tier: nothing is then demoted to make room, and a full device refuses the load.
 """
 
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Protocol
 
 from model_handler import eviction
-from model_handler.errors import EngineError, InsufficientMemory, ModelNotFound, WorkerDied
+from model_handler.errors import (
+    EngineError,
+    InsufficientMemory,
+    ModelLoadFailed,
+    ModelNotFound,
+    WorkerDied,
+)
 from model_handler.memory import MemoryPool, Reservation, Tier
 from model_handler.model import Model
+from model_handler.residence import Lease, Residence
 
 log = logging.getLogger(__name__)
 
@@ -30,38 +36,6 @@ class Mover(Protocol):
     async def unload(self, model: Model) -> int:
         """Free the device, whatever it takes; the bytes that are still held afterwards."""
         ...
-
-
-@dataclass(slots=True, eq=False)
-class Residence:
-    """One admitted model and its places. `leaving`: chosen for demotion, gets no new lease."""
-
-    model: Model
-    nbytes: int
-    host: Reservation | None
-    device: Reservation | None = None
-    tier: Tier = Tier.DISK
-    leases: int = 0
-    used: int = 0
-    leaving: bool = False
-    closed: bool = False
-    promotion: asyncio.Task[None] | None = None
-    claims: "list[asyncio.Future[Lease]]" = field(default_factory=list)
-
-
-class Lease:
-    """A batch's right that its model stays on the device, until `release` (idempotent)."""
-
-    def __init__(self, residence: Residence, released: Callable[[], None]) -> None:
-        self._residence: Residence | None = residence
-        self._released = released
-        residence.leases += 1
-
-    def release(self) -> None:
-        if self._residence is not None:
-            self._residence.leases -= 1
-            self._residence = None
-            self._released()
 
 
 class Residency:
@@ -104,8 +78,10 @@ class Residency:
         """Take the model off every tier once its leases ended. Afterwards its bytes are back."""
         residence = self._residences[model.model_id]
         residence.closed = True
+        self._pulse()  # a promotion of it that waits for room gives up
+        if residence.arriving is not None:
+            residence.arriving.cancel()
         if residence.promotion is not None:
-            residence.promotion.cancel()
             await asyncio.wait([residence.promotion])
         while residence.leases:
             await self._changed.wait()
@@ -120,7 +96,7 @@ class Residency:
     def resident(self, model: Model) -> bool:
         """Is the model on the device and free to be leased?"""
         residence = self._residences.get(model.model_id)
-        return residence is not None and _leasable(residence)
+        return residence is not None and residence.leasable
 
     def lease(self, model: Model) -> Lease:
         """The model must be resident."""
@@ -129,7 +105,7 @@ class Residency:
     async def acquire(self, model: Model) -> Lease:
         """Promote if need be; the lease begins the moment the model arrives."""
         residence = self._admitted(model)
-        if _leasable(residence):
+        if residence.leasable:
             return self._lease(residence)
         claim: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         residence.claims.append(claim)
@@ -161,19 +137,21 @@ class Residency:
 
     async def _promote(self, residence: Residence) -> None:
         """Run as a task of its own; its outcome goes to the claims."""
+        error: EngineError | None = None
         try:
             await self._bring(residence)
-        except EngineError as error:
+            _check_open(residence)
+        except EngineError as refused:
+            error = refused
+        except Exception as mistake:  # ours; whoever waits must hear of it all the same
+            log.exception("promotion failed", extra={"model": residence.model.info.name})
+            error = ModelLoadFailed(f"the model could not be moved: {type(mistake).__name__}")
+        finally:
+            residence.promotion = None
             self._settle(residence, error)
-        except asyncio.CancelledError:
-            self._settle(residence, ModelNotFound("the model was unloaded"))
-            raise
-        else:
-            self._settle(residence, None)
 
     def _settle(self, residence: Residence, error: EngineError | None) -> None:
         """Hand a lease, or the reason why not, to everyone who asked meanwhile."""
-        residence.promotion = None
         claims, residence.claims = residence.claims, []
         for claim in claims:
             if claim.done():
@@ -186,43 +164,70 @@ class Residency:
 
     async def _bring(self, residence: Residence) -> None:
         async with self._turn:
+            if residence.demotion is not None:
+                await asyncio.wait([residence.demotion])
             if residence.tier is Tier.DEVICE:
                 return  # whoever wanted it to leave has found room elsewhere
             if residence.device is None:
-                residence.device = await self._room(residence.nbytes)
+                residence.device = await self._room(residence, residence.nbytes)
+        _check_open(residence)
         await self._fetch(residence, residence.device)
 
     async def _fetch(self, residence: Residence, reservation: Reservation) -> None:
         try:
-            measured = await self._mover.load(residence.model)
-            reservation.resize(measured)
-        except (InsufficientMemory, asyncio.CancelledError):
-            await asyncio.shield(self._demote(residence))  # it may have arrived, only too large
-            raise
+            measured = await self._arrival(residence)
+            await self._correct(residence, reservation, measured)
         except WorkerDied:
             if self.host is not None:  # else it keeps its place, as in `lost`
-                _free_device(residence)
+                residence.free_device()
+            raise
+        except (InsufficientMemory, ModelNotFound):
+            await self._demote(residence)  # it may have arrived, only too large or too late
             raise
         except EngineError:
-            _free_device(residence)
+            residence.free_device()
             raise
-        residence.nbytes = measured
         residence.tier = Tier.DEVICE
+        residence.displaced = False
         residence.used = next(self._clock)
+
+    async def _arrival(self, residence: Residence) -> int:
+        """The measured bytes. Raises ModelNotFound when the model was unloaded meanwhile."""
+        residence.arriving = asyncio.create_task(self._mover.load(residence.model))
+        try:
+            return await residence.arriving
+        except asyncio.CancelledError:
+            raise ModelNotFound("the model was unloaded") from None
+        finally:
+            residence.arriving = None
+
+    async def _correct(self, residence: Residence, device: Reservation, measured: int) -> None:
+        """Make the reservations what was measured. Raises InsufficientMemory."""
+        if measured > device.nbytes:
+            async with self._turn:
+                (await self._room(residence, measured - device.nbytes)).release()
+                device.resize(measured)
+        else:
+            device.resize(measured)
+        if residence.host is not None:
+            residence.host.resize(measured)
+        residence.nbytes = measured
 
     # ---- room ----
 
-    async def _room(self, nbytes: int) -> Reservation:
+    async def _room(self, wanting: Residence, nbytes: int) -> Reservation:
         """Device bytes, by demoting others where there is a host tier to fall back on."""
         try:
             while nbytes > self.device.free and self.host is not None:
-                if not await self._make_room(nbytes - self.device.free):
+                if not await self._make_room(wanting, nbytes - self.device.free):
                     break
+                _check_open(wanting)
             return self.device.reserve(nbytes)
         finally:
-            self._nobody_leaves()
+            for residence in self._residences.values():
+                residence.leaving = False
 
-    async def _make_room(self, needed: int) -> bool:
+    async def _make_room(self, wanting: Residence, needed: int) -> bool:
         """One step towards `needed` more free bytes; False when there is nobody to move."""
         choice = eviction.choose(self._candidates(), needed)
         for model_id in choice.wait:
@@ -231,7 +236,7 @@ class Residency:
             await self._demote(residence)
         if choice.leave:
             return True
-        if choice.wait or self._in_transit():
+        if choice.wait or self._others_in_transit(wanting):
             await self._changed.wait()
             return True
         return False
@@ -241,25 +246,30 @@ class Residency:
             if one.tier is Tier.DEVICE and not one.closed:
                 yield eviction.Candidate(model_id, one.nbytes, one.used, one.leases > 0)
 
-    def _in_transit(self) -> bool:
-        """Are bytes reserved for models that are just arriving or departing?"""
-        places = (one for one in self._residences.values() if one.device is not None)
-        return any(one.closed or one.tier is not Tier.DEVICE for one in places)
+    def _others_in_transit(self, wanting: Residence) -> bool:
+        return any(one.in_transit for one in self._residences.values() if one is not wanting)
 
-    def _nobody_leaves(self) -> None:
-        for residence in self._residences.values():
-            residence.leaving = False
+    # ---- demotion ----
 
     async def _demote(self, residence: Residence) -> None:
         """Free the model's device bytes; the artifact stays the master copy."""
-        if residence.device is None:
-            return
-        residence.tier = _below(residence)
-        leaked = await self._mover.unload(residence.model)
-        if leaked and residence.device is not None:
-            self._keep_leak(residence, residence.device, leaked)
-        _free_device(residence)
-        self._pulse()
+        if residence.demotion is None and residence.device is not None:
+            residence.descend()
+            residence.demotion = asyncio.create_task(self._leave(residence))
+        if residence.demotion is not None:
+            await asyncio.wait([residence.demotion])
+
+    async def _leave(self, residence: Residence) -> None:
+        """Run as a task of its own, so that no cancellation leaves it half done."""
+        leaked = 0
+        try:
+            leaked = await self._mover.unload(residence.model)
+        finally:
+            residence.demotion = None
+            if leaked and residence.device is not None:
+                self._keep_leak(residence, residence.device, leaked)
+            residence.free_device()
+            self._pulse()
 
     def _keep_leak(self, residence: Residence, reservation: Reservation, leaked: int) -> None:
         """Bytes that did not come back stay in the ledger until their process is replaced."""
@@ -278,36 +288,27 @@ class Residency:
         """
         for residence in self._residences.values():
             if residence.tier is Tier.DEVICE:
-                residence.tier = _below(residence)
+                residence.displaced = True
+                residence.descend()
                 if self.host is not None:
-                    _free_device(residence)
+                    residence.free_device()
         while self._leaks:
             self._leaks.pop().release()
         self._pulse()
 
-    def by_recency(self) -> list[Model]:
-        """All admitted models, most recently used first."""
+    def displaced(self) -> list[Model]:
+        """What was on a lost device and is not back yet, the most recently used first."""
         order = sorted(self._residences.values(), key=lambda one: one.used, reverse=True)
-        return [residence.model for residence in order]
+        return [residence.model for residence in order if residence.displaced]
 
     def _pulse(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
 
-def _leasable(residence: Residence) -> bool:
-    return residence.tier is Tier.DEVICE and not residence.leaving and not residence.closed
-
-
-def _below(residence: Residence) -> Tier:
-    return Tier.DISK if residence.host is None else Tier.HOST
-
-
-def _free_device(residence: Residence) -> None:
-    residence.tier = _below(residence)
-    if residence.device is not None:
-        residence.device.release()
-        residence.device = None
+def _check_open(residence: Residence) -> None:
+    if residence.closed:
+        raise ModelNotFound("the model was unloaded")
 
 
 def _too_large(nbytes: int, pool: MemoryPool) -> str:

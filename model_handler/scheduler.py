@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from model_handler.batcher import Job, Queue, Turns
-from model_handler.errors import EngineError, ModelUnloading, QueueFull, from_wire
+from model_handler.errors import EngineError, ModelUnloading, QueueFull, WorkerDied, from_wire
 from model_handler.messages import Done, InferenceResponse, Refusal, Run
 from model_handler.metrics import Metrics
 from model_handler.model import Model
-from model_handler.residency import Lease, Residency
+from model_handler.residence import Lease
+from model_handler.residency import Residency
 
 DEPTH = 2  # one computes, the next is being prepared
 MAX_HELD_NBYTES = 1 << 30
@@ -200,9 +201,13 @@ class Scheduler:
         run = Run(next(self._batch_ids), model.model_id, [job.request for job in jobs], left)
         wedged = loop.call_later(left + GRACE_S, self._worker.replace, "a batch never ended")
         try:
-            return await self._worker.run(run)
+            done = await self._worker.run(run)
         finally:
             wedged.cancel()
+        if len(done.results) != len(jobs):
+            self._worker.replace("a batch came back with the wrong number of results")
+            raise WorkerDied("the worker answered something else than it was asked")
+        return done
 
     def _deliver(self, jobs: list[Job], done: Done) -> None:
         self._metrics.forward_seconds.observe(done.forward_s)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from model_handler.errors import EngineError, WorkerDied
+from model_handler.errors import EngineError, Unavailable, WorkerDied
 from model_handler.link import Link
 from model_handler.messages import Done, Load, Ready, Run
 from model_handler.model import Model
@@ -22,6 +22,7 @@ from model_handler.model import Model
 log = logging.getLogger(__name__)
 UNLOAD_PATIENCE_S = 30.0  # then the process is replaced, which frees its memory for certain
 START_LIMIT_S = 300.0  # imports from a cold disk, and a driver that wakes up
+SETTLED_S = 10.0  # a worker that lives this long has started well
 STOP_PATIENCE_S = 2.0
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # before the n-th start in a row that failed
 SICK_AFTER = 4  # starts in a row that failed
@@ -111,7 +112,8 @@ class Supervisor:
         self._device = device
         self._link: Link | None = None
         self._pid = 0
-        self._arrived = asyncio.Event()
+        self._news = asyncio.Event()  # pulsed when a worker arrives and when one did not
+        self._last_failure = ""
         self._failed_starts = 0
         self._server: ForkServer | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -143,7 +145,7 @@ class Supervisor:
             return "no worker will be started any more"  # a mistake of ours ended the keeper
         if self._failed_starts < SICK_AFTER:
             return None
-        return f"the worker failed to start {self._failed_starts} times in a row"
+        return f"no worker came up in {self._failed_starts} attempts: {self._last_failure}"
 
     def replace(self, reason: str) -> None:
         """Get rid of the present worker; its successor comes by itself."""
@@ -179,8 +181,14 @@ class Supervisor:
 
     async def _live(self) -> Link:
         while self._link is None:
-            await self._arrived.wait()
+            if (sickness := self.sickness()) is not None:
+                raise Unavailable(sickness)
+            await self._news.wait()
         return self._link
+
+    async def available(self) -> None:
+        """Return when there is a worker. Raises Unavailable once that is not to be expected."""
+        await self._live()
 
     # ---- life ----
 
@@ -192,10 +200,25 @@ class Supervisor:
                 link = await self._start()
             except (OSError, EngineError) as error:
                 self._failed_starts += 1
-                log.error("worker did not start", extra={"reason": repr(error)})
+                self._last_failure = str(error) or repr(error)
+                log.error("worker did not start", extra={"reason": self._last_failure})
+                self._announce()
                 continue
-            self._failed_starts = 0
-            await link.closed.wait()
+            await self._outlive(link)
+
+    async def _outlive(self, link: Link) -> None:
+        """Wait for the worker's end; one that came at once counts like a start that failed."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        settled = loop.call_later(SETTLED_S, self._started_well)
+        await link.closed.wait()
+        settled.cancel()
+        if loop.time() - began < SETTLED_S:
+            self._failed_starts += 1
+            self._last_failure = "the last one ended soon after its start"
+
+    def _started_well(self) -> None:
+        self._failed_starts = 0
 
     async def _start(self) -> Link:
         if self._server is None or not self._server.alive:
@@ -211,8 +234,12 @@ class Supervisor:
         log.info("worker ready", extra={"worker": ready.pid, "device": ready.device})
         self._link, self._pid = link, ready.pid
         self.on_ready(ready)
-        self._arrived.set()
+        self._announce()
         return link
+
+    def _announce(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def _start_server(self) -> None:
         if self._server is not None:
@@ -224,7 +251,6 @@ class Supervisor:
         if self._link is None:
             return  # it never came up, or we are stopping
         self._link = None
-        self._arrived.clear()
         assert self._server is not None
         self._server.kill(self._pid)  # a link may end before its process does
         log.error("worker lost", extra={"worker": self._pid, "reason": reason})

@@ -6,16 +6,18 @@ Format: https://huggingface.co/docs/safetensors (8 bytes length, JSON header, th
 import json
 import math
 import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
 from model_handler.errors import ModelLoadFailed
 
-MAX_HEADER_NBYTES = 100_000_000  # the format's own limit
+MAX_HEADER_NBYTES = 16 << 20  # some 100,000 tensors; parsed by the process that answers /ping
 ITEM_NBYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "C64": 8,
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
 }  # fmt: skip
+STORAGE_NBYTES = {b"DoubleStorage": 8, b"FloatStorage": 4, b"HalfStorage": 2, b"BFloat16Storage": 2}
 FLOAT_DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
@@ -27,9 +29,24 @@ def nbytes(files: list[Path], dtype: str | None) -> int:
 
 def _file_nbytes(file: Path, float_nbytes: int | None) -> int:
     if file.suffix != ".safetensors":
-        return file.stat().st_size  # a pickle says nothing before it is read
+        return _pickle_nbytes(file, float_nbytes)
     tensors = header(file).values()
     return sum(_tensor_nbytes(tensor, float_nbytes) for tensor in tensors)
+
+
+def _pickle_nbytes(file: Path, float_nbytes: int | None) -> int:
+    """An upper bound, since a pickle is not executed here: its size, as if all of it were floats.
+
+    The names of PyTorch's storage classes stand in it as text and tell the widest change of type.
+    """
+    size = file.stat().st_size
+    if float_nbytes is None or not zipfile.is_zipfile(file):
+        return size
+    with zipfile.ZipFile(file) as archive:
+        names = [name for name in archive.namelist() if name.endswith("data.pkl")]
+        text = b"".join(archive.read(name) for name in names)
+    stored = [nbytes for name, nbytes in STORAGE_NBYTES.items() if name in text]
+    return size * max(1, float_nbytes // min(stored, default=float_nbytes))
 
 
 def _tensor_nbytes(tensor: dict[str, Any], float_nbytes: int | None) -> int:
@@ -54,7 +71,14 @@ def header(file: Path) -> dict[str, dict[str, Any]]:
         tensors = json.loads(text)
         tensors.pop("__metadata__", None)
         _check(tensors, file.stat().st_size - 8 - length)
-    except (ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
+    except (
+        ValueError,
+        struct.error,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise ModelLoadFailed(f"{file.name} is not a sound safetensors file: {error}") from error
     return dict(tensors)
 

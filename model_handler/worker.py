@@ -53,7 +53,11 @@ Task = Callable[[], None]
 def main(end: socket.socket, device_name: str) -> None:
     """Serve the socket until its end of file."""
     gc.enable()
-    device = devices.parse(device_name)
+    try:
+        device = devices.parse(device_name)
+    except ValueError as error:
+        end.sendall(frame(Poisoned(str(error))))
+        return
     if device.name == "cpu":
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))  # one core is the front's
     Worker(end, device).serve()
@@ -118,13 +122,23 @@ class Worker:
     def _accept(self, command: Load | Unload | Run) -> None:
         match command:
             case Load():
-                self._pending.add(command.model_id)
+                with self._loads:
+                    self._pending.add(command.model_id)
                 self._loading.put(functools.partial(self._load, command))
             case Unload():
-                self._unloading.put(functools.partial(self._unload, command))
+                self._accept_unload(command.model_id)
             case Run():
                 deadline = time.monotonic() + command.timeout_s
                 self._host.put(functools.partial(self._prepare, command, deadline))
+
+    def _accept_unload(self, model_id: int) -> None:
+        """Decided here, in the order the commands came: it means the load before it, not a later one."""
+        with self._loads:
+            if model_id in self._pending:
+                self._withdrawn.add(model_id)
+                return
+            handler = self._handlers.pop(model_id, None)
+        self._unloading.put(functools.partial(self._drop, model_id, handler))
 
     def _ready(self) -> Ready:
         device = self._device
@@ -152,22 +166,14 @@ class Worker:
             self._pending.discard(model_id)
             withdrawn = model_id in self._withdrawn
             self._withdrawn.discard(model_id)
-            if handler is not None:
+            if handler is not None and not withdrawn:
                 self._handlers[model_id] = handler
         if withdrawn:
-            self._drop(model_id)
+            self._drop(model_id, handler)
         else:
             self._send(report)
 
-    def _unload(self, command: Unload) -> None:
-        with self._loads:
-            if command.model_id in self._pending:
-                self._withdrawn.add(command.model_id)
-                return
-        self._drop(command.model_id)
-
-    def _drop(self, model_id: int) -> None:
-        handler = self._handlers.pop(model_id, None)
+    def _drop(self, model_id: int, handler: Handler | None) -> None:
         leaked = 0 if handler is None else self._loader.unload(handler)
         self._send(Unloaded(model_id, leaked))
 

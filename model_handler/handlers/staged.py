@@ -48,7 +48,7 @@ class _Stages:
 
 
 @functools.cache
-def _staged(kind: type[Any]) -> type[Any]:
+def _staged(kind: Any) -> Any:
     """One class per pipeline class: classes are cyclic garbage, and models come and go."""
     return type(f"Staged{kind.__name__}", (_Stages, kind), {})
 
@@ -56,7 +56,7 @@ def _staged(kind: type[Any]) -> type[Any]:
 class Staged:
     """One pipeline and its steps. `read`, `rows` and `answer` belong to one thread, `run` to another."""
 
-    def __init__(self, kind: type[Any], **parts: Any) -> None:
+    def __init__(self, kind: Any, **parts: Any) -> None:
         self.pipeline: Any = _staged(kind)(**parts)
 
     @property

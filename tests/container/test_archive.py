@@ -133,3 +133,16 @@ def test_a_header_that_would_fill_the_memory(tmp_path: Path) -> None:
         file.write(bytes(header.size))
     with pytest.raises(ArchiveRefused, match="absurd"):
         archive.unpack(source, tmp_path / "out")
+
+
+def test_a_link_that_a_later_link_bends_outwards(tmp_path: Path) -> None:
+    """Harmless when it is made: only the whole set shows where it leads."""
+    (tmp_path / "secret").write_text("outside")
+    members = [
+        special("d", tarfile.DIRTYPE),
+        special("a", tarfile.SYMTYPE, "d/b/../../secret"),
+        special("d/b", tarfile.SYMTYPE, "../"),
+    ]
+    with pytest.raises(ArchiveRefused, match="leads out"):
+        archive.unpack(packed(tmp_path / "a.tar.gz", members), tmp_path / "into")
+    assert not (tmp_path / "into").exists()

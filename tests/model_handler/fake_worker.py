@@ -39,6 +39,7 @@ class FakeWorker:
 
     async def unload(self, model: Model) -> int:
         assert not self.busy("run", model.model_id), "unloaded under a running batch"
+        assert not self.busy("unload", model.model_id), "two unloads of one model in flight"
         try:
             await self._wait("unload", model.model_id)
         except WorkerDied:

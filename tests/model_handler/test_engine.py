@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import psutil
 import pytest
@@ -26,10 +27,14 @@ from model_handler.errors import (
     Unavailable,
 )
 from model_handler.factory import create_engine
-from model_handler.messages import InferenceRequest
+from model_handler.messages import InferenceRequest, Ready
+from model_handler.metrics import Metrics
 from model_handler.options import EngineOptions
+from model_handler.residency import Residency
+from model_handler.scheduler import Scheduler
 from tests import artifacts
 from tests.contract.artifacts import Zoo, tokens
+from tests.model_handler.fake_worker import FakeWorker
 
 TEXT = InferenceRequest(b'{"inputs": "hello"}', "application/json")
 PATIENCE_S = 60.0
@@ -49,6 +54,45 @@ def options(zoo: Zoo) -> EngineOptions:
 async def running(options: EngineOptions) -> AsyncIterator[Engine]:
     async with asyncio.timeout(PATIENCE_S), create_engine(options) as engine:
         yield engine
+
+
+class FakeSupervisor(FakeWorker):
+    """A FakeWorker with the life a real one has: `arrive` and `die` tell the engine."""
+
+    on_ready: Callable[[Ready], None]
+    on_lost: Callable[[str], None]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def available(self) -> None:
+        pass
+
+    def sickness(self) -> str | None:
+        return None
+
+    def arrive(self) -> None:
+        self.on_ready(Ready(1, "cpu", 0, 0))
+
+    def die(self) -> None:
+        """In the real order: the engine hears of it before the calls fail."""
+        self.on_lost("killed")
+        super().die()
+
+    async def go_on_until(self, done: Callable[[], bool]) -> None:
+        """Let every call pass until `done`; files are read in threads, hence the short waits."""
+        while not done():
+            await asyncio.wait([asyncio.create_task(turns())])
+            if self.calls and not done():
+                self.let_go(0)
+
+
+async def turns() -> None:
+    for _ in range(40):
+        await asyncio.sleep(0)
 
 
 def long_generation() -> InferenceRequest:
@@ -251,6 +295,35 @@ def test_a_device_that_is_not_there_is_a_sickness(options: EngineOptions) -> Non
             while engine.health() is None:
                 with pytest.raises(EngineError):
                     await engine.load("A", "/nowhere")
-            assert "failed to start" in str(engine.health())
+            assert "cuda:99 does not exist" in str(engine.health())
+            with pytest.raises(Unavailable, match="cuda:99"):
+                await engine.load("A", "/nowhere")
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_ends_its_workers_while_being_restored_is_given_up(
+    zoo: Zoo, options: EngineOptions
+) -> None:
+    """Twice under suspicion is enough; the model that was restored before it stays."""
+
+    async def scenario() -> None:
+        supervisor = FakeSupervisor(lambda _: 1000)
+        residency, metrics = Residency(supervisor), Metrics()
+        scheduler = Scheduler(residency, supervisor, metrics)
+        async with Engine(options, supervisor, residency, scheduler, metrics) as engine:
+            supervisor.arrive()
+            for name, directory in (("guilty", zoo.a), ("innocent", zoo.b)):
+                load = asyncio.create_task(engine.load(name, str(directory)))
+                await supervisor.go_on_until(load.done)
+            for _ in range(2):
+                supervisor.die()
+                supervisor.arrive()
+                await supervisor.go_on_until(lambda: supervisor.busy("load", 1))
+            supervisor.die()
+            supervisor.arrive()
+            await supervisor.go_on_until(lambda: bool(supervisor.held) and not supervisor.calls)
+            assert [model.name for model in engine.models()] == ["innocent"]
+            assert reserved(engine) == 1000
 
     asyncio.run(scenario())

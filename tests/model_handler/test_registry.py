@@ -34,7 +34,7 @@ class RegistryMachine(RuleBasedStateMachine):
     @rule(name=names)
     def ready(self, name: str) -> None:
         if name in self.models and self.models[name].state is State.LOADING:
-            self.registry.publish(self.models[name])
+            self.models[name].become(State.READY)
             assert self.models[name].settled.is_set()
 
     @rule(name=names)
@@ -56,16 +56,15 @@ class RegistryMachine(RuleBasedStateMachine):
         assert [model.info.name for model in self.registry.all_ready()] == ready
 
     @invariant()
-    def finds_by_name_and_target(self) -> None:
+    def finds_ready_ones_by_name_and_target(self) -> None:
         for name in ("a", "b", "c"):
             model = self.models.get(name)
-            if model is not None:
-                assert self.registry.resolve(name) == name
-            if model is not None and model.state in (State.READY, State.UNLOADING):
-                assert self.registry.resolve(f"{name}.tar.gz") == name
-            else:
-                with pytest.raises(ModelNotFound):
-                    self.registry.resolve(f"{name}.tar.gz")
+            for target in (name, f"{name}.tar.gz"):
+                if model is not None and model.state is State.READY:
+                    assert self.registry.resolve(target) == name
+                else:
+                    with pytest.raises(ModelNotFound):
+                        self.registry.resolve(target)
 
 
 TestRegistry = RegistryMachine.TestCase
@@ -79,3 +78,13 @@ def test_a_state_that_cannot_follow_is_our_mistake() -> None:
             model.become(State.LOADING)
 
     asyncio.run(scenario())
+
+
+def test_of_two_loads_with_one_target_the_latest_counts_while_it_lasts() -> None:
+    registry = Registry()
+    first, second = (registry.begin(ModelInfo(name, "/x", "t.tar.gz")) for name in ("1", "2"))
+    for model in (first, second):
+        model.become(State.READY)
+    assert registry.resolve("t.tar.gz") == "2"
+    second.become(State.UNLOADING)
+    assert registry.resolve("t.tar.gz") == "1"

@@ -87,7 +87,29 @@ class SchedulingMachine(RuleBasedStateMachine):
     def start_load(self, key: int) -> None:
         if not self.loading(key):
             model = Model(key, ModelInfo(str(key), "/x"))
-            self.others.append(self.go(self.load(model)))
+            task = self.go(self.load(model))
+            task.set_name("load")
+            self.others.append(task)
+
+    @precondition(lambda self: self.others)
+    @rule(number=numbers)
+    def give_up_load(self, number: int) -> None:
+        """As a load's time limit does, at whatever step it is."""
+        task = self.others[number % len(self.others)]
+        if task.get_name() == "load" and not task.cancelling():
+            task.cancel()
+            self.turn()
+
+    @precondition(lambda self: self.models)
+    @rule(number=numbers)
+    def unload_at_once(self, number: int) -> None:
+        """While its promotion has not even begun."""
+        key = sorted(self.models)[number % len(self.models)]
+        model = self.models.pop(key)
+        self.departing.add(key)
+        work = self.invoke(model, b"")
+        self.requests.append(self.loop.create_task(work))
+        self.others.append(self.go(self.unload(model)))
 
     @precondition(lambda self: self.models)
     @rule(number=numbers)

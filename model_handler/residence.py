@@ -1,0 +1,67 @@
+"""One admitted model's places, and the leases that keep it in one of them."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from model_handler.memory import Reservation, Tier
+from model_handler.model import Model
+
+
+@dataclass(slots=True, eq=False)
+class Residence:
+    """Owned by Residency.
+
+    `promotion` and `demotion` are the moves under way, each at most one and never cancelled; `arriving`
+    is the promotion's call to the worker, which may be. `leaving`: chosen for demotion, gets no new
+    lease. `closed`: being unloaded. `displaced`: was on a device that was lost.
+    """
+
+    model: Model
+    nbytes: int
+    host: Reservation | None
+    device: Reservation | None = None
+    tier: Tier = Tier.DISK
+    leases: int = 0
+    used: int = 0
+    leaving: bool = False
+    closed: bool = False
+    displaced: bool = False
+    promotion: asyncio.Task[None] | None = None
+    arriving: asyncio.Task[int] | None = None
+    demotion: asyncio.Task[None] | None = None
+    claims: "list[asyncio.Future[Lease]]" = field(default_factory=list)
+
+    @property
+    def leasable(self) -> bool:
+        return self.tier is Tier.DEVICE and not self.leaving and not self.closed
+
+    @property
+    def in_transit(self) -> bool:
+        """Bytes are reserved for it that it does not use, or will give back soon."""
+        return self.device is not None and (self.closed or self.tier is not Tier.DEVICE)
+
+    def descend(self) -> None:
+        """It is on the device no more; what is reserved for it there stays reserved."""
+        self.tier = Tier.DISK if self.host is None else Tier.HOST
+
+    def free_device(self) -> None:
+        self.descend()
+        if self.device is not None:
+            self.device.release()
+            self.device = None
+
+
+class Lease:
+    """A batch's right that its model stays on the device, until `release` (idempotent)."""
+
+    def __init__(self, residence: Residence, released: Callable[[], None]) -> None:
+        self._residence: Residence | None = residence
+        self._released = released
+        residence.leases += 1
+
+    def release(self) -> None:
+        if self._residence is not None:
+            self._residence.leases -= 1
+            self._residence = None
+            self._released()
