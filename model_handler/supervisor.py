@@ -143,7 +143,7 @@ class Supervisor:
         """Why no worker can be had, once that is more than a hiccup."""
         if self._keeper is not None and self._keeper.done():
             return "no worker will be started any more"  # a mistake of ours ended the keeper
-        if self._failed_starts < SICK_AFTER:
+        if self._link is not None or self._failed_starts < SICK_AFTER:
             return None
         return f"no worker came up in {self._failed_starts} attempts: {self._last_failure}"
 
