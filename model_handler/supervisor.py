@@ -22,9 +22,9 @@ from model_handler.model import Model
 log = logging.getLogger(__name__)
 UNLOAD_PATIENCE_S = 30.0  # then the process is replaced, which frees its memory for certain
 START_LIMIT_S = 300.0  # imports from a cold disk, and a driver that wakes up
-SETTLED_S = 10.0  # a worker that lives this long has started well
+SETTLED_S = 5.0  # a worker that lives this long has started well
 STOP_PATIENCE_S = 2.0
-BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # before the n-th start in a row that failed
+BACKOFF_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)  # before the n-th start in a row that failed
 SICK_AFTER = 4  # starts in a row that failed
 
 
