@@ -18,11 +18,20 @@ SERVING = [
     "uvloop>=0.21",
 ]
 
+LOCAL_PLATFORM = [
+    "boto3>=1.44",
+    "httpx>=0.28",
+    "moto[applicationautoscaling,cloudwatch,ecr,iam,s3,server,sts]>=5.2",
+    "starlette>=1",
+    "uvicorn>=0.34",
+]
+
 EXTRAS = {
-    "aws": ["boto3>=1.40", "sagemaker>=2.240,<3"],
+    "aws": ["boto3>=1.44", "sagemaker>=2.240,<3"],
+    "emulator": LOCAL_PLATFORM,
     "mms": ["multi-model-server==1.1.11", "sagemaker-inference==1.10.1", "setuptools<81"],
     "dev": [
-        "httpx>=0.28",
+        *LOCAL_PLATFORM,
         "hypothesis>=6.130",
         "import-linter>=2.3",
         "mypy>=1.15",
@@ -41,7 +50,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["container*", "model_handler*"]),
+    packages=find_packages(include=["container*", "emulator*", "model_handler*"]),
     install_requires=SERVING,
     extras_require=EXTRAS,
 )

@@ -1,0 +1,54 @@
+"""`python -m emulator up`: prints the exports to paste, then `ready`; SIGINT or SIGTERM ends it."""
+
+import argparse
+import logging
+import shlex
+import signal
+import threading
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from emulator.hosts import create_hosting
+from emulator.platform import HostingFactory, LocalSageMaker
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(message)s")
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with LocalSageMaker(_hosting(options), port=options.port) as aws:
+        for name, value in aws.environment.items():
+            print(f"export {name}={shlex.quote(value)}")
+        print("ready", flush=True)
+        stop.wait()
+
+
+def _hosting(options: argparse.Namespace) -> HostingFactory:
+    return partial(
+        create_hosting,
+        runner=options.runner,
+        command=shlex.split(options.command) if options.command else None,
+        root=options.root,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m emulator", description="A local SageMaker.")
+    up = parser.add_subparsers(required=True).add_parser("up", help="start it; Ctrl-C ends it")
+    up.add_argument("--port", type=int, default=0, help="of SageMaker's two APIs; a free one")
+    up.add_argument("--runner", choices=("process", "docker"), default="process")
+    up.add_argument(
+        "--command",
+        help="what the process runner starts as a container (default: this Python with"
+        " `-m container serve`)",
+    )
+    up.add_argument("--root", type=Path, help="where the instances' files are (default: temporary)")
+    up.add_argument("--log-level", default="INFO", help="of the platform's log on stderr")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

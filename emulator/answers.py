@@ -1,0 +1,49 @@
+"""Answers against the output shapes of the service model, on their way to the wire.
+
+Only modelled members leave; absent members and empty structures are left out, since some clients
+read an empty structure as a broken one.
+"""
+
+from typing import Any
+
+from botocore.model import Shape
+
+
+def answered(shape: Shape, value: Any) -> Any:
+    """`value` as JSON. A member the model does not know, or one it misses, is our mistake."""
+    match shape.type_name:
+        case "structure":
+            return _structure(shape, value)
+        case "list":
+            return [answered(shape.member, item) for item in value]
+        case "map":
+            return {key: answered(shape.value, item) for key, item in value.items()}
+        case _:
+            kind = _PLAIN[shape.type_name]
+            assert isinstance(value, kind), f"{shape.name}: {value!r} is no {shape.type_name}"
+            assert shape.type_name != "string" or not shape.enum or value in shape.enum, value
+            return value
+
+
+def _structure(shape: Shape, value: dict[str, Any]) -> dict[str, Any]:
+    unknown = value.keys() - shape.members.keys()
+    assert not unknown, f"{shape.name} has no {sorted(unknown)}"
+    members = {
+        name: answered(shape.members[name], item)
+        for name, item in value.items()
+        if item is not None and item != {}
+    }
+    missing = set(shape.required_members) - members.keys()
+    assert not missing, f"{shape.name} lacks {sorted(missing)}"
+    return {name: item for name, item in members.items() if item != {}}
+
+
+_PLAIN: dict[str, type | tuple[type, ...]] = {
+    "string": str,
+    "integer": int,
+    "long": int,
+    "float": (int, float),
+    "double": (int, float),
+    "boolean": bool,
+    "timestamp": (int, float),
+}

@@ -1,0 +1,299 @@
+"""python scripts/deploy.py many-models --models s3://my-bucket/models/ \
+    --image 123456789012.dkr.ecr.us-east-1.amazonaws.com/mme:latest \
+    --role arn:aws:iam::123456789012:role/many-models --instance-type ml.g5.xlarge
+
+Creates a model in MultiModel mode, an endpoint configuration and an endpoint, and waits until it is
+in service. Every archive.tar.gz below the --models prefix can then be invoked by its name, and ones
+added later need no further deployment. --dry-run prints the requests and sends nothing.
+
+Two variants, 90 % of the requests to one: --variant a,weight=9 --variant b,weight=1,image=NEW
+(keys: image, models, instance-type, count, weight). A container in front: --preprocessor IMAGE.
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import botocore.session
+from botocore import xform_name
+from botocore.exceptions import BotoCoreError, ClientError, WaiterError
+from botocore.validate import ParamValidator
+
+Request = dict[str, Any]
+ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
+GPU_FAMILY = re.compile(r"ml\.(p|g)\d")
+# From the documentation of InferenceAmiVersion: the newest CUDA that each image's driver runs.
+AMI_OF_CUDA = {
+    "12.2": "al2-ami-sagemaker-inference-gpu-2-1",
+    "12.4": "al2-ami-sagemaker-inference-gpu-3-1",
+    "13.0": "al2023-ami-sagemaker-inference-gpu-4-1",
+}
+LABELS = "com.amazonaws.sagemaker.capabilities."
+POLL_S, POLLS = 10, 360
+
+
+class Mistake(Exception):
+    """Its text is one line for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    name: str
+    image: str
+    models: str
+    instance_type: str
+    count: int
+    weight: float
+
+
+def main() -> None:
+    options = arguments()
+    try:
+        variants = chosen_variants(options)
+        requests = planned(options, variants)
+        if options.dry_run:
+            print(json.dumps([{"operation": o, "request": r} for o, r in requests], indent=2))
+            return
+        check_buckets(variants)
+        send(requests, options.endpoint)
+    except (Mistake, BotoCoreError, ClientError) as error:
+        sys.exit(f"deploy.py: {explained(error)}")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("endpoint", help="name of the endpoint to create")
+    parser.add_argument("--models", required=True, metavar="S3_PREFIX", help="where archives are")
+    parser.add_argument("--image", required=True, help="in ECR, with the multi-models label")
+    parser.add_argument("--role", default=os.environ.get("SAGEMAKER_ROLE"), help="execution role")
+    parser.add_argument("--instance-type", default="ml.m5.xlarge", help="default: %(default)s")
+    parser.add_argument("--count", type=int, default=2, help="instances; default: %(default)s")
+    parser.add_argument("--variant", action="append", default=[], metavar="NAME[,KEY=VALUE…]")
+    parser.add_argument("--cache", choices=("Enabled", "Disabled"), default="Enabled")
+    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--tag", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--preprocessor", metavar="IMAGE", help="serial pipeline: it goes first")
+    parser.add_argument("--preprocessor-data", metavar="S3_ARCHIVE", help="its model.tar.gz")
+    parser.add_argument("--cuda", choices=AMI_OF_CUDA, default="13.0", help="CUDA of the image")
+    parser.add_argument("--health-check-timeout", type=int, default=600, help="s; %(default)s")
+    parser.add_argument("--download-timeout", type=int, default=600, help="s; %(default)s")
+    parser.add_argument("--volume-gb", type=int, help="EBS volume, where instances have no disk")
+    parser.add_argument("--subnet", action="append", help="with --security-group: in your VPC")
+    parser.add_argument("--security-group", action="append")
+    parser.add_argument("--network-isolation", action="store_true")
+    parser.add_argument("--dry-run", action="store_true", help="print the requests, send nothing")
+    return parser.parse_args()
+
+
+# What to create
+
+
+def chosen_variants(options: argparse.Namespace) -> list[Variant]:
+    variants = [variant(text, options) for text in options.variant or ["AllTraffic"]]
+    names = [v.name for v in variants]
+    if len(set(names)) < len(names):
+        raise Mistake(f"two variants have one name: {', '.join(names)}")
+    return variants
+
+
+def variant(text: str, options: argparse.Namespace) -> Variant:
+    name, *settings = text.split(",")
+    own = {
+        "image": options.image,
+        "models": options.models,
+        "instance-type": options.instance_type,
+        "count": options.count,
+        "weight": 1,
+    }
+    for key, value in pairs(settings).items():
+        if key not in own:
+            raise Mistake(f"--variant knows no {key!r}, only {', '.join(own)}")
+        own[key] = value
+    try:
+        count, weight = int(own["count"]), float(own["weight"])
+    except ValueError as error:
+        raise Mistake(f"--variant {text}: {error}") from error
+    return Variant(name, own["image"], prefix(own["models"]), own["instance-type"], count, weight)
+
+
+def prefix(url: str) -> str:
+    if not re.fullmatch(r"s3://[^/]+(/.*)?", url):
+        raise Mistake(f"--models takes a prefix such as s3://my-bucket/models/, not {url!r}")
+    if url.endswith(".tar.gz"):
+        raise Mistake(f"--models takes the prefix above the archives, not an archive: {url}")
+    if url.endswith("/"):
+        return url
+    # Key = prefix + TargetModel: without the slash, "a.tar.gz" would be looked for as "modelsa.tar.gz".
+    print(f"using {url}/ (a prefix ends with a slash)", file=sys.stderr)
+    return url + "/"
+
+
+def pairs(texts: list[str]) -> dict[str, str]:
+    for text in texts:
+        if not text.partition("=")[0] or "=" not in text:
+            raise Mistake(f"expected NAME=VALUE, got {text!r}")
+    return {text.partition("=")[0]: text.partition("=")[2] for text in texts}
+
+
+def planned(options: argparse.Namespace, variants: list[Variant]) -> list[tuple[str, Request]]:
+    """The operations in their order, each valid for the service model of botocore."""
+    check_role(options.role)
+    if bool(options.subnet) != bool(options.security_group):
+        raise Mistake("--subnet and --security-group go together")
+    tags = [{"Key": k, "Value": v} for k, v in pairs(options.tag).items()]
+    tagged = {"Tags": tags} if tags else {}
+    stamp = f"{options.endpoint}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+    models = {v.name: f"{stamp}-{v.name}" for v in variants}
+    requests: list[tuple[str, Request]] = [
+        ("CreateModel", {**model_request(models[v.name], v, options), **tagged}) for v in variants
+    ]
+    hosted = [variant_request(models[v.name], v, options) for v in variants]
+    config = {"EndpointConfigName": stamp, "ProductionVariants": hosted, **tagged}
+    endpoint = {"EndpointName": options.endpoint, "EndpointConfigName": stamp, **tagged}
+    requests += [("CreateEndpointConfig", config), ("CreateEndpoint", endpoint)]
+    for operation, request in requests:
+        check_request(operation, request)
+    return requests
+
+
+def check_role(role: str | None) -> None:
+    if not role:
+        raise Mistake(
+            "no role: give --role or set SAGEMAKER_ROLE (scripts/policies has its policy)"
+        )
+    if not ROLE.fullmatch(role):
+        raise Mistake(f"not the ARN of a role (arn:aws:iam::<account>:role/<name>): {role}")
+
+
+def model_request(name: str, variant: Variant, options: argparse.Namespace) -> Request:
+    multi_model: Request = {
+        "Image": variant.image,
+        "Mode": "MultiModel",
+        "ModelDataUrl": variant.models,
+        "MultiModelConfig": {"ModelCacheSetting": options.cache},
+    }
+    if options.env:
+        multi_model["Environment"] = pairs(options.env)
+    request: Request = {"ModelName": name, "ExecutionRoleArn": options.role}
+    if options.preprocessor:
+        multi_model["ContainerHostname"] = "models"
+        request["Containers"] = [preprocessor(options), multi_model]
+    else:
+        request["PrimaryContainer"] = multi_model
+    if options.subnet:
+        request["VpcConfig"] = {
+            "Subnets": options.subnet,
+            "SecurityGroupIds": options.security_group,
+        }
+    if options.network_isolation:
+        request["EnableNetworkIsolation"] = True
+    return request
+
+
+def preprocessor(options: argparse.Namespace) -> Request:
+    container: Request = {"ContainerHostname": "preprocessor", "Image": options.preprocessor}
+    if options.preprocessor_data:
+        container["ModelDataUrl"] = options.preprocessor_data
+    return container
+
+
+def variant_request(model: str, variant: Variant, options: argparse.Namespace) -> Request:
+    request: Request = {
+        "VariantName": variant.name,
+        "ModelName": model,
+        "InstanceType": variant.instance_type,
+        "InitialInstanceCount": variant.count,
+        "InitialVariantWeight": variant.weight,
+        "ContainerStartupHealthCheckTimeoutInSeconds": options.health_check_timeout,
+        "ModelDataDownloadTimeoutInSeconds": options.download_timeout,
+    }
+    if GPU_FAMILY.match(variant.instance_type):
+        request["InferenceAmiVersion"] = AMI_OF_CUDA[options.cuda]
+    if options.volume_gb:
+        request["VolumeSizeInGB"] = options.volume_gb
+    return request
+
+
+def check_request(operation: str, request: Request) -> None:
+    """Structure, types and lower bounds, as botocore checks them before it sends anything."""
+    service = botocore.session.get_session().get_service_model("sagemaker")
+    report = ParamValidator().validate(request, service.operation_model(operation).input_shape)
+    if report.has_errors():
+        raise Mistake(f"{operation}: {report.generate_report().replace(chr(10), '; ')}")
+
+
+# Create it
+
+
+def check_buckets(variants: list[Variant]) -> None:
+    """SageMaker reads archives only from buckets of its own region."""
+    s3 = boto3.client("s3")
+    for bucket in {v.models.split("/")[2] for v in variants}:
+        try:
+            region = s3.head_bucket(Bucket=bucket).get("BucketRegion")
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in ("404", "NoSuchBucket"):
+                continue  # The caller may lack s3:ListBucket where the execution role has it.
+            raise Mistake(f"there is no bucket {bucket}") from error
+        if region and region != s3.meta.region_name:
+            raise Mistake(
+                f"bucket {bucket} is in {region}, the endpoint would be in {s3.meta.region_name}: "
+                f"set AWS_DEFAULT_REGION={region} or copy the archives"
+            )
+
+
+def send(requests: list[tuple[str, Request]], endpoint: str) -> None:
+    client = boto3.client("sagemaker")
+    for operation, request in requests:
+        getattr(client, xform_name(operation))(**request)
+        print(f"{operation} {next(v for k, v in request.items() if k.endswith('Name'))}")
+    wait(client, endpoint)
+
+
+def wait(client: Any, endpoint: str) -> None:
+    began = time.monotonic()
+
+    def show(parsed: Request, **_: Any) -> None:
+        status = parsed.get("EndpointStatus", "unknown")
+        print(f"{endpoint}: {status} after {time.monotonic() - began:.0f} s", flush=True)
+
+    client.meta.events.register("after-call.sagemaker.DescribeEndpoint", show)
+    print(f"{endpoint}: starting; minutes on AWS", flush=True)
+    client.get_waiter("endpoint_in_service").wait(
+        EndpointName=endpoint, WaiterConfig={"Delay": POLL_S, "MaxAttempts": POLLS}
+    )
+
+
+# Explain what went wrong
+
+
+def explained(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, WaiterError):
+        text = error.last_response.get("FailureReason") or text
+    if LABELS in text:
+        return (
+            f"{text} | the image lacks a label: multi-model images need LABEL "
+            f"{LABELS}multi-models=true, those in a pipeline also {LABELS}accept-bind-to-port=true"
+        )
+    if "Could not access model data" in text or "assume" in text.lower():
+        return f"{text} | check the role: scripts/policies/execution-role.json and trust.json"
+    return text + ADVICE.get(type(error).__name__, "")
+
+
+ADVICE = {
+    "NoCredentialsError": " | run `aws configure` or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "NoRegionError": " | set AWS_DEFAULT_REGION",
+}
+
+
+if __name__ == "__main__":
+    main()

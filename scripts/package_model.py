@@ -1,0 +1,222 @@
+"""python scripts/package_model.py sentiment --output sentiment.tar.gz --upload s3://my-bucket/models/
+
+Packs a model directory, as `save_pretrained` writes it, with its files at the archive's root. Instead
+of a directory: the id of a model on the Hugging Face hub (needs huggingface_hub). Everything is checked
+first: configuration, weights, tokenizer or processor, no pickles but pytorch_model.bin, no absolute
+links. The same files always give the same bytes. --exclude 'training_args.bin' leaves files out.
+"""
+
+import argparse
+import fnmatch
+import gzip
+import json
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+import boto3
+from boto3.exceptions import S3UploadFailedError
+from boto3.s3.transfer import TransferConfig
+from botocore.exceptions import BotoCoreError, ClientError
+
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+PREPARATION = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "*.spm", "*.model",
+    "preprocessor_config.json", "processor_config.json",
+)  # fmt: skip
+PICKLES = ("*.pkl", "*.pickle", "*.pt", "*.pth", "*.ckpt", "*.joblib", "*.bin")
+HUB_FILES = ["*.json", "*.txt", "*.model", "*.spm"]
+PICKLE_STARTS = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
+
+
+class Mistake(Exception):
+    """Its text is one line for the user."""
+
+
+def main() -> None:
+    options = arguments()
+    name = options.model.rstrip("/").rpartition("/")[2]
+    archive = options.output or Path(f"{name}.tar.gz")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            directory = Path(options.model)
+            if not directory.is_dir():
+                directory = download(options.model, Path(folder))
+            files = checked(directory, options.exclude)
+            pack(directory, files, archive)
+        print(f"{archive} {archive.stat().st_size:,} bytes, {len(files)} files")
+        if options.upload:
+            upload(archive, options.upload)
+    except (Mistake, OSError, BotoCoreError, ClientError, S3UploadFailedError) as error:
+        sys.exit(f"package_model.py: {error}{ADVICE.get(type(error).__name__, '')}")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", metavar="DIRECTORY|HUB_ID")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: <name>.tar.gz")
+    parser.add_argument("--upload", metavar="S3_PREFIX", help="an existing key is not overwritten")
+    parser.add_argument("--exclude", action="append", default=[], metavar="PATTERN")
+    return parser.parse_args()
+
+
+def download(repository: str, directory: Path) -> Path:
+    """Weights in one format (safetensors where there are any) and the small files beside them."""
+    if repository.count("/") != 1 or repository.startswith((".", "/")):
+        raise Mistake(f"{repository} is neither a directory nor the id of a model on the hub")
+    try:
+        from huggingface_hub import HfApi, snapshot_download
+    except ImportError as error:
+        raise Mistake(
+            f"{repository} is no directory; from the hub: pip install huggingface_hub"
+        ) from error
+    try:
+        names = [file.rfilename for file in HfApi().model_info(repository).siblings or []]
+        weights = (
+            "*.safetensors" if fnmatch.filter(names, "*.safetensors") else "pytorch_model*.bin"
+        )
+        wanted = [n for n in names if "/" not in n and matches(n, [*HUB_FILES, weights])]
+        folder = directory / "model"
+        snapshot_download(repository, local_dir=folder, allow_patterns=wanted)
+    # Everything between here and the hub can fail in its own way; all of it means the same.
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise Mistake(f"cannot download {repository}: {reason}") from error
+    return folder
+
+
+# Check
+
+
+def checked(directory: Path, exclude: list[str]) -> list[Path]:
+    """The files to pack, sorted. Raises Mistake."""
+    paths = [p for p in sorted(directory.rglob("*")) if not left_out(p, directory, exclude)]
+    for path in paths:
+        check_link(path)
+    files = [path for path in paths if path.is_file()]
+    names = {path.relative_to(directory).as_posix() for path in files}
+    check_config(directory, names)
+    check_weights(directory, names)
+    if not any(matches(name, PREPARATION) for name in names):
+        raise Mistake(f"{directory} has neither tokenizer nor processor files (tokenizer.json, …)")
+    for path in files:
+        check_pickle(path, path.relative_to(directory).as_posix())
+    return files
+
+
+def left_out(path: Path, directory: Path, exclude: list[str]) -> bool:
+    """Hidden files are the notes of git and of the hub's client."""
+    inside = path.relative_to(directory)
+    hidden = any(part.startswith(".") for part in inside.parts)
+    return hidden or matches(inside.as_posix(), exclude)
+
+
+def matches(name: str, patterns: list[str] | tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def check_link(path: Path) -> None:
+    """Links become the files they lead to; one that only this machine understands is a mistake."""
+    if not path.is_symlink():
+        return
+    if path.readlink().is_absolute():
+        raise Mistake(f"{path} is an absolute link to {path.readlink()}: copy the file")
+    if not path.is_file():
+        raise Mistake(f"{path} is a link to no file: {path.readlink()}")
+
+
+def check_config(directory: Path, names: set[str]) -> None:
+    if "config.json" not in names:
+        below = sorted(name for name in names if name.endswith("/config.json"))
+        hint = f"; did you mean {directory / below[0].rpartition('/')[0]}?" if below else ""
+        raise Mistake(f"{directory} has no config.json{hint}")
+    try:
+        json.loads((directory / "config.json").read_bytes())
+    except ValueError as error:
+        raise Mistake(f"{directory / 'config.json'} is not JSON: {error}") from error
+
+
+def check_weights(directory: Path, names: set[str]) -> None:
+    indexes = [f"{name}.index.json" for name in WEIGHTS if f"{name}.index.json" in names]
+    if not indexes and not names.intersection(WEIGHTS):
+        raise Mistake(f"{directory} has no weights: {' or '.join(WEIGHTS)}, or shards and an index")
+    for index in indexes:
+        shards = set(json.loads((directory / index).read_bytes())["weight_map"].values())
+        if missing := sorted(shards - names):
+            raise Mistake(f"{directory} lacks {len(missing)} of {len(shards)} shards: {missing[0]}")
+
+
+def check_pickle(path: Path, name: str) -> None:
+    """Pickles can run code when they are read; the container reads one kind, as weights only."""
+    if fnmatch.fnmatchcase(name, "pytorch_model*.bin") and "/" not in name:
+        return
+    if matches(path.name, PICKLES) or is_pickle(path):
+        raise Mistake(f"{path} is a pickle that loading does not need: --exclude '{name}'")
+
+
+def is_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start != b"PK":
+        return start in PICKLE_STARTS
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith(".pkl") for name in archive.namelist())
+
+
+# Pack and upload
+
+
+def pack(directory: Path, files: list[Path], archive: Path) -> None:
+    """Plain files alone; owner, time and order are fixed."""
+    # Level 1: float weights hardly compress. An empty name and a zero time keep the bytes equal.
+    with (
+        archive.open("wb") as raw,
+        gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as stream,
+        tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for path in files:
+            member = tarfile.TarInfo(path.relative_to(directory).as_posix())
+            member.size, member.mode = path.stat().st_size, 0o644
+            with path.open("rb") as content:
+                tar.addfile(member, content)
+
+
+def upload(archive: Path, prefix: str) -> None:
+    if not prefix.startswith("s3://"):
+        raise Mistake(f"--upload takes a prefix such as s3://my-bucket/models/, not {prefix!r}")
+    if not prefix.endswith("/"):
+        prefix += "/"
+        print(f"using {prefix} (a prefix ends with a slash)", file=sys.stderr)
+    bucket, _, start = prefix.removeprefix("s3://").partition("/")
+    key = start + archive.name
+    s3 = boto3.client("s3")
+    # Of the keys that start so, the exact one is the first.
+    found = s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", [])
+    if [item["Key"] for item in found] == [key]:
+        raise Mistake(f"s3://{bucket}/{key} exists and is not overwritten: choose a new --output")
+    total, sent = archive.stat().st_size, 0
+
+    def progress(count: int) -> None:
+        nonlocal sent
+        sent += count
+        print(f"\r{sent:,} of {total:,} bytes", end="", file=sys.stderr, flush=True)
+
+    s3.upload_file(
+        str(archive), bucket, key, Callback=progress, Config=TransferConfig(use_threads=False)
+    )
+    print(file=sys.stderr)
+    print(f"uploaded s3://{bucket}/{key}")
+
+
+ADVICE = {
+    "NoCredentialsError": " | run `aws configure` or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "NoRegionError": " | set AWS_DEFAULT_REGION",
+}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""python scripts/teardown.py many-models --yes
+
+Deletes the endpoint, its scaling targets, and the configurations and models that deploy.py and
+update.py made for it. What is gone already is passed over, so it can be run again. Archives stay, unless
+their prefix is named: --archives s3://my-bucket/models/
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+POLL_S, POLLS = 5, 360
+
+
+def main() -> None:
+    options = arguments()
+    if not options.yes:
+        confirm(options)
+    try:
+        client = boto3.client("sagemaker")
+        configs, models = belongings(client, options.endpoint)
+        remove_scaling(options.endpoint)
+        delete_endpoint(client, options.endpoint)
+        for config in sorted(configs):
+            gone(client.delete_endpoint_config, EndpointConfigName=config)
+        for model in sorted(models):
+            gone(client.delete_model, ModelName=model)
+        if options.archives:
+            delete_archives(options.archives)
+    except (BotoCoreError, ClientError) as error:
+        sys.exit(f"teardown.py: {error}{ADVICE.get(type(error).__name__, '')}")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("endpoint")
+    parser.add_argument("--archives", metavar="S3_PREFIX", help="delete everything below it too")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    options = parser.parse_args()
+    # Without a name after the bucket and a slash at the end it could mean far more than was meant.
+    if options.archives and not re.fullmatch(r"s3://[^/]+/.+/", options.archives):
+        parser.error("--archives takes s3://bucket/prefix/ with its slash, never a whole bucket")
+    return options
+
+
+def confirm(options: argparse.Namespace) -> None:
+    what = f" and everything below {options.archives}" if options.archives else ""
+    if input(f"Delete {options.endpoint}{what}? Type its name: ") != options.endpoint:
+        sys.exit("teardown.py: nothing was deleted")
+
+
+def belongings(client: Any, endpoint: str) -> tuple[set[str], set[str]]:
+    """Names of configurations and models: those named as deploy.py names them, and those in use."""
+    ours = re.compile(re.escape(endpoint) + r"-\d{8}-\d{6}(-.+)?")
+    configs = names(client, "list_endpoint_configs", "EndpointConfigs", endpoint, ours)
+    models = names(client, "list_models", "Models", endpoint, ours)
+    used = gone(client.describe_endpoint, EndpointName=endpoint)
+    if used:
+        configs.add(used["EndpointConfigName"])
+    for config in configs:
+        described = gone(client.describe_endpoint_config, EndpointConfigName=config) or {}
+        models |= {v["ModelName"] for v in described.get("ProductionVariants", [])}
+    return configs, models
+
+
+def names(client: Any, operation: str, key: str, endpoint: str, ours: re.Pattern[str]) -> set[str]:
+    pages = client.get_paginator(operation).paginate(NameContains=endpoint)
+    found = {item[f"{key[:-1]}Name"] for page in pages for item in page[key]}
+    return {name for name in found if ours.fullmatch(name)}
+
+
+def remove_scaling(endpoint: str) -> None:
+    client = boto3.client("application-autoscaling")
+    pages = client.get_paginator("describe_scalable_targets").paginate(ServiceNamespace="sagemaker")
+    for target in [t for page in pages for t in page["ScalableTargets"]]:
+        if target["ResourceId"].startswith(f"endpoint/{endpoint}/"):
+            client.deregister_scalable_target(
+                ServiceNamespace="sagemaker",
+                ResourceId=target["ResourceId"],
+                ScalableDimension=target["ScalableDimension"],
+            )
+            print(f"deregistered {target['ResourceId']}")
+
+
+def delete_endpoint(client: Any, endpoint: str) -> None:
+    if gone(client.delete_endpoint, EndpointName=endpoint) is None:
+        return
+    client.get_waiter("endpoint_deleted").wait(
+        EndpointName=endpoint, WaiterConfig={"Delay": POLL_S, "MaxAttempts": POLLS}
+    )
+
+
+def gone(call: Callable[..., Any], **request: str) -> Any:
+    """Its answer, or None where there is nothing of the name (any more)."""
+    try:
+        answer = call(**request)
+    except ClientError as error:
+        if "Could not find" not in str(error):
+            raise
+        return None
+    if call.__name__.startswith("delete"):
+        print(f"{call.__name__} {' '.join(request.values())}", flush=True)
+    return answer
+
+
+def delete_archives(prefix: str) -> None:
+    bucket, _, start = prefix.removeprefix("s3://").partition("/")
+    s3 = boto3.client("s3")
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=start):
+        keys = [{"Key": item["Key"]} for item in page.get("Contents", [])]
+        if keys:
+            s3.delete_objects(Bucket=bucket, Delete={"Objects": keys})
+            print(f"deleted {len(keys)} objects below {prefix}")
+
+
+ADVICE = {
+    "NoCredentialsError": " | run `aws configure` or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "NoRegionError": " | set AWS_DEFAULT_REGION",
+}
+
+
+if __name__ == "__main__":
+    main()

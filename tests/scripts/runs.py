@@ -1,0 +1,46 @@
+"""Scripts as their docstrings say: the command at the top is parsed and run, so it cannot drift."""
+
+import ast
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+SCRIPTS = REPOSITORY / "scripts"
+LIMIT_S = 120
+
+
+def command(script: str) -> list[str]:
+    """The first paragraph of the script's docstring, as the words that a shell makes of it."""
+    text = ast.get_docstring(ast.parse((SCRIPTS / script).read_text(encoding="utf-8")))
+    assert text
+    words = shlex.split(text.partition("\n\n")[0])
+    assert words[:2] == ["python", f"scripts/{script}"]
+    return words
+
+
+def run(
+    words: list[str], folder: Path, environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """In a folder where `scripts/` lies, as it does in a checkout."""
+    link = folder / "scripts"
+    if not link.exists():
+        link.symlink_to(SCRIPTS)
+    return subprocess.run(
+        [sys.executable, *words[1:]],
+        cwd=folder,
+        env=without_aws() | dict(environment),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+    )
+
+
+def without_aws() -> dict[str, str]:
+    """This process's environment, knowing no account; none of the machine's files is looked at."""
+    kept = {name: v for name, v in os.environ.items() if not name.startswith("AWS_")}
+    nowhere = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    return {**kept, **nowhere, "AWS_EC2_METADATA_DISABLED": "true"}
