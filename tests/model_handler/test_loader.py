@@ -1,14 +1,9 @@
 """From artifact to handler and back to nothing, or a refusal that leaves nothing."""
 
 import gc
-import json
-import logging
-import pickle
 import shutil
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import safetensors.torch
@@ -16,60 +11,17 @@ import torch
 import transformers
 
 from model_handler.device import CpuDevice, CudaDevice
-from model_handler.errors import ModelLoadFailed
 from model_handler.loader import TorchLoader
 from tests import artifacts
 from tests.model_handler.harness import answers, implied_task, loaded, loader
+from tests.model_handler.loading import (
+    edit,
+    living_tensors,
+    retensor,
+)
 
+pytestmark = pytest.mark.usefixtures("no_tracebacks_kept")
 TEXT = {"inputs": "the film was a wonderful surprise"}
-
-
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return artifacts.bert_classifier(tmp_path_factory.mktemp("artifacts") / "classifier")
-
-
-@pytest.fixture
-def copy(classifier: Path, tmp_path: Path) -> Path:
-    """An artifact to be damaged."""
-    return Path(shutil.copytree(classifier, tmp_path / "copy"))
-
-
-@pytest.fixture(autouse=True)
-def _no_tracebacks_kept(caplog: pytest.LogCaptureFixture) -> None:
-    """pytest keeps what was logged, and with a traceback the model that was being loaded."""
-    caplog.set_level(logging.CRITICAL, "model_handler.loader")
-
-
-def edit(path: Path, **fields: Any) -> None:
-    document = json.loads(path.read_bytes()) | fields
-    path.write_text(json.dumps(document))
-
-
-def retensor(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    file = path / "model.safetensors"
-    tensors = {name: each.clone() for name, each in safetensors.torch.load_file(file).items()}
-    safetensors.torch.save_file(change(tensors), file, {"format": "pt"})
-
-
-def failure(path: Path, task: str | None = None, dtype: str = "auto") -> str:
-    """Why it could not be loaded; nothing of the attempt may be left."""
-    owner = loader()
-    gc.collect()
-    before = living_tensors()
-    with pytest.raises(ModelLoadFailed) as caught:
-        owner.load(path, task or "text-classification", dtype)
-    message = str(caught.value)
-    del caught
-    assert living_tensors() == before
-    assert len(owner.processors) == 0
-    assert "\n" not in message
-    assert len(message) <= 1000
-    return message
-
-
-def living_tensors() -> int:
-    return sum(type(each) is torch.nn.Parameter for each in gc.get_objects())
 
 
 # ---- what is loaded ----
@@ -265,117 +217,6 @@ def test_a_name_can_be_loaded_again_and_again(classifier: Path) -> None:
         with loaded(classifier) as handler:
             seen.append(answers(handler, TEXT))
     assert seen == seen[:1] * 5
-
-
-# ---- what is refused ----
-
-
-def test_truncated_weights(copy: Path) -> None:
-    file = copy / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:-1000])
-    assert "model.safetensors" in failure(copy)
-
-
-@pytest.mark.parametrize("content", [b"", b"garbage", b"\xff" * 64, b"\x10" + b"\0" * 7 + b"{}"])
-def test_weights_that_are_no_safetensors(copy: Path, content: bytes) -> None:
-    (copy / "model.safetensors").write_bytes(content)
-    assert "safetensor" in failure(copy).lower()
-
-
-def test_a_missing_head_is_not_made_up(tmp_path: Path) -> None:
-    artifacts.bert_mlm(tmp_path)
-    message = failure(tmp_path, "text-classification")
-    assert "classifier.weight" in message
-    assert "missing" in message
-
-
-def test_missing_layers(copy: Path) -> None:
-    edit(copy / "config.json", num_hidden_layers=3)
-    message = failure(copy)
-    assert "encoder.layer.2" in message
-    assert "13 more" in message
-
-
-def test_wrong_shapes(copy: Path) -> None:
-    edit(copy / "config.json", id2label={str(each): str(each) for each in range(5)})
-    message = failure(copy)
-    assert "classifier" in message
-    assert "(2,)" in message or "(2, 32)" in message
-    assert "(5,)" in message or "(5, 32)" in message
-
-
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
-def test_missing_files(copy: Path, name: str) -> None:
-    (copy / name).unlink()
-    if name == "tokenizer.json":
-        (copy / "tokenizer_config.json").unlink()
-    failure(copy)
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
-def test_files_that_are_no_json(copy: Path, name: str, content: bytes) -> None:
-    (copy / name).write_bytes(content)
-    failure(copy)
-
-
-class Payload:
-    """Unpickling it would write a file."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> Any:
-        return Path.write_text, (self.target, "code was run")
-
-
-def test_a_pickle_with_code_is_refused_and_not_run(copy: Path, tmp_path: Path) -> None:
-    (copy / "model.safetensors").unlink()
-    target = tmp_path / "proof"
-    with (copy / "pytorch_model.bin").open("wb") as stream:
-        pickle.dump({"x": Payload(target)}, stream)
-    failure(copy)
-    torch.save({"x": Payload(target)}, copy / "pytorch_model.bin")
-    failure(copy)
-    assert not target.exists()
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"auto_map": {"AutoConfig": "code.Config"}, "model_type": "something-new"},
-        {"transformers_weights": "../other.bin"},
-        {"fusion_config": {"x": 1}},
-        {"custom_pipelines": {"x": {"impl": "code.Pipeline"}}},
-        {"model_type": "no-such-model"},
-        {"hidden_size": 33},
-        {"hidden_size": "wide"},
-        {"num_attention_heads": 5},
-    ],
-)
-def test_configurations_that_cannot_be_served(copy: Path, fields: dict[str, Any]) -> None:
-    (copy / "code.py").write_text("raise SystemExit")
-    edit(copy / "config.json", **fields)
-    failure(copy)
-
-
-def test_code_beside_the_weights_is_not_run(copy: Path, tmp_path: Path) -> None:
-    """A known model type that also names its own code is built from ours."""
-    target = tmp_path / "proof"
-    code = f"open({str(target)!r}, 'w').write('code was run')"
-    for name in ("code.py", "custom_generate/generate.py"):
-        (copy / name).parent.mkdir(exist_ok=True)
-        (copy / name).write_text(code)
-    edit(copy / "config.json", auto_map={"AutoModelForSequenceClassification": "code.Model"})
-    edit(copy / "tokenizer_config.json", auto_map={"AutoTokenizer": ["code.T", "code.T"]})
-    with loaded(copy) as handler:
-        answers(handler, TEXT)
-    assert not target.exists()
-
-
-def test_a_task_the_model_cannot_do(classifier: Path) -> None:
-    assert "bert" in failure(classifier, "automatic-speech-recognition")
-    assert "did you mean" in failure(classifier, "text-clasification")
 
 
 @pytest.mark.gpu

@@ -1,0 +1,47 @@
+"""What the loader's tests share: an artifact, ways to damage it, and what a failure may leave."""
+
+import gc
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from model_handler.errors import ModelLoadFailed
+from tests.model_handler.harness import loader
+
+TEXT = {"inputs": "the film was a wonderful surprise"}
+
+
+def edit(path: Path, **fields: Any) -> None:
+    document = json.loads(path.read_bytes()) | fields
+    path.write_text(json.dumps(document))
+
+
+def retensor(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    file = path / "model.safetensors"
+    tensors = {name: each.clone() for name, each in safetensors.torch.load_file(file).items()}
+    safetensors.torch.save_file(change(tensors), file, {"format": "pt"})
+
+
+def failure(path: Path, task: str | None = None, dtype: str = "auto") -> str:
+    """Why it could not be loaded; nothing of the attempt may be left."""
+    owner = loader()
+    gc.collect()
+    before = living_tensors()
+    with pytest.raises(ModelLoadFailed) as caught:
+        owner.load(path, task or "text-classification", dtype)
+    message = str(caught.value)
+    del caught
+    assert living_tensors() == before
+    assert len(owner.processors) == 0
+    assert "\n" not in message
+    assert len(message) <= 1000
+    return message
+
+
+def living_tensors() -> int:
+    return sum(type(each) is torch.nn.Parameter for each in gc.get_objects())
