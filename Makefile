@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 REPORT := $(VENV)/contract.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-platform check test contract docs test-gpu bench
+.PHONY: help install demo check test contract docs test-gpu bench
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,11 +19,8 @@ $(STAMP): setup.py constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(STAMP) ## serve five real models, see one refused for memory and the recovery
+demo: $(STAMP) ## five real models behind a local endpoint, boto3 all the way, memory for three
 	$(BIN)/python scripts/demo.py
-
-demo-platform: $(STAMP) ## the same five behind an endpoint, with boto3 all the way
-	$(BIN)/python scripts/demo_platform.py
 
 check: $(STAMP) ## style, types, import arrows
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ from emulator.platform import HostingFactory, LocalSageMaker
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(message)s")
+    _log(options.log_level)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -24,6 +24,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"export {name}={shlex.quote(value)}")
         print("ready", flush=True)
         stop.wait()
+
+
+class EventFormatter(logging.Formatter):
+    """An event and its facts on one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        standard = vars(logging.makeLogRecord({})).keys() | {"message", "asctime"}
+        facts = {key: value for key, value in vars(record).items() if key not in standard}
+        return super().format(record) + "".join(f" {key}={value}" for key, value in facts.items())
+
+
+def _log(level: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(EventFormatter("platform: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("emulator").setLevel(level)
 
 
 def _hosting(options: argparse.Namespace) -> HostingFactory:

@@ -58,6 +58,7 @@ class MultiModelContainer:
         self._posts: set[asyncio.Task[Answer]] = set()
         self._unloads: dict[str, asyncio.Task[None]] = {}
         self._eviction = asyncio.Lock()
+        self._targets: dict[str, str] = {}  # what the container's names mean, for the log
 
     def holds(self, target: str | None) -> bool:
         """In memory, or on its way there."""
@@ -70,6 +71,7 @@ class MultiModelContainer:
         """The container's last word. Raises InvocationFailed and ConnectionBroken."""
         assert target is not None
         source = self._prefix.below(target)
+        self._targets[source.name] = target
         if ".." in source.key.split("/"):
             raise invalid(source.missing())
         headers = {**headers, TARGET_MODEL: target}
@@ -154,6 +156,7 @@ class MultiModelContainer:
             raise self._origin.model_error(answer.status, answer.body)
         self._residents.add(source.name)
         self._meter.loaded(len(self._residents))
+        log.info("loaded", extra={"target": source.target, "ms": round(answer.seconds * 1e3)})
 
     async def _admitted(self, source: Source) -> Answer:
         """The answer to the load, after as many evictions as it takes or as there can be."""
@@ -187,6 +190,8 @@ class MultiModelContainer:
         answer = await post
         if answer.ok:
             self._meter.loading(answer.seconds)
+        else:
+            log.info("load refused", extra={"target": source.target, "status": answer.status})
         return answer
 
     async def _evict(self, spare: str) -> bool:
@@ -223,6 +228,7 @@ class MultiModelContainer:
                 "DELETE", f"/models/{name}", within_s=self._limits.unload_s
             )
             self._meter.unloaded(answer.seconds, len(self._residents))
+            log.info("unloaded", extra={"target": self._targets.get(name, name)})
             if not (answer.ok or answer.status == _NOT_LOADED):
                 log.warning("unload failed", extra={"model": name, "status": answer.status})
             if not self._cached:

@@ -60,17 +60,12 @@ def test_every_setting_is_documented() -> None:
 
 
 def test_the_demo_runs() -> None:
-    """`make demo` without the making of its environment."""
+    """`make demo` without the making of its environment: twenty invocations, half of them of a model
+    that was in memory already; loads were refused, others unloaded, and every answer came."""
     output = run("scripts/demo.py")
-    for answer in ("POSITIVE", "Mein Name ist Wolfgang", "Hugging Face/ORG", "Business", "507"):
+    for answer in ("POSITIVE", "Mein Name ist Wolfgang", "Siemens will open", "B-PER", "Business"):
         assert answer in output
-
-
-def test_the_platform_demo_runs() -> None:
-    """Twenty invocations, half of them of a model that was in memory already; some were unloaded."""
-    output = run("scripts/demo_platform.py")
-    for answer in ("POSITIVE", "Mein Name ist Wolfgang", "Siemens will open", "Business"):
-        assert answer in output
+    assert re.search(r"load refused target=\w+\.tar\.gz status=507", output)
     assert re.search(r"Invocations +Sum +20\.00", output)
     assert re.search(r"ModelCacheHit +Average +0\.50", output)
     assert re.search(r"ModelUnloadingTime +SampleCount +[1-9]", output)
@@ -81,4 +76,4 @@ def run(script: str) -> str:
         [sys.executable, script], cwd=REPOSITORY, capture_output=True, text=True, timeout=180
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return done.stdout + done.stderr
