@@ -31,6 +31,7 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     errors.InsufficientMemory: (507, "InsufficientMemoryException"),
     errors.ModelLoadFailed: (500, "ModelLoadException"),
     errors.InferenceFailed: (500, "InferenceException"),
+    errors.HandlerRefusal: (500, "InferenceException"),  # unless it says another
     errors.DeadlineExceeded: (504, "DeadlineExceededException"),
     errors.Unavailable: (503, "ServiceUnavailableException"),
     errors.QueueFull: (503, "ServiceUnavailableException"),
@@ -54,6 +55,8 @@ CLOSING = (
 
 _json = msgspec.json.Encoder()
 _LINE_BREAKERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_HEADER_NAME = re.compile("[!#$%&'*+.^_`|~0-9a-z-]+")  # RFC 9110, 5.6.2
+_FRAMING = ("connection", "content-length", "content-type", "transfer-encoding")
 _NOT_A_HEADER = re.compile("[^\t\x20-\x7e\x80-\xff]")  # what is left is latin-1 without controls
 
 
@@ -83,11 +86,20 @@ def exposition(text: bytes) -> Response:
 
 def answer(response: InferenceResponse) -> Response:
     """A model's answer. Raises InferenceFailed if it says what a header cannot carry."""
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    headers = [*map(_own_header, response.headers)]
     if response.custom_attributes is not None:
         value = _header("custom attributes", response.custom_attributes)
-        headers = ((CUSTOM_ATTRIBUTES, value),)
-    return Response(200, response.body, _header("content type", response.content_type), headers)
+        headers.append((CUSTOM_ATTRIBUTES, value))
+    content_type = _header("content type", response.content_type)
+    return Response(200, response.body, content_type, tuple(headers))
+
+
+def _own_header(header: tuple[str, str]) -> tuple[bytes, bytes]:
+    """One that the artifact's code set; what frames the message is ours to say."""
+    name, value = header[0].lower(), header[1]
+    if not _HEADER_NAME.fullmatch(name) or name in _FRAMING:
+        raise errors.InferenceFailed("the model set a header that cannot be sent")
+    return name.encode("ascii"), _header("header", value)
 
 
 def _header(what: str, value: str) -> bytes:
@@ -99,6 +111,8 @@ def _header(what: str, value: str) -> bytes:
 def refusal(error: Exception) -> Response:
     """The answer to an error that may be shown to the caller."""
     status, kind = STATUSES.get(type(error), UNKNOWN)
+    if isinstance(error, errors.HandlerRefusal):
+        status = error.status
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if status == 503:
         headers = ((b"retry-after", b"1"),)

@@ -99,6 +99,7 @@ async def _invoke(context: Context, request: Request, name: str, body: bytes) ->
         accept=request.header(b"accept") or context.default_accept,
         custom_attributes=request.header(CUSTOM_ATTRIBUTES),
         request_id=request.header(INFERENCE_ID),
+        headers=tuple(request.headers.items()),
     )
     work = context.engine.invoke(name, inference)
     return responses.answer(await request.while_connected(work))

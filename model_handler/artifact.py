@@ -4,18 +4,17 @@ Everything here touches the file system and belongs off the event loop.
 """
 
 import json
-import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_handler import properties, tasks, weights
+from model_handler import conventions, properties, tasks, weights
+from model_handler.conventions import SCRIPTED, Convention
 from model_handler.errors import ArtifactNotFound, InvalidRequest, ModelLoadFailed
 from model_handler.properties import Properties
 
-log = logging.getLogger(__name__)
 MAX_JSON_NBYTES = 16 << 20  # parsed by the process that answers /ping
 WEIGHTS = (
     "model.safetensors",
@@ -27,13 +26,23 @@ WEIGHTS = (
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """What a load needs to know. `nbytes`: weights on the device, in the dtype they will run in."""
+    """What a load needs to know.
+
+    `nbytes`: weights on the device, in the dtype they will run in; for other conventions an estimate,
+    which what is measured after the load corrects. `task` is empty where the convention has none.
+    """
 
     path: Path
+    convention: Convention
     task: str
     dtype: str
     nbytes: int
     properties: Properties
+
+    @property
+    def isolated(self) -> bool:
+        """It brings code of its own, which runs in a process of its own."""
+        return self.convention in SCRIPTED
 
 
 def locate(url: str, roots: Sequence[Path]) -> Path:
@@ -58,20 +67,31 @@ def inspect(path: Path, *, default_task: str | None, dtype: str, device: str) ->
     try:
         root = _root(path)
         settings = properties.read(root)
-        config = _config(root)
+        convention = settings.convention or conventions.detect(root)
         run_dtype = _run_dtype(settings.dtype or dtype, device)
-        nbytes = weights.nbytes(_weight_files(root), run_dtype)
+        task = settings.task or default_task
+        if convention is Convention.HUGGING_FACE:
+            config = _config(root)
+            task = tasks.normalise(task) if task else tasks.infer(config)
+            nbytes = weights.nbytes(_weight_files(root), run_dtype)
+        else:
+            nbytes = _hinted(settings, device) or _files_nbytes(root)
     except OSError as error:
         raise ModelLoadFailed(f"the artifact cannot be read: {error.strerror}") from error
-    _mention_code(root)
-    task = settings.task or default_task
-    return Artifact(
-        path=root,
-        task=tasks.normalise(task) if task else tasks.infer(config),
-        dtype=run_dtype or "auto",
-        nbytes=nbytes,
-        properties=settings,
-    )
+    return Artifact(root, convention, task or "", run_dtype or "auto", nbytes, settings)
+
+
+def _hinted(settings: Properties, device: str) -> int | None:
+    """What the artifact says it needs, under the names DJL users know."""
+    if device == "cpu":
+        return settings.required_memory_nbytes
+    return settings.gpu_required_memory_nbytes
+
+
+def _files_nbytes(root: Path) -> int:
+    """Formats without headers: what they weigh on disk."""
+    files = (Path(directory) / name for directory, _, names in os.walk(root) for name in names)
+    return sum(file.stat().st_size for file in files)
 
 
 def _root(path: Path) -> Path:
@@ -82,13 +102,6 @@ def _root(path: Path) -> Path:
     if not entries[0].resolve().is_relative_to(path):
         raise ModelLoadFailed(f"{entries[0].name} is a link that leads out of the artifact")
     return entries[0]
-
-
-def _mention_code(root: Path) -> None:
-    """Whoever brings code expects it to run."""
-    for name in ("code/inference.py", "handler.py"):
-        if (root / name).exists():
-            log.warning("code is not run", extra={"artifact": str(root), "file": name})
 
 
 def _config(root: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ EngineError
 ├── InsufficientMemory          the one error that makes the platform evict and retry
 ├── ModelLoadFailed             the artifact is there and cannot be served
 ├── InferenceFailed             the model raised
+│   └── HandlerRefusal          the artifact's own code answered with a status of its choice
 ├── DeadlineExceeded            the answer would come too late to be of use
 └── Unavailable                 try again: nothing is wrong with the request
     ├── QueueFull
@@ -66,6 +67,14 @@ class InferenceFailed(EngineError):
     pass
 
 
+class HandlerRefusal(InferenceFailed):
+    """`status` is between 400 and 599, and none that the platform acts upon (404, 409, 507)."""
+
+    def __init__(self, message: str, status: int = 500) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class DeadlineExceeded(EngineError):
     pass
 
@@ -97,7 +106,17 @@ def tree(root: type[EngineError] = EngineError) -> Iterator[type[EngineError]]:
         yield from tree(child)
 
 
-def from_wire(name: str, message: str) -> EngineError:
-    """The error a worker named; an unknown name means an engine newer than this front."""
+PLATFORMS_OWN = (404, 409, 507)  # the platform reloads, forgets or evicts on these
+
+
+def from_wire(name: str, message: str, status: int | None = None) -> EngineError:
+    """The error a worker named; an unknown name means an engine newer than this front.
+
+    A status comes from code out of an artifact: one that is no error's, or that the platform acts
+    upon, becomes 500.
+    """
+    if status is not None:
+        allowed = 400 <= status <= 599 and status not in PLATFORMS_OWN
+        return HandlerRefusal(message, status if allowed else 500)
     classes = {cls.__name__: cls for cls in tree()}
     return classes.get(name, InferenceFailed)(message)

@@ -23,6 +23,7 @@ class InferenceRequest(msgspec.Struct, frozen=True, array_like=True):
     accept: str | None = None
     custom_attributes: str | None = None
     request_id: str | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = ()  # all of them, names in lower case
 
 
 class InferenceResponse(msgspec.Struct, frozen=True, array_like=True, tag="answer"):
@@ -31,25 +32,35 @@ class InferenceResponse(msgspec.Struct, frozen=True, array_like=True, tag="answe
     body: bytes
     content_type: str
     custom_attributes: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()  # further ones that the handler set
 
 
 class Refusal(msgspec.Struct, frozen=True, array_like=True, tag="refusal"):
-    """An error that belongs to one request or one load; `error` is a class name of errors.py."""
+    """An error that belongs to one request or one load; `error` is a class name of errors.py.
+
+    `status`: what a handler of the artifact's own asked to be answered, see `errors.HandlerRefusal`.
+    """
 
     error: str
     message: str
+    status: int | None = None
 
 
 # ---- front → worker ----
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
-    """Bring one model to the device. `model_id` is the front's own number, never reused."""
+    """Bring one model to the device. `model_id` is the front's own number, never reused.
+
+    `task` is empty where the convention needs none.
+    """
 
     model_id: int
     path: str
     task: str
     dtype: str
+    convention: str = "huggingface"
+    concurrency: int = 1  # requests that a handler of the artifact's own may be given at a time
 
 
 class Unload(msgspec.Struct, frozen=True, array_like=True, tag="unload"):

@@ -2,9 +2,13 @@
 
 import difflib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
+from model_handler.conventions import Convention
 from model_handler.errors import ModelLoadFailed
 
 log = logging.getLogger(__name__)
@@ -14,24 +18,42 @@ DTYPES = {
     "auto": "auto", "fp32": "float32", "float32": "float32", "fp16": "float16",
     "float16": "float16", "bf16": "bfloat16", "bfloat16": "bfloat16",
 }  # fmt: skip
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+class Isolation(StrEnum):
+    """Where an artifact's own code runs: in a process of the model's own, or with other trusted ones."""
+
+    OWN = "own"
+    SHARED = "shared"
 
 
 @dataclass(frozen=True, slots=True)
 class Properties:
-    """`None` means: as the container is set."""
+    """`None` means: as the container is set, or as the artifact looks."""
 
+    convention: Convention | None = None
     task: str | None = None
     dtype: str | None = None
+    isolation: Isolation | None = None
+    concurrency: int | None = None
     batch_size: int | None = None
     job_queue_size: int | None = None
+    required_memory_nbytes: int | None = None
+    gpu_required_memory_nbytes: int | None = None
 
 
-KEYS = {
-    "option.task": "task",
-    "option.dtype": "dtype",
-    "batch_size": "batch_size",
-    "job_queue_size": "job_queue_size",
-}
+KEYS = (
+    "option.convention",
+    "option.task",
+    "option.dtype",
+    "option.isolation",
+    "option.concurrency",
+    "batch_size",
+    "job_queue_size",
+    "required_memory_mb",
+    "gpu.required_memory_mb",
+)
 
 
 def read(directory: Path) -> Properties:
@@ -42,14 +64,18 @@ def read(directory: Path) -> Properties:
     if file.stat().st_size > MAX_NBYTES:
         raise ModelLoadFailed(f"{FILE_NAME} is larger than {MAX_NBYTES} bytes")
     pairs = _pairs(file.read_text(encoding="utf-8", errors="replace"))
-    known = {KEYS[key]: value for key, value in pairs.items() if key in KEYS}
-    for key in pairs.keys() - KEYS.keys():
+    for key in pairs.keys() - set(KEYS):
         _warn(directory, key)
     return Properties(
-        task=known.get("task"),
-        dtype=_dtype(known.get("dtype")),
-        batch_size=_positive("batch_size", known.get("batch_size")),
-        job_queue_size=_positive("job_queue_size", known.get("job_queue_size")),
+        convention=_one_of(Convention, pairs, "option.convention"),
+        task=pairs.get("option.task"),
+        dtype=_dtype(pairs.get("option.dtype")),
+        isolation=_one_of(Isolation, pairs, "option.isolation"),
+        concurrency=_positive(pairs, "option.concurrency"),
+        batch_size=_positive(pairs, "batch_size"),
+        job_queue_size=_positive(pairs, "job_queue_size"),
+        required_memory_nbytes=_megabytes(pairs, "required_memory_mb"),
+        gpu_required_memory_nbytes=_megabytes(pairs, "gpu.required_memory_mb"),
     )
 
 
@@ -79,9 +105,25 @@ def _dtype(value: str | None) -> str | None:
     return DTYPES[value.lower()]
 
 
-def _positive(key: str, value: str | None) -> int | None:
+def _one_of(choices: type[Choice], pairs: Mapping[str, str], key: str) -> Choice | None:
+    value = pairs.get(key)
     if value is None:
         return None
-    if not value.isdecimal() or int(value) < 1:
+    try:
+        return choices(value.lower())
+    except ValueError:
+        raise ModelLoadFailed(f"{key}={value}: one of {', '.join(choices)}") from None
+
+
+def _positive(pairs: Mapping[str, str], key: str) -> int | None:
+    value = pairs.get(key)
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdecimal()) or int(value) < 1:
         raise ModelLoadFailed(f"{key}={value}: a whole number from 1 up")
     return int(value)
+
+
+def _megabytes(pairs: Mapping[str, str], key: str) -> int | None:
+    value = _positive(pairs, key)
+    return None if value is None else value << 20

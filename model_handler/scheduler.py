@@ -215,7 +215,7 @@ class Scheduler:
             if job.answer.done():
                 continue
             if isinstance(result, Refusal):
-                job.answer.set_exception(from_wire(result.error, result.message))
+                job.answer.set_exception(from_wire(result.error, result.message, result.status))
             else:
                 job.answer.set_result(result)
 

@@ -24,6 +24,7 @@ EXPECTED = {
     "InsufficientMemory": 507,
     "ModelLoadFailed": 500,
     "InferenceFailed": 500,
+    "HandlerRefusal": 500,
     "DeadlineExceeded": 504,
     "Unavailable": 503,
     "QueueFull": 503,
@@ -40,6 +41,31 @@ def test_every_error_has_a_status() -> None:
         assert responses.STATUSES[cls][0] == EXPECTED[cls.__name__]
     for refusal in refusals.Refusal.__subclasses__():
         assert 400 <= responses.STATUSES[refusal][0] < 500
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status"),
+    [(422, 422), (400, 400), (599, 599), (404, 500), (409, 500), (507, 500), (200, 500), (0, 500)],
+)
+def test_a_handlers_own_status_is_sent_unless_the_platform_would_act_on_it(
+    wanted: int, status: int
+) -> None:
+    refusal = errors.from_wire("InferenceFailed", "no such customer", wanted)
+    response = responses.refusal(refusal)
+    assert response.status == status
+    assert json.loads(response.body)["code"] == status
+
+
+def test_headers_of_an_answer() -> None:
+    """The model's own are sent; those that frame the message, and what cannot be one, are refused."""
+    sent = responses.answer(InferenceResponse(b"", "text/plain", headers=(("X-Model", "é"),)))
+    assert sent.headers == ((b"x-model", b"\xe9"),)
+    for name, value in [
+        ("Content-Length", "1"), ("Transfer-Encoding", "chunked"), ("a b", "c"), ("", "c"),
+        ("x", "a\r\nb: c"), ("x", "\u2028"),
+    ]:  # fmt: skip
+        with pytest.raises(InferenceFailed):
+            responses.answer(InferenceResponse(b"", "text/plain", headers=((name, value),)))
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))

@@ -1,0 +1,68 @@
+"""What kind of artifact a directory is: the conventions teams follow already, in the order they are tried.
+
+Plain Python: the front decides here, before any worker has been asked to load anything.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+
+from model_handler.errors import ModelLoadFailed
+
+
+class Convention(StrEnum):
+    """Names as `option.convention` of serving.properties has them."""
+
+    INFERENCE = "inference"  # code/inference.py: model_fn, input_fn, predict_fn, output_fn
+    ENDPOINT_HANDLER = "handler"  # handler.py: class EndpointHandler
+    HUGGING_FACE = "huggingface"  # config.json and weights
+    TORCHSCRIPT = "torchscript"
+    EXPORTED = "export"  # torch.export
+    ONNX = "onnx"
+    SKOPS = "skops"  # scikit-learn
+    XGBOOST = "xgboost"
+
+
+SCRIPTED = frozenset({Convention.INFERENCE, Convention.ENDPOINT_HANDLER})
+INFERENCE_FILES = ("code/inference.py", "inference.py")
+HANDLER_FILES = ("handler.py", "code/handler.py")
+XGBOOST_FILES = ("model.ubj", "xgboost-model.ubj", "xgboost-model.json", "model.json")
+SUFFIXES = {
+    ".pt2": Convention.EXPORTED,
+    ".onnx": Convention.ONNX,
+    ".skops": Convention.SKOPS,
+    ".ubj": Convention.XGBOOST,
+    ".pt": Convention.TORCHSCRIPT,
+    ".pth": Convention.TORCHSCRIPT,
+    ".ts": Convention.TORCHSCRIPT,
+}
+
+
+def detect(root: Path) -> Convention:
+    """The first that fits. Raises ModelLoadFailed, naming what was looked for."""
+    if script(root, INFERENCE_FILES) is not None:
+        return Convention.INFERENCE
+    if script(root, HANDLER_FILES) is not None:
+        return Convention.ENDPOINT_HANDLER
+    if (root / "config.json").is_file():
+        return Convention.HUGGING_FACE
+    found = {convention for convention in map(_by_name, root.iterdir()) if convention is not None}
+    if len(found) == 1:
+        return found.pop()
+    if found:
+        kinds = ", ".join(sorted(found))
+        raise ModelLoadFailed(f"the artifact could be {kinds}: choose one by option.convention")
+    raise ModelLoadFailed(
+        "not a model: no code/inference.py, no handler.py, no config.json,"
+        f" no {', '.join(SUFFIXES)} and none of {', '.join(XGBOOST_FILES)}"
+    )
+
+
+def script(root: Path, names: tuple[str, ...]) -> Path | None:
+    """The artifact's own code, where it has some under one of the names."""
+    return next((root / name for name in names if (root / name).is_file()), None)
+
+
+def _by_name(file: Path) -> Convention | None:
+    if file.name in XGBOOST_FILES:
+        return Convention.XGBOOST
+    return SUFFIXES.get(file.suffix)
