@@ -20,7 +20,7 @@ import torch
 import transformers
 from transformers.pipelines import SUPPORTED_TASKS
 
-from model_handler import tasks, weights
+from model_handler import skeletons, tasks, weights
 from model_handler.device import Device, is_out_of_memory, is_sticky
 from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed
 from model_handler.handlers import Handler
@@ -29,6 +29,7 @@ from model_handler.handlers.question_answering import QuestionAnsweringPipeline
 from model_handler.handlers.staged import Staged
 from model_handler.handlers.text2text import PIPELINES as TEXT2TEXT
 from model_handler.processors import Processors, has_tokenizer
+from model_handler.skeletons import Skeletons
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class TorchLoader:
     device: Device
     lane: threading.Lock
     processors: Processors = field(default_factory=Processors)
+    skeletons: Skeletons = field(default_factory=Skeletons)
 
     def load(self, path: str | Path, task: str, dtype: str = "auto") -> PipelineHandler:
         """Raises ModelLoadFailed, or InsufficientMemory; a sticky device error comes out as it is."""
@@ -115,6 +117,20 @@ class TorchLoader:
         return parts
 
     def _model(self, auto: Any, path: Path, task: str, config: Any, stored: torch.dtype) -> Any:
+        """Built like one that was loaded before, where there was one with the same structure."""
+        files = weights.safetensors_files(path)
+        if not files:
+            return self._built_by_transformers(auto, path, task, config, stored)
+        key = skeletons.key(auto, path / "config.json", files, stored)
+        model = self.skeletons.build(key, files, config)
+        if model is None:
+            model = self._built_by_transformers(auto, path, task, config, stored)
+            self.skeletons.learn(key, model, files)
+        return model
+
+    def _built_by_transformers(
+        self, auto: Any, path: Path, task: str, config: Any, stored: torch.dtype
+    ) -> Any:
         with self._alone_if_not_float32(stored):
             model, info = auto.from_pretrained(
                 str(path),
@@ -180,7 +196,7 @@ def _uses_safetensors(path: Path) -> bool:
 
 def _stored_dtype(path: Path) -> torch.dtype:
     """The precision of most of the weights, by the header of the first safetensors file."""
-    files = sorted(path.glob("model*.safetensors")) if _uses_safetensors(path) else []
+    files = weights.safetensors_files(path) if _uses_safetensors(path) else []
     if not files:
         return torch.float32
     stored = [tensor["dtype"] for tensor in weights.header(files[0]).values()]

@@ -58,6 +58,12 @@ def _tensor_nbytes(tensor: dict[str, Any], float_nbytes: int | None) -> int:
     return item * math.prod(shape)
 
 
+def safetensors_files(directory: Path) -> list[Path]:
+    """The weights in the safe format, whole or in shards; empty where there are none."""
+    whole = directory / "model.safetensors"
+    return [whole] if whole.is_file() else sorted(directory.glob("model-*.safetensors"))
+
+
 def header(file: Path) -> dict[str, dict[str, Any]]:
     """Tensor name → dtype, shape, data_offsets. Raises ModelLoadFailed where the file is damaged."""
     try:
