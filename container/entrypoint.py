@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 
-from container import settings
+from container import plan, settings
 from container.app import App
 from container.body import BodyLimit
 from container.catalogue import PlatformCatalogue
@@ -22,7 +22,9 @@ log = logging.getLogger(__name__)
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """The exit status: 0 after a signal, 2 for settings that are not allowed."""
-    _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
+    if options.command == "plan":
+        return plan.run(options)
     try:
         chosen = Settings.from_environ(environ)
     except SettingsError as error:
@@ -42,7 +44,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="environment variables:\n" + settings.describe(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=["serve"], help="what SageMaker starts a container with")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="what SageMaker starts a container with")
+    plan.describe(commands.add_parser("plan", help="how many of your models fit which instance"))
     return parser
 
 

@@ -1,0 +1,110 @@
+"""`python -m container plan`: how many of these models fit which instance, from their files' headers.
+
+Nothing is loaded: what is printed is what the ledger will reserve.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from container import archive, sizing
+from container.sizing import INSTANCES, Instance
+from model_handler import artifact
+from model_handler.artifact import Artifact
+from model_handler.errors import ModelLoadFailed
+
+CELL = "{:>12}"
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One model as the ledger would see it, or why it could not be loaded."""
+
+    name: str
+    artifact: Artifact | None
+    reason: str = ""
+
+
+def describe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", type=Path, nargs="+", help="directories or .tar.gz archives")
+    parser.add_argument("--copies", type=int, default=1, help="as if there were so many of each")
+    parser.add_argument("--dtype", default="auto", help="as MME_DTYPE; default: auto")
+    parser.add_argument("--instance", action="append", help="types to consider; default: all known")
+    parser.add_argument(
+        "--skew",
+        type=float,
+        default=0.9,
+        help="of Zipf's law for the traffic; 0: even; default: 0.9",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """1 when one of the models cannot be loaded."""
+    instances = _chosen(options.instance)
+    for device in sorted({_device(instance) for instance in instances}):
+        planned = list(_inspected(options.models, options.dtype, device))
+        of_device = [each for each in instances if _device(each) == device]
+        _print_models(planned, device)
+        _print_instances(planned, of_device, options.copies, options.skew)
+    return int(any(model.artifact is None for model in planned))
+
+
+def _chosen(names: Sequence[str] | None) -> list[Instance]:
+    known = {instance.name: instance for instance in INSTANCES}
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise SystemExit(f"{unknown[0]} is not known here: one of {', '.join(known)}")
+    return [known[name] for name in names or known]
+
+
+def _device(instance: Instance) -> str:
+    return "cpu" if instance.device_nbytes is None else "cuda"
+
+
+def _inspected(paths: Sequence[Path], dtype: str, device: str) -> Iterator[Planned]:
+    for path in paths:
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                directory = _unpacked(path, Path(scratch)) if path.is_file() else path
+                found = artifact.inspect(directory, default_task=None, dtype=dtype, device=device)
+                yield Planned(path.name, found)
+            except (ModelLoadFailed, archive.ArchiveRefused) as error:
+                yield Planned(path.name, None, str(error))
+
+
+def _unpacked(path: Path, scratch: Path) -> Path:
+    archive.unpack(path, scratch / "model")
+    return scratch / "model"
+
+
+def _print_models(planned: Sequence[Planned], device: str) -> None:
+    print(f"\non {device}")
+    for model in planned:
+        if model.artifact is None:
+            print(f"  {model.name:<32} {'cannot be loaded:':>14} {model.reason}")
+        else:
+            kind = model.artifact.task or model.artifact.convention
+            print(f"  {model.name:<32} {model.artifact.nbytes:>14,} bytes  {kind}")
+
+
+def _print_instances(
+    planned: Sequence[Planned], instances: Sequence[Instance], copies: int, skew: float
+) -> None:
+    sizes = [model.artifact.nbytes for model in planned if model.artifact is not None] * copies
+    if not sizes:
+        return
+    shares = sizing.popularity(len(sizes), skew)
+    print(f"  {len(sizes)} models, {sum(sizes):,} bytes; traffic by Zipf's law with skew {skew:g}")
+    print(
+        f"  {'instance':<18}" + "".join(map(CELL.format, ("for models", "in memory", "hit ratio")))
+    )
+    for instance in instances:
+        budget = instance.budget_nbytes
+        cells = (
+            f"{budget / sizing.GIB:.1f} GiB",
+            str(sizing.fitting(sizes, budget)),
+            f"{sizing.hit_ratio(sizes, shares, budget):.3f}",
+        )
+        print(f"  {instance.name:<18}" + "".join(map(CELL.format, cells)))

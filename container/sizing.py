@@ -1,0 +1,91 @@
+"""How many models fit, and how often a request finds its model in memory. Pure arithmetic.
+
+The hit ratio is Che's approximation for a cache that evicts the least recently used: each model is in
+memory with the probability that it was asked for within the cache's characteristic time, which is the
+one at which the expected bytes in memory are the budget (Che, Tung, Wang, 2002; with sizes as in Fagin,
+1977). Popularity is Zipf's: the k-th most popular model gets a share proportional to k to the power of
+minus the skew.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from model_handler.admission import DEVICE_SHARE, MAIN_MEMORY_SHARE
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """`device_nbytes`: of its one GPU, as the driver reports it; None where main memory is the device."""
+
+    name: str
+    main_nbytes: int
+    device_nbytes: int | None = None
+
+    @property
+    def budget_nbytes(self) -> int:
+        """What models may hold on the device with the container's default settings."""
+        if self.device_nbytes is not None:
+            return int(DEVICE_SHARE * self.device_nbytes)
+        return int(MAIN_MEMORY_SHARE * self.main_nbytes)
+
+
+# Single-GPU types of the families that multi-model endpoints support, and CPU types in common use:
+# https://docs.aws.amazon.com/sagemaker/latest/dg/multi-model-support.html
+INSTANCES = (
+    Instance("ml.c5.xlarge", 8 * GIB),
+    Instance("ml.m5.large", 8 * GIB),
+    Instance("ml.m5.xlarge", 16 * GIB),
+    Instance("ml.m5.2xlarge", 32 * GIB),
+    Instance("ml.m5.4xlarge", 64 * GIB),
+    Instance("ml.r5.2xlarge", 64 * GIB),
+    Instance("ml.g4dn.xlarge", 16 * GIB, 15 * GIB),
+    Instance("ml.g4dn.2xlarge", 32 * GIB, 15 * GIB),
+    Instance("ml.p3.2xlarge", 61 * GIB, 16 * GIB),
+    Instance("ml.g5.xlarge", 16 * GIB, 22 * GIB),
+    Instance("ml.g5.2xlarge", 32 * GIB, 22 * GIB),
+    Instance("ml.g5.4xlarge", 64 * GIB, 22 * GIB),
+)
+
+
+def popularity(count: int, skew: float) -> list[float]:
+    """Shares of the traffic, the most popular first; 0 is an even split."""
+    weights = [1 / rank**skew for rank in range(1, count + 1)]
+    total = math.fsum(weights)
+    return [weight / total for weight in weights]
+
+
+def fitting(sizes: Sequence[int], budget_nbytes: int) -> int:
+    """How many of the models are in memory together, in the order given."""
+    left = budget_nbytes
+    for count, size in enumerate(sizes):
+        left -= size
+        if left < 0:
+            return count
+    return len(sizes)
+
+
+def hit_ratio(sizes: Sequence[int], shares: Sequence[float], budget_nbytes: int) -> float:
+    """Expected share of requests whose model is in memory; a model larger than the budget never is."""
+    models = [(s, p) for s, p in zip(sizes, shares, strict=True) if s <= budget_nbytes]
+    if sum(size for size, _ in models) <= budget_nbytes:
+        return math.fsum(share for _, share in models)
+    time = _characteristic_time(models, budget_nbytes)
+    return math.fsum(share * -math.expm1(-share * time) for _, share in models)
+
+
+def _characteristic_time(models: list[tuple[int, float]], budget_nbytes: int) -> float:
+    """In requests: after so many the expected bytes asked for are the budget."""
+
+    def expected_nbytes(time: float) -> float:
+        return math.fsum(-size * math.expm1(-share * time) for size, share in models)
+
+    low, high = 0.0, 1.0
+    while expected_nbytes(high) < budget_nbytes:
+        low, high = high, high * 2
+    for _ in range(60):  # halvings: far below a request
+        middle = (low + high) / 2
+        low, high = (middle, high) if expected_nbytes(middle) < budget_nbytes else (low, middle)
+    return high

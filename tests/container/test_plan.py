@@ -1,0 +1,88 @@
+"""How many models fit: the formula against a cache that is really simulated, and the command's answer."""
+
+import random
+import re
+import subprocess
+import sys
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from container import sizing
+from tests import artifacts
+
+MIB = 1 << 20
+
+
+def simulated(sizes: list[int], shares: list[float], budget: int) -> float:
+    """The hit ratio of a cache that evicts the least recently used, over seeded requests."""
+    generator = random.Random(1)
+    cache: OrderedDict[int, int] = OrderedDict()
+    requests = generator.choices(range(len(sizes)), shares, k=60_000)
+    hits = 0
+    for number, model in enumerate(requests):
+        hits += model in cache and number >= 10_000
+        cache[model] = sizes[model]
+        cache.move_to_end(model)
+        while sum(cache.values()) > budget:
+            cache.popitem(last=False)
+    return hits / 50_000
+
+
+@pytest.mark.parametrize("skew", [0.0, 0.7, 0.9, 1.1])
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+def test_the_formula_is_what_such_a_cache_does(skew: float, share: float) -> None:
+    generator = random.Random(2)
+    sizes = [generator.randint(1, 9) * MIB for _ in range(60)]
+    shares = sizing.popularity(len(sizes), skew)
+    budget = int(share * sum(sizes))
+    expected = simulated(sizes, shares, budget)
+    assert sizing.hit_ratio(sizes, shares, budget) == pytest.approx(expected, abs=0.02)
+
+
+@given(
+    st.lists(st.integers(1, 1000), min_size=1, max_size=30),
+    st.floats(0, 2),
+    st.integers(1, 40_000),
+)
+def test_more_memory_never_hits_less(sizes: list[int], skew: float, budget: int) -> None:
+    """Given that every model fits at all: one that is too large takes nobody's place."""
+    budget = max(budget, *sizes)
+    shares = sizing.popularity(len(sizes), skew)
+    ratio = sizing.hit_ratio(sizes, shares, budget)
+    assert 0 <= ratio <= sizing.hit_ratio(sizes, shares, 2 * budget) + 1e-9 <= 1 + 2e-9
+    assert sum(shares) == pytest.approx(1)
+    if sum(sizes) <= budget:
+        assert ratio == pytest.approx(1)
+        assert sizing.fitting(sizes, budget) == len(sizes)
+
+
+def plan(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "container", "plan", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    """The bytes are the ledger's: parameters times four on a CPU, as stored on a GPU."""
+    directory = artifacts.bert_classifier(tmp_path / "classifier")
+    done = plan(directory, "--copies", 100_000, "--instance", "ml.m5.xlarge")
+    assert done.returncode == 0, done.stderr
+    nbytes = int(re.findall(r"classifier +([\d,]+) bytes", done.stdout)[0].replace(",", ""))
+    expected = int(0.7 * (16 << 30)) // nbytes
+    (line,) = re.findall(r"ml\.m5\.xlarge .*", done.stdout)
+    assert line.split()[1:] == ["11.2", "GiB", str(min(expected, 100_000)), line.split()[-1]]
+    assert 0 < float(line.split()[-1]) <= 1
+
+
+def test_what_cannot_be_loaded_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = plan(tmp_path / "empty", "--instance", "ml.g5.xlarge")
+    assert done.returncode == 1
+    assert "cannot be loaded: not a model" in done.stdout
+
+
+def test_an_unknown_instance_type_is_refused(tmp_path: Path) -> None:
+    assert "ml.x1 is not known here" in plan(tmp_path, "--instance", "ml.x1").stderr
