@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 REPORT := $(VENV)/contract.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test contract docs test-gpu bench
+.PHONY: help install demo notebooks check test test-sdk java contract docs test-gpu bench
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ $(STAMP): setup.py constraints.txt
 demo: $(STAMP) ## five real models behind a local endpoint, boto3 all the way, memory for three
 	$(BIN)/python scripts/demo.py
 
+notebooks: $(STAMP) ## run the notebooks on the local platform and store their outputs
+	$(BIN)/python -m tests.notebooks.execute
+
 check: $(STAMP) ## style, types, import arrows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -31,6 +34,28 @@ check: $(STAMP) ## style, types, import arrows
 test: check ## everything CI runs
 	$(BIN)/python -m pytest tests --contract-report=$(REPORT)
 	$(BIN)/python -m tests.contract.document $(REPORT) --check
+
+SDKS := v2 core mms
+SDK_STAMPS := $(SDKS:%=.venv-%/.installed)
+SDK_PACKAGES_v2 := sagemaker pytest
+SDK_PACKAGES_core := sagemaker-core pytest
+SDK_PACKAGES_mms := multi-model-server sagemaker-inference setuptools
+
+$(SDK_STAMPS): .venv-%/.installed: tests/sdk/constraints-%.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check -c $< $(SDK_PACKAGES_$*)
+	@touch $@
+
+java:
+	@command -v java >/dev/null || { apt-get update --quiet && \
+	  apt-get install --yes --quiet --no-install-recommends openjdk-17-jre-headless; }
+
+SDK_TEST := -m pytest -c tests/sdk/pytest.ini --rootdir=tests/sdk
+
+test-sdk: $(STAMP) $(SDK_STAMPS) java ## both SageMaker SDKs and multi-model-server on the local platform
+	.venv-v2/bin/python $(SDK_TEST) tests/sdk/v2
+	.venv-core/bin/python $(SDK_TEST) tests/sdk/core
+	$(BIN)/python $(SDK_TEST) tests/sdk/mms
 
 contract: $(STAMP) ## the conformance suite alone: make contract TARGET=process|app
 	$(BIN)/python -m pytest tests/contract --target=$(or $(TARGET),process)

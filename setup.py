@@ -11,6 +11,7 @@ SERVING = [
     "pillow>=11",
     "prometheus-client>=0.21",
     "safetensors>=0.7",
+    "sagemaker-inference>=1.10,<2",
     "sentencepiece>=0.2",  # Marian, T5 and mBART checkpoints without a tokenizer.json
     "torch>=2.11",
     "transformers>=5.17,<6",
@@ -26,18 +27,34 @@ LOCAL_PLATFORM = [
     "uvicorn>=0.34",
 ]
 
+FORMATS = [
+    "onnxruntime>=1.24",
+    "scikit-learn>=1.7",
+    "skops>=0.14",
+    "threadpoolctl>=3.5",
+    "xgboost-cpu>=3.1",  # the same module as xgboost, without CUDA
+]
+
 EXTRAS = {
     "aws": ["boto3>=1.44", "sagemaker>=2.240,<3"],
     "emulator": LOCAL_PLATFORM,
+    "formats": FORMATS,
     "mms": ["multi-model-server==1.1.11", "sagemaker-inference==1.10.1", "setuptools<81"],
     "dev": [
+        *FORMATS,
         *LOCAL_PLATFORM,
         "hypothesis>=6.130",
         "import-linter>=2.3",
+        "ipykernel>=7",
+        "matplotlib>=3.10",
         "mypy>=1.15",
+        "nbclient>=0.10",
+        "nbformat>=5.10",
+        "onnx>=1.19",
+        "onnxscript>=0.5",  # exports the digits example
         "psutil>=7",
-        "pytest>=8.3",
         "pytest-timeout>=2.3",
+        "pytest>=8.3",
         "ruff>=0.11",
     ],
 }

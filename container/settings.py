@@ -90,6 +90,18 @@ class Settings:
             text="directories models may be loaded from",
         ),
     ] = _ENGINE.model_roots
+    install_requirements: Annotated[
+        bool,
+        Variable(
+            "MME_INSTALL_REQUIREMENTS",
+            parse=variables.truth,
+            text="true: install the code/requirements.txt of artifacts that bring code",
+        ),
+    ] = _ENGINE.install_requirements
+    requirements_dir: Annotated[
+        Path,
+        Variable("MME_REQUIREMENTS_DIR", parse=variables.directory, text="where they are kept"),
+    ] = _ENGINE.requirements_dir
     model_dir: Annotated[
         Path,
         Variable(

@@ -4,26 +4,36 @@ import argparse
 import logging
 import shlex
 import signal
-import threading
-from collections.abc import Sequence
+import socket
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from emulator.hosts import create_hosting
 from emulator.platform import HostingFactory, LocalSageMaker
+from emulator.scaling import MINUTE_S
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     _log(options.log_level)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    told_to_stop = _told_to_stop()
     with LocalSageMaker(_hosting(options), port=options.port) as aws:
         for name, value in aws.environment.items():
             print(f"export {name}={shlex.quote(value)}")
         print("ready", flush=True)
-        stop.wait()
+        told_to_stop.recv(1)
+
+
+def _told_to_stop() -> socket.socket:
+    """Readable once SIGINT or SIGTERM has come, whichever thread the kernel gave it to."""
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    signal.set_wakeup_fd(sender.detach())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    return receiver
 
 
 class EventFormatter(logging.Formatter):
@@ -48,7 +58,14 @@ def _hosting(options: argparse.Namespace) -> HostingFactory:
         runner=options.runner,
         command=shlex.split(options.command) if options.command else None,
         root=options.root,
+        clock=_clock(options.speed),
+        tick_every_s=MINUTE_S / options.speed,
     )
+
+
+def _clock(speed: float) -> Callable[[], float]:
+    began = time.time()
+    return lambda: began + speed * (time.time() - began)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,6 +79,12 @@ def _parser() -> argparse.ArgumentParser:
         " `-m container serve`)",
     )
     up.add_argument("--root", type=Path, help="where the instances' files are (default: temporary)")
+    up.add_argument(
+        "--speed",
+        type=float,
+        default=1.0,
+        help="of the clock for metrics and autoscaling: at 60 a minute lasts a second",
+    )
     up.add_argument("--log-level", default="INFO", help="of the platform's log on stderr")
     return parser
 

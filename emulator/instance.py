@@ -4,6 +4,7 @@ Everything it has is under one directory; after `stop` only the containers' logs
 """
 
 import asyncio
+import random
 import shutil
 import socket
 import time
@@ -26,6 +27,7 @@ from emulator.single_model import SingleModelContainer
 from emulator.store import ModelStore, Objects, Source
 
 _SAFE_PORTS = "25000-25999"
+_PORTS = range(26_000, 32_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +278,12 @@ def _check_url(url: str | None) -> None:
 
 
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """Below 32767: multi-model-server refuses the others, which is where a kernel takes its own from."""
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise DeploymentFailed("No port is free for the container.")

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_handler.artifact import Artifact
 from model_handler.messages import Ready
 from model_handler.options import EngineOptions
-from model_handler.properties import Properties
 
 DEVICE_SHARE = 0.85  # of the free device memory: the rest is for activations and workspaces
 MAIN_MEMORY_SHARE = 0.7  # of the container's limit: the rest is for processes and activations
@@ -58,9 +58,13 @@ class LineBounds:
     batch_size: int
 
 
-def line(properties: Properties, options: EngineOptions) -> LineBounds:
-    """A model's queue and batch bounds: its own where its artifact sets them."""
+def line(artifact: Artifact, options: EngineOptions) -> LineBounds:
+    """A model's queue and batch bounds: its own where its artifact sets them.
+
+    Code out of an artifact takes one request at a time, as under the toolkits that it was written for.
+    """
+    properties = artifact.properties
     return LineBounds(
         limit=properties.job_queue_size or options.max_queue,
-        batch_size=properties.batch_size or options.max_batch_size,
+        batch_size=1 if artifact.isolated else properties.batch_size or options.max_batch_size,
     )

@@ -8,11 +8,11 @@ import csv
 import datetime
 import io
 import json
-from email.message import Message
 from typing import Any
 
 from PIL import Image
 
+from model_handler import media_types
 from model_handler.errors import (
     InferenceFailed,
     InvalidRequest,
@@ -21,13 +21,10 @@ from model_handler.errors import (
 )
 from model_handler.handlers import Payload
 from model_handler.media import RawBody
+from model_handler.media_types import CSV, JSON, OCTETS, PLAIN
 from model_handler.messages import InferenceRequest
 from model_handler.tasks import Kind
 
-JSON = "application/json"
-CSV = "text/csv"
-PLAIN = "text/plain"
-OCTETS = "application/octet-stream"
 _KINDS = {OCTETS: None, "application/x-image": Kind.IMAGE, "application/x-audio": Kind.AUDIO}
 _CSV_COLUMNS = ("question", "context", "inputs")
 
@@ -46,13 +43,13 @@ def decode(request: InferenceRequest) -> Payload:
     """
     if request.content_type is None or not request.content_type.strip():
         return _decode_unlabelled(request.body)
-    media, charset = _media_type(request.content_type)
+    media, charset = media_types.parse(request.content_type)
     if media == JSON or media.endswith("+json"):
         return _decode_json(request.body, charset)
     if media == CSV:
-        return _decode_csv(_text(request.body, charset))
+        return _decode_csv(media_types.text(request.body, charset))
     if media == PLAIN:
-        return Payload(_text(request.body, charset))
+        return Payload(media_types.text(request.body, charset))
     return Payload(RawBody(request.body, media, _kind_of(media)))
 
 
@@ -65,18 +62,23 @@ def _decode_unlabelled(body: bytes) -> Payload:
 
 
 def _decode_json(body: bytes, charset: str | None) -> Payload:
-    try:
-        document = json.loads(body if charset is None else _text(body, charset))
-    except RecursionError:
-        raise InvalidRequest("the JSON body is nested too deeply") from None
-    except ValueError as error:
-        raise InvalidRequest(f"the body is not JSON: {_position(error)}") from None
+    document = parse_json(body, charset)
     if not isinstance(document, dict):
         return Payload(document)
     parameters = document.pop("parameters", None)
     if not isinstance(parameters, dict | None):
         raise InvalidRequest('"parameters" has to be an object')
     return Payload(document.pop("inputs", document), parameters or {})
+
+
+def parse_json(body: bytes, charset: str | None) -> Any:
+    """Raises InvalidRequest, saying where and why."""
+    try:
+        return json.loads(body if charset is None else media_types.text(body, charset))
+    except RecursionError:
+        raise InvalidRequest("the JSON body is nested too deeply") from None
+    except ValueError as error:
+        raise InvalidRequest(f"the body is not JSON: {_position(error)}") from None
 
 
 def _position(error: ValueError) -> str:
@@ -104,23 +106,6 @@ def _decode_csv(text: str) -> Payload:
     return Payload([row["inputs"] for row in rows] if "inputs" in rows[0] else rows)
 
 
-def _media_type(header: str) -> tuple[str, str | None]:
-    message = Message()
-    message["Content-Type"] = " ".join(header.split())
-    media = header.partition(";")[0].strip().lower()
-    charset = message.get_param("charset")
-    return media, charset.strip() if isinstance(charset, str) and charset.strip() else None
-
-
-def _text(body: bytes, charset: str | None) -> str:
-    try:
-        return body.decode(charset or "utf-8")
-    except LookupError:
-        raise UnsupportedContentType(f"unknown charset {str(charset)[:40]!r}") from None
-    except ValueError:
-        raise InvalidRequest(f"the body is not text in {(charset or 'utf-8')[:40]}") from None
-
-
 def _kind_of(media: str) -> Kind | None:
     """What a media type holds that is not text; None for octets, which may be anything."""
     if media in _KINDS:
@@ -139,42 +124,13 @@ def _kind_of(media: str) -> Kind | None:
 
 def encode(answer: Any, accept: str | None) -> tuple[bytes, str]:
     """The answer's bytes and media type. Raises UnacceptableAccept, also for an answer that is no table."""
-    media = _chosen(accept)
+    media = media_types.choose(accept, (JSON, CSV))
     return (_encode_csv(answer) if media == CSV else _encode_json(answer)), media
 
 
 def check_accept(accept: str | None) -> None:
     """Raises UnacceptableAccept now rather than after the model has run."""
-    _chosen(accept)
-
-
-def _chosen(accept: str | None) -> str:
-    ranges = [_range(item) for item in (accept or "").split(",") if item.strip()]
-    if not ranges:
-        return JSON
-    weights = {media: _weight(media, ranges) for media in (JSON, CSV)}
-    best = max(weights, key=lambda media: weights[media])
-    if weights[best] <= 0:
-        raise UnacceptableAccept(f"answers come as {JSON} or {CSV}, not as {str(accept)[:80]}")
-    return best
-
-
-def _range(item: str) -> tuple[str, float]:
-    media, *parameters = (part.strip().lower() for part in item.split(";"))
-    quality = next((part[2:] for part in parameters if part.startswith("q=")), "1")
-    try:
-        return media, float(quality)
-    except ValueError:
-        return media, 0.0
-
-
-def _weight(media: str, ranges: list[tuple[str, float]]) -> float:
-    """The quality of the most specific range that covers `media`, as RFC 9110 §12.5.1 has it."""
-    for pattern in (media, f"{media.partition('/')[0]}/*", "*/*"):
-        for name, quality in ranges:
-            if name == pattern:
-                return quality
-    return 0.0
+    media_types.choose(accept, (JSON, CSV))
 
 
 def _encode_json(answer: Any) -> bytes:

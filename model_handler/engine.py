@@ -17,36 +17,39 @@ from model_handler.batcher import Job
 from model_handler.errors import (
     DeadlineExceeded,
     Draining,
-    EngineError,
     ModelLoadFailed,
     ModelNotFound,
     WorkerDied,
 )
+from model_handler.forks import Forks
 from model_handler.memory import MemoryPool, Tier
 from model_handler.messages import InferenceRequest, InferenceResponse, Ready
 from model_handler.metrics import Metrics
 from model_handler.model import Model, ModelInfo, State
 from model_handler.options import EngineOptions
+from model_handler.recovery import Recovery
 from model_handler.registry import Registry
 from model_handler.residency import Residency
 from model_handler.scheduler import Scheduler, unloading
-from model_handler.supervisor import Supervisor
+from model_handler.workers import Workers
 
 log = logging.getLogger(__name__)
-STRIKES = 2  # workers a model may take down while it is being restored
 
 
 class Engine:
     def __init__(
         self,
         options: EngineOptions,
-        supervisor: Supervisor,
+        forks: Forks,
+        workers: Workers,
         residency: Residency,
         scheduler: Scheduler,
         metrics: Metrics,
     ) -> None:
         self._options = options
-        self._supervisor = supervisor
+        self._forks = forks
+        self._workers = workers
+        self._supervisor = workers.device
         self._residency = residency
         self._scheduler = scheduler
         self._metrics = metrics
@@ -55,10 +58,8 @@ class Engine:
         self._draining = False
         self._busy = 0
         self._idle = asyncio.Event()
-        self._restoring: asyncio.Task[None] | None = None
-        self._under_restore: Model | None = None
+        self._recovery = Recovery(workers, residency, scheduler, metrics, self._forget)
         self._departures: set[asyncio.Task[None]] = set()
-        self._strikes: dict[int, int] = {}
         self._exit = AsyncExitStack()
 
     # ---- life ----
@@ -66,8 +67,11 @@ class Engine:
     async def __aenter__(self) -> Self:
         """Returns at once: the worker starts in the background."""
         self._supervisor.on_ready = self._worker_ready
-        self._supervisor.on_lost = self._worker_lost
+        self._supervisor.on_lost = lambda _: self._recovery.device_lost()
+        self._workers.on_lost = self._recovery.isolated_lost
+        self._workers.on_growth = self._residency.remeasure
         self._publish()
+        await self._exit.enter_async_context(self._forks)
         await self._exit.enter_async_context(self._supervisor)
         return self
 
@@ -77,8 +81,8 @@ class Engine:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        if self._restoring is not None:
-            self._restoring.cancel()
+        self._workers.stop()
+        self._recovery.stop()
         await self._exit.aclose()
 
     def health(self) -> str | None:
@@ -127,7 +131,7 @@ class Engine:
         try:
             await self._bring_up(model)
         except BaseException as error:
-            self._registry.remove(model)
+            self._dismiss(model)
             self._load_failed(model, error)
             raise
         seconds = time.monotonic() - began
@@ -147,12 +151,13 @@ class Engine:
             async with asyncio.timeout(self._options.load_timeout_s):
                 await self._supervisor.available()
                 model.artifact = await asyncio.to_thread(self._inspect, model.info.url)
+                lane = self._workers.assign(model)
                 await self._residency.admit(model, model.artifact.nbytes)
         except TimeoutError:
             limit = self._options.load_timeout_s
             raise ModelLoadFailed(f"loading took longer than {limit:g} s") from None
-        line = admission.line(model.artifact.properties, self._options)
-        self._scheduler.open(model, limit=line.limit, batch_size=line.batch_size)
+        line = admission.line(model.artifact, self._options)
+        self._scheduler.open(model, lane, limit=line.limit, batch_size=line.batch_size)
         model.become(State.READY)
 
     def _inspect(self, url: str) -> artifact.Artifact:
@@ -198,10 +203,16 @@ class Engine:
             async with asyncio.timeout(self._options.unload_timeout_s):
                 await self._scheduler.drained(model)
         self._scheduler.abandon(model, unloading(model.info.name))
+        if model.isolated:
+            self._workers.end(model, "unloaded while it computes")
         await self._scheduler.drained(model)
         self._scheduler.close(model)
         await self._residency.vacate(model)
-        self._strikes.pop(model.model_id, None)
+        self._dismiss(model)
+
+    def _dismiss(self, model: Model) -> None:
+        self._recovery.dismiss(model)
+        self._workers.dismiss(model)
         self._registry.remove(model)
 
     # ---- invoke ----
@@ -262,38 +273,14 @@ class Engine:
             self._device = ready.device.partition(":")[0]
             budget = admission.budget(self._options, ready)
             self._residency.open(budget.device_nbytes, budget.host_nbytes)
-        self._restoring = asyncio.create_task(self._restore())
-
-    def _worker_lost(self, reason: str) -> None:
-        if self._restoring is not None:
-            self._restoring.cancel()
-        self._metrics.worker_restarts.inc()
-        self._residency.lost()
-        self._scheduler.lost()
-        suspect, self._under_restore = self._under_restore, None
-        if suspect is not None:
-            self._strike(suspect)
-
-    async def _restore(self) -> None:
-        """Bring back what was on the lost device, the most recently used first."""
-        for model in self._residency.displaced():
-            if model.state is not State.READY:
-                continue
-            self._under_restore = model
-            try:
-                await self._residency.promote(model)
-            except WorkerDied:
-                return  # the next worker starts over
-            except EngineError as error:
-                self._forget(model, str(error))
-            self._under_restore = None
-        self._scheduler.pump()
-
-    def _strike(self, model: Model) -> None:
-        strikes = self._strikes.get(model.model_id, 0) + 1
-        self._strikes[model.model_id] = strikes
-        if strikes >= STRIKES:
-            self._forget(model, "its load ended the worker repeatedly")
+            on_cpu = budget.host_nbytes is None
+            options = self._options
+            self._workers.settle(
+                ready.device,
+                budget.device_nbytes if on_cpu else None,
+                options.requirements_dir if options.install_requirements else None,
+            )
+        self._recovery.device_ready()
 
     def _forget(self, model: Model, reason: str) -> None:
         """Give up a model that cannot be restored: the platform hears 404 and loads it again."""
@@ -313,7 +300,7 @@ class Engine:
         figures.watch(self._pools, [Tier.DEVICE.value, Tier.HOST.value])
         figures.gauge("mme_models_loaded", "Models that can be invoked", lambda: len(self.models()))
         figures.gauge("mme_requests_waiting", "In queues", self._scheduler.waiting)
-        figures.gauge("mme_batches_running", "In flight", lambda: self._scheduler.in_flight)
+        figures.gauge("mme_batches_running", "In flight", self._scheduler.running)
 
     def _pools(self) -> list[MemoryPool]:
         return [pool for pool in (self._residency.device, self._residency.host) if pool is not None]

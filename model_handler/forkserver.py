@@ -3,9 +3,11 @@
 Always true: it runs no model, touches no device and has one thread, so that its forks are sound.
 Its parent's end of the control socket is its life line: on end of file it takes its workers along.
 
-Protocol on the control socket, a stream of JSON lines: `{"fork": role}` with one file descriptor asks
-for a worker on that descriptor; `{"kill": pid}` ends one, and it has ended before the next line is
-read; `{"exited": pid, "status": n}` comes back for each that ended.
+Protocol on the control socket, a stream of JSON lines: `{"fork": role, …}` with the worker's end of its
+socket asks for one, where the role is "worker", or "isolate" for code out of an artifact, which gets a
+second descriptor for what it prints; `{"kill": pid}` ends a worker, and it has ended before the next
+line is read; `{"exited": pid, "status": n}` comes back for each that ended, once the processes that it
+started have ended too.
 """
 
 import argparse
@@ -19,7 +21,9 @@ import select
 import signal
 import socket
 import sys
-from typing import NoReturn
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
 
 from model_handler import logs
 
@@ -38,8 +42,11 @@ PRELOAD = (
     "transformers.models.t5.modeling_t5",
     "transformers.models.gpt2.modeling_gpt2",
     "model_handler.worker",
+    "model_handler.isolate",
 )
-PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15  # linux/prctl.h
+ROLES = {"worker": 1, "isolate": 2}  # descriptors that come with the order
+PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36  # linux/prctl.h
+Order = dict[str, Any]
 log = logging.getLogger(__name__)
 
 
@@ -47,6 +54,7 @@ def main() -> None:
     arguments = _arguments()
     logs.configure(arguments.log_level, sys.stderr)
     _name_process("mme-forkserver")
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a dead worker leaves behind becomes ours to end
     for module in PRELOAD:
         importlib.import_module(module)
     gc.collect()
@@ -75,6 +83,8 @@ def serve(control: socket.socket) -> None:
     signal.set_wakeup_fd(-1)  # nobody reads the other end any more
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    _end_orphans(set())
 
 
 def _child_signals() -> socket.socket:
@@ -90,8 +100,7 @@ def _reap(control: socket.socket, workers: set[int]) -> None:
     for pid in list(workers):
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
-            workers.discard(pid)
-            _tell(control, {"exited": pid, "status": os.waitstatus_to_exitcode(status)})
+            _bury(control, workers, pid, status)
 
 
 def _obey(control: socket.socket, wakeup: socket.socket, workers: set[int]) -> bool:
@@ -103,49 +112,98 @@ def _obey(control: socket.socket, wakeup: socket.socket, workers: set[int]) -> b
     for line in lines.splitlines():
         order = json.loads(line)
         if "fork" in order:
-            workers.add(_fork(order, fds.pop(0), [control, wakeup]))
+            own = [fds.pop(0) for _ in range(ROLES[order["fork"]])]
+            workers.add(_fork(order, own, [control, wakeup]))
         elif order["kill"] in workers:
             _kill(control, workers, order["kill"])
     return bool(lines)
 
 
-def _fork(order: dict[str, str], fd: int, parents_own: list[socket.socket]) -> int:
+def _fork(order: Order, fds: list[int], parents_own: list[socket.socket]) -> int:
     pid = os.fork()
     if pid == 0:
         for end in parents_own:
             end.close()
-        _become_worker(order, fd)
-    os.close(fd)
+        _become_worker(order, fds)
+    for fd in fds:
+        os.close(fd)
     return pid
 
 
 def _kill(control: socket.socket, workers: set[int], pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
+    _bury(control, workers, pid, status)
+
+
+def _bury(control: socket.socket, workers: set[int], pid: int, status: int) -> None:
     workers.discard(pid)
+    _end_orphans(workers)
     _tell(control, {"exited": pid, "status": os.waitstatus_to_exitcode(status)})
 
 
-def _become_worker(order: dict[str, str], fd: int) -> NoReturn:
+def _end_orphans(workers: set[int]) -> None:
+    """A worker keeps its own descendants while it lives, so any other child of ours was a dead one's."""
+    while orphans := _children() - workers:
+        for pid in orphans:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def _children() -> set[int]:
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+    return {pid for pid in pids if _parent(pid) == os.getpid()}
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None  # it has ended meanwhile
+    return int(stat.rpartition(b")")[2].split()[1])  # proc(5): the name may hold anything
+
+
+def _become_worker(order: Order, fds: list[int]) -> NoReturn:
     """In the child: never returns into the fork server's loop."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    _name_process("mme-worker")
     code = 1
     try:
-        from model_handler import worker
-
-        worker.main(socket.socket(fileno=fd), order["fork"])
+        _run(order, fds)
         code = 0
     except ConnectionError:
         log.info("the front is gone")
     except BaseException:  # the last frame of a process: whatever it was, it must be in the log
         log.exception("worker ended")
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError, ValueError):  # an artifact's code may have closed them
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
+
+
+def _run(order: Order, fds: list[int]) -> None:
+    end = socket.socket(fileno=fds[0])
+    if order["fork"] == "worker":
+        from model_handler import worker
+
+        _name_process("mme-worker")
+        worker.main(end, order["device"])
+    else:
+        from model_handler import isolate
+
+        _name_process("mme-isolate")
+        _print_to(fds[1])
+        isolate.main(end, order)
+
+
+def _print_to(fd: int) -> None:
+    """Whatever the process writes goes to the front, which says whose it is and bounds it."""
+    os.dup2(fd, sys.stdout.fileno())
+    os.dup2(fd, sys.stderr.fileno())
+    os.close(fd)
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _tell(control: socket.socket, report: dict[str, int]) -> None:

@@ -21,7 +21,7 @@ from model_handler.errors import (
     InsufficientMemory,
     InvalidRequest,
 )
-from model_handler.handlers import Handler, Prepared, Unit
+from model_handler.handlers import Codec, Handler, Prepared, Unit
 from model_handler.messages import InferenceRequest, InferenceResponse, Refusal
 
 log = logging.getLogger(__name__)
@@ -74,13 +74,18 @@ def prepare(handler: Handler, requests: Sequence[InferenceRequest]) -> Batch:
 def _prepared(handler: Handler, request: InferenceRequest) -> Slot:
     slot = Slot(request)
     try:
-        codecs.check_accept(request.accept)
-        slot.prepared = handler.preprocess(codecs.decode(request))
+        codec = _codec(handler)
+        codec.check_accept(request.accept)
+        slot.prepared = handler.preprocess(codec.decode(request))
         slot.outputs = [None] * len(slot.prepared.units)
     # Tokenizers and image processors raise anything at odd inputs
     except Exception as error:
         slot.error = _refusal(error, InvalidRequest, request.body)
     return slot
+
+
+def _codec(handler: Handler) -> Codec:
+    return handler.codec or codecs
 
 
 # ---- forward ----
@@ -177,13 +182,13 @@ def _result(handler: Handler, slot: Slot) -> InferenceResponse | Refusal:
         # The same reason as in the forward
         except Exception as error:
             slot.error = _refusal(error, InferenceFailed, slot.request.body)
-    return Refusal(type(slot.error).__name__, _one_line(str(slot.error)))
+    return Refusal(type(slot.error).__name__, one_line(str(slot.error)))
 
 
 def _answer(handler: Handler, slot: Slot) -> InferenceResponse:
     assert slot.prepared is not None
     answer = handler.postprocess(slot.prepared, slot.outputs)
-    body, content_type = codecs.encode(answer, slot.request.accept)
+    body, content_type = _codec(handler).encode(answer, slot.request.accept)
     return InferenceResponse(body, content_type)
 
 
@@ -200,17 +205,17 @@ def _refusal(
     log.log(level, "request failed", exc_info=error)
     if is_out_of_memory(error):
         return InsufficientMemory("one request alone needs more memory than the device has left")
-    text = _one_line(str(error))
-    if any(_quotes(text, body) for body in bodies):
+    text = one_line(str(error))
+    if any(quotes(text, body) for body in bodies):
         text = "the message quotes the request and is withheld"
     return otherwise(f"{type(error).__name__}: {text}")
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     return " ".join(text.split())[:_MESSAGE_LENGTH]
 
 
-def _quotes(text: str, body: bytes, width: int = 24) -> bool:
+def quotes(text: str, body: bytes, width: int = 24) -> bool:
     """True when about `width` characters in a row of the message also stand in the body."""
     source = " ".join(body[:_SEARCHED].decode("utf-8", "replace").split())
     return any(text[at : at + width] in source for at in range(0, len(text) - width + 1, 4))

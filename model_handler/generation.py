@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import transformers
 
+from model_handler import turnstile
 from model_handler.errors import DeadlineExceeded, InvalidRequest
 
 PARAMETERS = frozenset(
@@ -73,7 +74,7 @@ _DECODER_SENSITIVE = _ENCODER_SENSITIVE | {
 
 
 class Deadline(transformers.StoppingCriteria):  # type: ignore[misc]
-    """Leaves `generate` between two tokens once the time is up."""
+    """Between two tokens: leaves `generate` once the time is up, and lets others compute."""
 
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
@@ -81,6 +82,7 @@ class Deadline(transformers.StoppingCriteria):  # type: ignore[misc]
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> torch.Tensor:
         if time.monotonic() > self._deadline:
             raise DeadlineExceeded("the time for this request ran out while generating")
+        turnstile.give_way()
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 

@@ -7,7 +7,6 @@ import gc
 import importlib
 import json
 import logging
-import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from model_handler.handlers.staged import Staged
 from model_handler.handlers.text2text import PIPELINES as TEXT2TEXT
 from model_handler.processors import Processors, has_tokenizer
 from model_handler.skeletons import Skeletons
+from model_handler.turnstile import Turnstile
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +55,10 @@ _NO_WEIGHTS = "the artifact has no weights: neither model.safetensors nor pytorc
 
 @dataclass(slots=True)
 class TorchLoader:
-    """Loads on one thread. `lane` is the lock under which forwards run in this process."""
+    """Loads on one thread. `lane` is the turnstile behind which forwards run in this process."""
 
     device: Device
-    lane: threading.Lock
+    lane: Turnstile
     processors: Processors = field(default_factory=Processors)
     skeletons: Skeletons = field(default_factory=Skeletons)
 

@@ -109,12 +109,16 @@ class Unloaded(msgspec.Struct, frozen=True, array_like=True, tag="unloaded"):
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
-    """One result per request of the batch, in its order."""
+    """One result per request of the batch, in its order.
+
+    `held_nbytes`: what an isolated process holds now because of its models; 0 where nobody measured.
+    """
 
     batch_id: int
     results: list[InferenceResponse | Refusal]
     prepare_s: float
     forward_s: float
+    held_nbytes: Count = 0
 
 
 class Poisoned(msgspec.Struct, frozen=True, array_like=True, tag="poisoned"):

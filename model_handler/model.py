@@ -45,6 +45,11 @@ class Model:
     settled: asyncio.Event = field(default_factory=asyncio.Event)  # set on leaving LOADING
     gone: asyncio.Event = field(default_factory=asyncio.Event)  # set on reaching GONE
 
+    @property
+    def isolated(self) -> bool:
+        """It brings code of its own, which runs apart from the device's worker."""
+        return self.artifact is not None and self.artifact.isolated
+
     def become(self, state: State) -> None:
         assert state in TRANSITIONS[self.state], f"{self.state} -> {state}"
         self.state = state

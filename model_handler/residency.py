@@ -2,13 +2,14 @@
 
 Always true: a leased model is not demoted; the device reservations cover whatever is on the device or
 on its way there; a model makes one move at a time, and every move ends. Without a GPU there is no host
-tier: nothing is then demoted to make room, and a full device refuses the load.
+tier: nothing is then demoted to make room, and a full device refuses the load. A model with a process
+of its own is never demoted: what its code keeps in memory may be more than its weights.
 """
 
 import asyncio
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from model_handler import eviction
@@ -213,6 +214,12 @@ class Residency:
             residence.host.resize(measured)
         residence.nbytes = measured
 
+    def remeasure(self, model: Model, nbytes: int) -> None:
+        """The model holds this much by now. Raises InsufficientMemory where the device has no room."""
+        residence = self._residences.get(model.model_id)
+        if residence is not None and residence.device is not None:
+            residence.device.resize(max(nbytes, residence.nbytes))
+
     # ---- room ----
 
     async def _room(self, wanting: Residence, nbytes: int) -> Reservation:
@@ -243,7 +250,7 @@ class Residency:
 
     def _candidates(self) -> Iterator[eviction.Candidate]:
         for model_id, one in self._residences.items():
-            if one.tier is Tier.DEVICE and not one.closed:
+            if one.tier is Tier.DEVICE and not one.closed and not one.model.isolated:
                 yield eviction.Candidate(model_id, one.nbytes, one.used, one.leases > 0)
 
     def _others_in_transit(self, wanting: Residence) -> bool:
@@ -280,21 +287,30 @@ class Residency:
 
     # ---- the worker's death ----
 
-    def lost(self) -> None:
-        """The device's process died: nothing is on the device any more.
+    def lost(self, models: Iterable[Model]) -> None:
+        """The process that held them died: nothing of them is on the device any more.
 
         Without a host tier the models keep their reservations: nobody may take their place before
         they are back.
         """
-        for residence in self._residences.values():
-            if residence.tier is Tier.DEVICE:
+        for model in models:
+            residence = self._residences.get(model.model_id)
+            if residence is not None and residence.tier is Tier.DEVICE:
                 residence.displaced = True
                 residence.descend()
                 if self.host is not None:
                     residence.free_device()
+        self._pulse()
+
+    def forgive(self) -> None:
+        """The device's process was replaced, and with it came back what it had leaked."""
         while self._leaks:
             self._leaks.pop().release()
         self._pulse()
+
+    def models(self) -> list[Model]:
+        """Whoever has a place here."""
+        return [residence.model for residence in self._residences.values()]
 
     def displaced(self) -> list[Model]:
         """What was on a lost device and is not back yet, the most recently used first."""

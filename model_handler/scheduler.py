@@ -1,7 +1,7 @@
 """Which model's batch runs next, and the batches that are running.
 
-Batches form while the device is busy: no timers. Always true: at most `DEPTH` batches are in flight,
-each under a lease; every submitted job ends, with an answer or with an error.
+Batches form while the device is busy: no timers. Always true: at most `depth` batches are in flight on
+a lane, each under a lease; every submitted job ends, with an answer or with an error.
 """
 
 import asyncio
@@ -17,9 +17,7 @@ from model_handler.model import Model
 from model_handler.residence import Lease
 from model_handler.residency import Residency
 
-DEPTH = 2  # one computes, the next is being prepared
 MAX_HELD_NBYTES = 1 << 30
-GRACE_S = 30.0  # a batch this late past its deadline means a wedged worker
 
 
 class Worker(Protocol):
@@ -32,11 +30,27 @@ class Worker(Protocol):
         ...
 
 
+class Lane:
+    """One worker's work: whose turn it is on it, and how many batches it has.
+
+    `depth`: batches that it may have at a time; by default one computes while the next is being
+    prepared. `grace_s`: a batch this late past its deadline means that the worker is wedged.
+    """
+
+    def __init__(self, worker: Worker, depth: int = 2, grace_s: float = 30.0) -> None:
+        self.worker = worker
+        self.depth = depth
+        self.grace_s = grace_s
+        self.in_flight = 0
+        self.turns = Turns()
+
+
 class Line:
     """One model's work: its queue, its batches in flight, and the lease taken ahead for its next."""
 
-    def __init__(self, model: Model, limit: int, batch_size: int) -> None:
+    def __init__(self, model: Model, lane: Lane, limit: int, batch_size: int) -> None:
         self.model = model
+        self.lane = lane
         self.queue = Queue(model.info.name, limit)
         self.batch_size = batch_size
         self.running: set[asyncio.Task[None]] = set()
@@ -59,20 +73,18 @@ class Line:
 
 
 class Scheduler:
-    def __init__(self, residency: Residency, worker: Worker, metrics: Metrics) -> None:
+    def __init__(self, residency: Residency, metrics: Metrics) -> None:
         self._residency = residency
-        self._worker = worker
         self._metrics = metrics
         self._lines: dict[int, Line] = {}
-        self._turns = Turns()
         self._batch_ids = itertools.count(1)
-        self._in_flight = 0
         self._held_nbytes = 0
 
     # ---- the engine's side ----
 
-    def open(self, model: Model, *, limit: int, batch_size: int) -> None:
-        self._lines[model.model_id] = Line(model, limit, batch_size)
+    def open(self, model: Model, lane: Lane, *, limit: int, batch_size: int) -> None:
+        """`lane`: of the worker that computes for the model."""
+        self._lines[model.model_id] = Line(model, lane, limit, batch_size)
 
     def close(self, model: Model) -> None:
         """The line must be empty: see `drained` and `abandon`."""
@@ -88,9 +100,9 @@ class Scheduler:
         self._refuse_if_full(job)
         line.queue.add(job)
         line.note_change()
-        self._turns.enter(model.model_id)
+        line.lane.turns.enter(model.model_id)
         self._held_nbytes += len(job.request.body)
-        self.pump()
+        self.pump(line.lane)
         try:
             return await job.answer
         finally:
@@ -114,37 +126,37 @@ class Scheduler:
         _fail(line.computing, error)
         self._settle(line)
 
-    def lost(self) -> None:
-        """The worker died: leases taken ahead are worth nothing."""
-        for line in self._lines.values():
-            line.drop_hold()
+    def lost(self, models: Iterable[Model]) -> None:
+        """Their worker died: leases taken ahead are worth nothing."""
+        for model in models:
+            if (line := self._lines.get(model.model_id)) is not None:
+                line.drop_hold()
 
     def waiting(self) -> int:
         return sum(len(line.queue) for line in self._lines.values())
 
-    @property
-    def in_flight(self) -> int:
-        return self._in_flight
+    def running(self) -> int:
+        return sum(len(line.running) for line in self._lines.values())
 
     # ---- turns ----
 
-    def pump(self) -> None:
+    def pump(self, lane: Lane) -> None:
         """Start what can be started. Called whenever work, room or a model arrives."""
-        while self._in_flight < DEPTH:
-            model_id = self._turns.next(self._can_run)
+        while lane.in_flight < lane.depth:
+            model_id = lane.turns.next(self._can_run)
             if model_id is None:
                 break
             self._start(self._lines[model_id])
-        for line in self._stranded():
+        for line in self._stranded(lane):
             line.fetch = asyncio.create_task(self._fetch(line))
 
     def _can_run(self, model_id: int) -> bool:
         line = self._lines[model_id]
         return line.hold is not None or self._residency.resident(line.model)
 
-    def _stranded(self) -> list[Line]:
+    def _stranded(self, lane: Lane) -> list[Line]:
         """Lines with work whose model is not on the device and nobody fetches."""
-        lines = (self._lines[model_id] for model_id in self._turns)
+        lines = (self._lines[model_id] for model_id in lane.turns)
         return [
             line for line in lines if line.fetch is None and not self._can_run(line.model.model_id)
         ]
@@ -158,12 +170,12 @@ class Scheduler:
         finally:
             line.fetch = None
             self._settle(line)
-        self.pump()
+        self.pump(line.lane)
 
     def _settle(self, line: Line) -> None:
         """Put the line's turn, lease and `empty` right after its queue or batches changed."""
         if not line.queue:
-            self._turns.leave(line.model.model_id)
+            line.lane.turns.leave(line.model.model_id)
             line.drop_hold()
         line.note_change()
 
@@ -174,7 +186,7 @@ class Scheduler:
         line.hold = None
         jobs = line.queue.take(line.batch_size)
         line.computing.update(jobs)
-        self._in_flight += 1
+        line.lane.in_flight += 1
         task = asyncio.create_task(self._run(line, jobs, lease))
         line.running.add(task)
         self._settle(line)
@@ -183,29 +195,30 @@ class Scheduler:
         task = asyncio.current_task()
         assert task is not None
         try:
-            self._deliver(jobs, await self._compute(line.model, jobs))
+            self._deliver(jobs, await self._compute(line, jobs))
         except EngineError as error:
             _fail(jobs, error)
         finally:
             line.computing.difference_update(jobs)
             line.running.discard(task)
-            self._in_flight -= 1
+            line.lane.in_flight -= 1
             lease.release()
             self._settle(line)
-            self.pump()
+            self.pump(line.lane)
 
-    async def _compute(self, model: Model, jobs: list[Job]) -> Done:
-        loop = asyncio.get_running_loop()
+    async def _compute(self, line: Line, jobs: list[Job]) -> Done:
+        loop, lane = asyncio.get_running_loop(), line.lane
         self._metrics.batch_size.observe(len(jobs))
         left = max(job.deadline for job in jobs) - loop.time()
-        run = Run(next(self._batch_ids), model.model_id, [job.request for job in jobs], left)
-        wedged = loop.call_later(left + GRACE_S, self._worker.replace, "a batch never ended")
+        requests = [job.request for job in jobs]
+        run = Run(next(self._batch_ids), line.model.model_id, requests, left)
+        wedged = loop.call_later(left + lane.grace_s, lane.worker.replace, "a batch never ended")
         try:
-            done = await self._worker.run(run)
+            done = await lane.worker.run(run)
         finally:
             wedged.cancel()
         if len(done.results) != len(jobs):
-            self._worker.replace("a batch came back with the wrong number of results")
+            lane.worker.replace("a batch came back with the wrong number of results")
             raise WorkerDied("the worker answered something else than it was asked")
         return done
 

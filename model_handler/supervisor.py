@@ -1,20 +1,16 @@
-"""Keeps one worker alive: starts the fork server, asks it for a worker, replaces whatever dies.
+"""Keeps the device's worker alive: asks for one, and replaces whatever dies.
 
 Always true: at most one worker at a time; `worker()` returns a live one or waits for the next.
 """
 
 import asyncio
-import json
 import logging
-import os
-import socket
-import sys
 from collections.abc import Callable
-from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from model_handler.errors import EngineError, Unavailable, WorkerDied
+from model_handler.forks import Fork, Forks
 from model_handler.link import Link
 from model_handler.messages import Done, Load, Ready, Run
 from model_handler.model import Model
@@ -23,99 +19,21 @@ log = logging.getLogger(__name__)
 UNLOAD_PATIENCE_S = 30.0  # then the process is replaced, which frees its memory for certain
 START_LIMIT_S = 300.0  # imports from a cold disk, and a driver that wakes up
 SETTLED_S = 5.0  # a worker that lives this long has started well
-STOP_PATIENCE_S = 2.0
 BACKOFF_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)  # before the n-th start in a row that failed
 SICK_AFTER = 4  # starts in a row that failed
 
 
-class ForkServer:
-    """The process that forks workers, and the control socket to it."""
-
-    def __init__(self, process: asyncio.subprocess.Process, control: socket.socket) -> None:
-        self._process = process
-        self._control = control
-        self._listener = asyncio.create_task(self._listen())
-
-    @classmethod
-    async def start(cls) -> Self:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *_command(theirs.fileno()),
-                pass_fds=[theirs.fileno()],
-                env=os.environ | _ENVIRONMENT,
-                stdin=asyncio.subprocess.DEVNULL,
-                start_new_session=True,  # a terminal's ^C is for the front alone
-            )
-        ours.setblocking(False)
-        return cls(process, ours)
-
-    def fork(self, device: str) -> socket.socket:
-        """Ask for a worker; our end of its socket. Raises OSError when the server is gone."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            order = json.dumps({"fork": device}).encode() + b"\n"
-            socket.send_fds(self._control, [order], [theirs.fileno()])
-        ours.setblocking(False)
-        return ours
-
-    def kill(self, pid: int) -> None:
-        """Its memory is free before the next fork."""
-        with suppress(OSError):
-            self._control.send(json.dumps({"kill": pid}).encode() + b"\n")
-
-    @property
-    def alive(self) -> bool:
-        return self._process.returncode is None
-
-    async def _listen(self) -> None:
-        """Log what the server says of its workers, until its end."""
-        reader, writer = await asyncio.open_unix_connection(sock=self._control.dup())
-        try:
-            while line := await reader.readline():
-                log.info("worker exited", extra=json.loads(line))
-        finally:
-            writer.close()
-
-    async def stop(self) -> None:
-        """Close its life line, so that it ends its workers and itself."""
-        self._listener.cancel()
-        await asyncio.wait([self._listener])
-        self._control.close()
-        try:
-            async with asyncio.timeout(STOP_PATIENCE_S):
-                await self._process.wait()
-        except TimeoutError:  # it may be stuck in its imports
-            self._process.kill()
-            await self._process.wait()
-
-
-def _command(control_fd: int) -> list[str]:
-    level = logging.getLogger().getEffectiveLevel()
-    options = ["--control-fd", str(control_fd), "--log-level", str(level)]
-    return [sys.executable, "-m", "model_handler.forkserver", *options]
-
-
-_ENVIRONMENT = {
-    "HF_HUB_OFFLINE": "1",  # endpoints with network isolation have no hub; nor must a load wait for one
-    "TOKENIZERS_PARALLELISM": "false",
-    "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads would take the front's core
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "PYTHONUNBUFFERED": "1",
-}
-
-
 class Supervisor:
-    """The engine's worker, as far as others need to know: load, unload, run."""
+    """The device's worker, as far as others need to know: load, unload, run."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, forks: Forks) -> None:
         self._device = device
+        self._forks = forks
         self._link: Link | None = None
-        self._pid = 0
+        self._process: Fork | None = None
         self._news = asyncio.Event()  # pulsed when a worker arrives and when one did not
         self._last_failure = ""
         self._failed_starts = 0
-        self._server: ForkServer | None = None
         self._keeper: asyncio.Task[None] | None = None
         self.on_ready: Callable[[Ready], None] = lambda _: None
         self.on_lost: Callable[[str], None] = lambda _: None
@@ -136,8 +54,6 @@ class Supervisor:
         link, self._link = self._link, None
         if link is not None:
             link.close()
-        if self._server is not None:
-            await self._server.stop()
 
     def sickness(self) -> str | None:
         """Why no worker can be had, once that is more than a hiccup."""
@@ -159,7 +75,13 @@ class Supervisor:
         assert model.artifact is not None
         artifact = model.artifact
         link = await self._live()
-        command = Load(model.model_id, str(artifact.path), artifact.task, artifact.dtype)
+        command = Load(
+            model.model_id,
+            str(artifact.path),
+            artifact.task,
+            artifact.dtype,
+            artifact.convention,
+        )
         return (await link.load(command)).nbytes
 
     async def unload(self, model: Model) -> int:
@@ -221,10 +143,8 @@ class Supervisor:
         self._failed_starts = 0
 
     async def _start(self) -> Link:
-        if self._server is None or not self._server.alive:
-            await self._start_server()
-        assert self._server is not None
-        link = await Link.open(self._server.fork(self._device), self._gone)
+        process = await self._forks.fork({"fork": "worker", "device": self._device})
+        link = await Link.open(process.end, self._gone)
         try:
             async with asyncio.timeout(START_LIMIT_S):
                 ready = await link.ready
@@ -232,7 +152,8 @@ class Supervisor:
             link.close()
             raise
         log.info("worker ready", extra={"worker": ready.pid, "device": ready.device})
-        self._link, self._pid = link, ready.pid
+        process.pid = ready.pid
+        self._link, self._process = link, process
         self.on_ready(ready)
         self._announce()
         return link
@@ -241,17 +162,12 @@ class Supervisor:
         self._news.set()
         self._news = asyncio.Event()
 
-    async def _start_server(self) -> None:
-        if self._server is not None:
-            await self._server.stop()
-        self._server = await ForkServer.start()
-
     def _gone(self, reason: str) -> None:
         """Called by the link, before the calls that waited on it fail."""
         if self._link is None:
             return  # it never came up, or we are stopping
         self._link = None
-        assert self._server is not None
-        self._server.kill(self._pid)  # a link may end before its process does
-        log.error("worker lost", extra={"worker": self._pid, "reason": reason})
+        assert self._process is not None
+        self._process.kill()  # a link may end before its process does
+        log.error("worker lost", extra={"worker": self._process.pid, "reason": reason})
         self.on_lost(reason)

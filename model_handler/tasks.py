@@ -170,6 +170,22 @@ def kind_of(task: str) -> Kind:
     return _KINDS[family(task)]
 
 
+_GENERATING = frozenset(
+    {
+        "automatic-speech-recognition",
+        "summarization",
+        "text-generation",
+        "text2text-generation",
+        "translation",
+    }
+)
+
+
+def generates(task: str) -> bool:
+    """Its forward takes many steps, and the next one's input comes out of the last one."""
+    return bool(task) and family(task) in _GENERATING
+
+
 def family(task: str) -> str:
     """`translation` for `translation_en_to_de`; any other task is its own family."""
     return "translation" if task.startswith("translation_") else task

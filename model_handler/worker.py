@@ -4,8 +4,10 @@ Always true: everything it computes with came through its socket; when the socke
 
     reader (main thread) ──► loading thread      one load after the other
                          ├─► unloading thread    never waits for another model's load
-                         └─► host thread ──► device thread ──► host thread
-                             prepare n+1     forward n         finish n, send
+                         └─► host thread ──► device thread   ──► host thread
+                             prepare n+1     forward n           finish n, send
+                                        └──► generating thread
+                                             forward n, giving way between tokens
 """
 
 import functools
@@ -18,15 +20,20 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 import torch
 
 from model_handler import device as devices
+from model_handler import formats, tasks, turnstile
+from model_handler.conventions import Convention
 from model_handler.device import Device, is_sticky
 from model_handler.errors import EngineError, ModelLoadFailed, ModelNotFound
+from model_handler.formats import FormatLoader
 from model_handler.forward import Batch, finish, forward, prepare
 from model_handler.handlers import Handler
+from model_handler.handlers.tensors import ArrayHandler
 from model_handler.loader import TorchLoader
 from model_handler.messages import (
     Done,
@@ -44,6 +51,7 @@ from model_handler.messages import (
     decode_command,
     frame,
 )
+from model_handler.turnstile import Turnstile
 
 log = logging.getLogger(__name__)
 RECEIVE_NBYTES = 1 << 20
@@ -102,9 +110,11 @@ class Worker:
     def __init__(self, end: socket.socket, device: Device) -> None:
         self._end = end
         self._device = device
-        self._forwarding = threading.Lock()
+        self._forwarding = Turnstile()
         self._loader = TorchLoader(device, self._forwarding)
+        self._formats = FormatLoader(device)
         self._handlers: dict[int, Handler] = {}
+        self._generating: set[int] = set()  # models whose forward takes many steps
         self._loads = threading.Lock()  # guards the two sets
         self._pending: set[int] = set()  # loads accepted and not done
         self._withdrawn: set[int] = set()  # of those, the ones nobody wants any more
@@ -112,7 +122,7 @@ class Worker:
 
     def serve(self) -> None:
         self._loading, self._unloading = Lane("load"), Lane("unload")
-        self._host, self._forward = Lane("host"), Lane("device")
+        self._host, self._forward, self._generate = Lane("host"), Lane("device"), Lane("generate")
         self._send(self._ready())
         frames = FrameBuffer()
         while chunk := self._end.recv(RECEIVE_NBYTES):
@@ -153,13 +163,20 @@ class Worker:
     def _load(self, command: Load) -> None:
         began = time.monotonic()
         try:
-            handler = self._loader.load(command.path, command.task, command.dtype)
+            handler = self._open(command)
         except Exception as error:  # a broken artifact must not end the others' process
             self._exit_if_sticky(error)
             self._loaded(command.model_id, None, LoadFailed(command.model_id, _refusal(error)))
             return
         seconds = time.monotonic() - began
         self._loaded(command.model_id, handler, Loaded(command.model_id, handler.nbytes, seconds))
+
+    def _open(self, command: Load) -> Handler:
+        if tasks.generates(command.task):
+            self._generating.add(command.model_id)
+        if command.convention in formats.CONVENTIONS:
+            return self._formats.load(Path(command.path), Convention(command.convention))
+        return self._loader.load(command.path, command.task, command.dtype)
 
     def _loaded(self, model_id: int, handler: Handler | None, report: Loaded | LoadFailed) -> None:
         with self._loads:
@@ -174,7 +191,9 @@ class Worker:
             self._send(report)
 
     def _drop(self, model_id: int, handler: Handler | None) -> None:
-        leaked = 0 if handler is None else self._loader.unload(handler)
+        owner = self._formats if isinstance(handler, ArrayHandler) else self._loader
+        self._generating.discard(model_id)
+        leaked = 0 if handler is None else owner.unload(handler)
         self._send(Unloaded(model_id, leaked))
 
     # ---- host thread ----
@@ -188,7 +207,8 @@ class Worker:
         began = time.monotonic()
         batch = prepare(handler, run.requests)
         work = Work(run.batch_id, batch, deadline, prepare_s=time.monotonic() - began)
-        self._forward.put(functools.partial(self._compute, work))
+        lane = self._generate if run.model_id in self._generating else self._forward
+        lane.put(functools.partial(self._compute, work))
 
     def _finish(self, work: Work) -> None:
         self._send(Done(work.batch_id, finish(work.batch), work.prepare_s, work.forward_s))
@@ -199,6 +219,7 @@ class Worker:
         began = time.monotonic()
         try:
             with self._forwarding:
+                turnstile.pass_through(self._forwarding)
                 forward(work.batch, self._device, work.deadline)
         except Exception as error:  # forward raises only what loses the device
             self._exit_if_sticky(error)

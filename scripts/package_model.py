@@ -1,9 +1,11 @@
 """python scripts/package_model.py sentiment --output sentiment.tar.gz --upload s3://my-bucket/models/
 
-Packs a model directory, as `save_pretrained` writes it, with its files at the archive's root. Instead
-of a directory: the id of a model on the Hugging Face hub (needs huggingface_hub). Everything is checked
-first: configuration, weights, tokenizer or processor, no pickles but pytorch_model.bin, no absolute
-links. The same files always give the same bytes. --exclude 'training_args.bin' leaves files out.
+Packs a model directory, with its files at the archive's root: as `save_pretrained` writes it, or with
+code of its own (code/inference.py, handler.py), or one model file (.pt2, .onnx, .skops, .ubj, .pt).
+Instead of a directory: the id of a model on the Hugging Face hub (needs huggingface_hub). Everything is
+checked first: that code compiles; without code, configuration, weights, tokenizer or processor, no
+pickles but pytorch_model.bin; no absolute links. The same files always give the same bytes.
+--exclude 'training_args.bin' leaves files out.
 """
 
 import argparse
@@ -21,6 +23,8 @@ from boto3.exceptions import S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
+CODE = ("code/inference.py", "inference.py", "handler.py", "code/handler.py")
+SINGLE_FILES = ("*.pt2", "*.onnx", "*.skops", "*.ubj", "xgboost-model.json", "model.json", "*.pt")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 PREPARATION = (
     "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "*.spm", "*.model",
@@ -99,19 +103,36 @@ def checked(directory: Path, exclude: list[str]) -> list[Path]:
         check_link(path)
     files = [path for path in paths if path.is_file()]
     names = {path.relative_to(directory).as_posix() for path in files}
+    if not names.isdisjoint(CODE):
+        check_code(files)  # what else it needs, it knows best
+    elif "config.json" in names or not any(matches(name, SINGLE_FILES) for name in names):
+        check_hugging_face(directory, files, names)
+    return files
+
+
+def check_code(files: list[Path]) -> None:
+    for path in files:
+        if path.suffix != ".py":
+            continue
+        try:
+            compile(path.read_bytes(), path, "exec")
+        except (SyntaxError, ValueError) as error:
+            raise Mistake(f"{path} is not Python that runs here: {error}") from error
+
+
+def check_hugging_face(directory: Path, files: list[Path], names: set[str]) -> None:
     check_config(directory, names)
     check_weights(directory, names)
     if not any(matches(name, PREPARATION) for name in names):
         raise Mistake(f"{directory} has neither tokenizer nor processor files (tokenizer.json, …)")
     for path in files:
         check_pickle(path, path.relative_to(directory).as_posix())
-    return files
 
 
 def left_out(path: Path, directory: Path, exclude: list[str]) -> bool:
-    """Hidden files are the notes of git and of the hub's client."""
+    """Hidden files are the notes of git and of the hub's client; compiled code is made anew."""
     inside = path.relative_to(directory)
-    hidden = any(part.startswith(".") for part in inside.parts)
+    hidden = any(part.startswith(".") or part == "__pycache__" for part in inside.parts)
     return hidden or matches(inside.as_posix(), exclude)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from model_handler.messages import InferenceRequest
+
 
 @dataclass(frozen=True, slots=True)
 class Payload:
@@ -38,8 +40,29 @@ class Prepared:
     state: Any = None
 
 
+class Codec(Protocol):
+    """How a handler's requests and answers look as bytes."""
+
+    def check_accept(self, accept: str | None) -> None:
+        """Raises UnacceptableAccept now rather than after the model has run."""
+        ...
+
+    def decode(self, request: InferenceRequest) -> Payload:
+        """Raises InvalidRequest for a body that is not what its media type says."""
+        ...
+
+    def encode(self, answer: Any, accept: str | None) -> tuple[bytes, str]:
+        """The answer's bytes and media type."""
+        ...
+
+
 class Handler(Protocol):
     """One loaded model."""
+
+    @property
+    def codec(self) -> Codec | None:
+        """None: the forms of the Hugging Face inference toolkit."""
+        ...
 
     @property
     def nbytes(self) -> int:
@@ -59,5 +82,5 @@ class Handler(Protocol):
         ...
 
     def postprocess(self, prepared: Prepared, outputs: list[Any]) -> Any:
-        """The answer in plain Python values (lists, dicts, strings, numbers)."""
+        """The answer as its codec takes it; plain Python values where it has none of its own."""
         ...

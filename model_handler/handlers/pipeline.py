@@ -43,6 +43,8 @@ class _State:
 class PipelineHandler:
     """Owns one pipeline and with it the model and the references to its tokenizer and processors."""
 
+    codec = None
+
     def __init__(self, task: str, pipeline: Staged, *, nbytes: int, max_tokens: int | None) -> None:
         self.task = task
         self.max_tokens = max_tokens

@@ -1,7 +1,6 @@
 """Models loaded for tests, and requests put through the three steps as the worker does it."""
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from model_handler.handlers import Handler
 from model_handler.handlers.pipeline import PipelineHandler
 from model_handler.loader import TorchLoader
 from model_handler.messages import InferenceRequest, InferenceResponse, Refusal
+from model_handler.turnstile import Turnstile
 
 Builder = Callable[..., Path]
 
@@ -25,7 +25,7 @@ torch.set_num_threads(1)
 
 
 def loader() -> TorchLoader:
-    return TorchLoader(CpuDevice(), threading.Lock())
+    return TorchLoader(CpuDevice(), Turnstile())
 
 
 def implied_task(path: Path) -> str:

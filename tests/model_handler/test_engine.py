@@ -28,11 +28,13 @@ from model_handler.errors import (
     Unavailable,
 )
 from model_handler.factory import create_engine
+from model_handler.forks import Forks
 from model_handler.messages import InferenceRequest, Ready
 from model_handler.metrics import Metrics
 from model_handler.options import EngineOptions
 from model_handler.residency import Residency
 from model_handler.scheduler import Scheduler
+from model_handler.workers import Workers
 from tests import artifacts
 from tests.contract.artifacts import Zoo, tokens
 from tests.model_handler.fake_worker import FakeWorker
@@ -296,6 +298,28 @@ def test_an_artifact_that_vanished_is_forgotten_at_the_restore(
     asyncio.run(scenario())
 
 
+def test_short_requests_pass_a_long_generation(zoo: Zoo, options: EngineOptions) -> None:
+    """They are answered between its tokens, and the text is what it would have been."""
+
+    async def scenario() -> None:
+        async with running(options) as engine:
+            await engine.load("long", str(zoo.slow))
+            await engine.load("short", str(zoo.a))
+            await engine.invoke("short", TEXT)
+            document = tokens(2_000)
+            document["parameters"]["do_sample"] = False
+            request = InferenceRequest(json.dumps(document).encode(), "application/json")
+            generation = asyncio.create_task(engine.invoke("long", request))
+            for _ in range(20):
+                await engine.invoke("short", TEXT)
+            assert not generation.done()
+            text = json.loads((await generation).body)[0]["generated_text"]
+            again = json.loads((await engine.invoke("long", request)).body)[0]["generated_text"]
+            assert text == again
+
+    asyncio.run(scenario())
+
+
 def test_a_device_that_is_not_there_is_a_sickness(options: EngineOptions) -> None:
     """/ping turns 503 once it is certain that no worker will come up; loads fail meanwhile."""
 
@@ -321,8 +345,9 @@ def test_a_model_that_ends_its_workers_while_being_restored_is_given_up(
     async def scenario() -> None:
         supervisor = FakeSupervisor(lambda _: 1000)
         residency, metrics = Residency(supervisor), Metrics()
-        scheduler = Scheduler(residency, supervisor, metrics)
-        async with Engine(options, supervisor, residency, scheduler, metrics) as engine:
+        forks, scheduler = Forks(), Scheduler(residency, metrics)
+        workers = Workers(supervisor, forks)
+        async with Engine(options, forks, workers, residency, scheduler, metrics) as engine:
             supervisor.arrive()
             for name, directory in (("guilty", zoo.a), ("innocent", zoo.b)):
                 load = asyncio.create_task(engine.load(name, str(directory)))

@@ -25,6 +25,7 @@ from tests.model_handler.harness import answers, loaded, refusal, request, run
 class DoubleHandler:
     """Doubles numbers. Runs out of memory above `rows`; fails on numbers in `errors`."""
 
+    codec: None = None
     nbytes: int = 0
     rows: int = 1000
     errors: dict[int, Exception] = field(default_factory=dict)

@@ -12,6 +12,7 @@ import transformers
 
 from model_handler.device import CpuDevice, CudaDevice
 from model_handler.loader import TorchLoader
+from model_handler.turnstile import Turnstile
 from tests import artifacts
 from tests.model_handler.harness import answers, implied_task, loaded, loader
 from tests.model_handler.loading import (
@@ -87,7 +88,7 @@ def test_a_half_precision_checkpoint_runs_in_float32_on_cpu(
 def test_the_default_precision_changes_only_while_no_forward_runs(copy: Path) -> None:
     """from_pretrained changes it for the whole process; the lane keeps forwards out meanwhile."""
     retensor(copy, lambda tensors: {name: each.half() for name, each in tensors.items()})
-    lane = threading.Lock()
+    lane = Turnstile()
     owner = TorchLoader(CpuDevice(), lane)
     finished = threading.Event()
 
@@ -221,7 +222,7 @@ def test_a_name_can_be_loaded_again_and_again(classifier: Path) -> None:
 
 @pytest.mark.gpu
 def test_cuda_bytes_come_back(classifier: Path) -> None:
-    owner = TorchLoader(CudaDevice(0), threading.Lock())
+    owner = TorchLoader(CudaDevice(0), Turnstile())
     before = torch.cuda.memory_allocated()
     handler = owner.load(classifier, "text-classification")
     assert torch.cuda.memory_allocated() - before >= handler.nbytes
@@ -232,7 +233,7 @@ def test_cuda_bytes_come_back(classifier: Path) -> None:
 
 @pytest.mark.gpu
 def test_cuda_answers_are_those_of_the_cpu(classifier: Path) -> None:
-    owner = TorchLoader(CudaDevice(0), threading.Lock())
+    owner = TorchLoader(CudaDevice(0), Turnstile())
     handler = owner.load(classifier, "text-classification", "float32")
     with loaded(classifier) as reference:
         (ours,), (theirs,) = answers(handler, TEXT), answers(reference, TEXT)

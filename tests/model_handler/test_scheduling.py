@@ -6,6 +6,7 @@ request ends exactly once, no model waits for ever, and after unloading all the 
 
 import asyncio
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -13,20 +14,45 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from model_handler.artifact import Artifact
 from model_handler.batcher import Job
+from model_handler.conventions import Convention
 from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed
 from model_handler.memory import Tier
 from model_handler.messages import InferenceRequest, InferenceResponse
 from model_handler.metrics import Metrics
 from model_handler.model import Model, ModelInfo
+from model_handler.properties import Properties
 from model_handler.residency import Residency
-from model_handler.scheduler import DEPTH, Scheduler, unloading
+from model_handler.scheduler import Lane, Scheduler, unloading
 from tests.model_handler.fake_worker import FakeWorker
 
 SIZES = {1: 30, 2: 40, 3: 50, 4: 60, 5: 100}
 CAPACITY = 100
+ISOLATED = 2  # this model brings code and has a worker of its own
 keys = st.sampled_from(sorted(SIZES))
 numbers = st.integers(0, 30)
+
+
+class Pair:
+    """The device's worker and that of the isolated model."""
+
+    def __init__(self) -> None:
+        self.shared = FakeWorker(lambda model: SIZES[model.model_id])
+        self.own = FakeWorker(lambda model: SIZES[model.model_id])
+
+    def of(self, model: Model) -> FakeWorker:
+        return self.own if model.isolated else self.shared
+
+    async def load(self, model: Model) -> int:
+        return await self.of(model).load(model)
+
+    async def unload(self, model: Model) -> int:
+        return await self.of(model).unload(model)
+
+    @property
+    def busy(self) -> list[FakeWorker]:
+        return [worker for worker in (self.shared, self.own) if worker.calls]
 
 
 class SchedulingMachine(RuleBasedStateMachine):
@@ -35,10 +61,11 @@ class SchedulingMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.worker = FakeWorker(lambda model: SIZES[model.model_id])
-        self.residency = Residency(self.worker)
+        self.workers = Pair()
+        self.lanes = [Lane(self.workers.shared), Lane(self.workers.own, depth=1)]
+        self.residency = Residency(self.workers)
         self.residency.open(CAPACITY, self.host_capacity)
-        self.scheduler = Scheduler(self.residency, self.worker, Metrics())
+        self.scheduler = Scheduler(self.residency, Metrics())
         self.models: dict[int, Model] = {}
         self.departing: set[int] = set()
         self.requests: list[asyncio.Task[InferenceResponse]] = []
@@ -64,7 +91,8 @@ class SchedulingMachine(RuleBasedStateMachine):
             await self.residency.admit(model, SIZES[model.model_id])
         except EngineError:
             return
-        self.scheduler.open(model, limit=4, batch_size=2)
+        lane = self.lanes[model.isolated]
+        self.scheduler.open(model, lane, limit=4, batch_size=2)
         self.models[model.model_id] = model
 
     async def unload(self, model: Model) -> None:
@@ -86,8 +114,7 @@ class SchedulingMachine(RuleBasedStateMachine):
     @rule(key=keys)
     def start_load(self, key: int) -> None:
         if not self.loading(key):
-            model = Model(key, ModelInfo(str(key), "/x"))
-            task = self.go(self.load(model))
+            task = self.go(self.load(model(key)))
             task.set_name("load")
             self.others.append(task)
 
@@ -135,19 +162,22 @@ class SchedulingMachine(RuleBasedStateMachine):
         self.requests[number % len(self.requests)].cancel()
         self.turn()
 
-    @precondition(lambda self: self.worker.calls)
+    @precondition(lambda self: self.workers.busy)
     @rule(number=numbers)
     def worker_goes_on(self, number: int) -> None:
-        self.worker.let_go(number)
+        busy = self.workers.busy
+        busy[number % len(busy)].let_go(number // len(busy))
         self.turn()
 
-    @rule()
-    def worker_dies(self) -> None:
-        self.residency.lost()
-        self.scheduler.lost()
-        self.worker.die()
+    @rule(isolated=st.booleans())
+    def worker_dies(self, isolated: bool) -> None:
+        """Nothing that the other one holds is touched by it."""
+        models = self.residency.models()
+        self.residency.lost([one for one in models if one.isolated == isolated])
+        self.scheduler.lost([one for one in models if one.isolated == isolated])
+        (self.workers.own if isolated else self.workers.shared).die()
         self.turn()
-        self.scheduler.pump()
+        self.scheduler.pump(self.lanes[isolated])
         self.turn()
 
     # ---- what must hold ----
@@ -158,13 +188,22 @@ class SchedulingMachine(RuleBasedStateMachine):
         held = sum(one.device.nbytes for one in places if one.device is not None)
         assert held == self.residency.device.reserved <= CAPACITY
         on_device = [one for one in places if one.tier is Tier.DEVICE]
-        assert {one.model.model_id for one in on_device} <= self.worker.held
+        held_by = self.workers.shared.held | self.workers.own.held
+        assert {one.model.model_id for one in on_device} <= held_by
         assert all(one.device is not None for one in on_device)
 
     @invariant()
     def never_more_batches_than_depth(self) -> None:
-        running = [call for call in self.worker.calls if call.kind == "run"]
-        assert len(running) <= DEPTH
+        for lane, worker in zip(self.lanes, (self.workers.shared, self.workers.own), strict=True):
+            running = [call for call in worker.calls if call.kind == "run"]
+            assert len(running) <= lane.depth
+
+    @invariant()
+    def isolated_models_stay(self) -> None:
+        """Code of an artifact's own is never demoted to make room, only unloaded or lost."""
+        place = self.residency._residences.get(ISOLATED)
+        if place is not None and place.demotion is not None:
+            assert place.closed or ISOLATED not in self.models
 
     def teardown(self) -> None:
         """Whatever happened: a worker that goes on answers everybody, and the ledger empties."""
@@ -179,7 +218,8 @@ class SchedulingMachine(RuleBasedStateMachine):
             assert error is None or isinstance(error, EngineError), error
         assert self.residency.device.reserved == 0
         assert self.residency.host is None or self.residency.host.reserved == 0
-        assert not self.worker.held
+        assert not self.workers.shared.held
+        assert not self.workers.own.held
         assert self.scheduler._held_nbytes == self.scheduler.waiting() == 0
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
@@ -187,9 +227,9 @@ class SchedulingMachine(RuleBasedStateMachine):
     def exhaust(self) -> None:
         self.turn()
         for _ in range(2_000):
-            if not self.worker.calls:
+            if not self.workers.busy:
                 return
-            self.worker.let_go(0)
+            self.workers.busy[0].let_go(0)
             self.turn()
         raise AssertionError("the worker is kept busy for ever")
 
@@ -219,7 +259,9 @@ async def turns() -> None:
 
 
 def model(key: int) -> Model:
-    return Model(key, ModelInfo(str(key), "/x"))
+    convention = Convention.INFERENCE if key == ISOLATED else Convention.HUGGING_FACE
+    artifact = Artifact(Path("/x"), convention, "", "auto", SIZES[key], Properties())
+    return Model(key, ModelInfo(str(key), "/x"), artifact=artifact)
 
 
 def house(host: int | None) -> tuple[FakeWorker, Residency]:
@@ -300,13 +342,13 @@ def test_measured_bytes_that_do_not_fit_end_the_load() -> None:
 def test_a_batch_that_never_ends_has_its_worker_replaced() -> None:
     async def scenario() -> None:
         worker, residency = house(host=None)
-        scheduler = Scheduler(residency, worker, Metrics())
+        scheduler = Scheduler(residency, Metrics())
         one = model(1)
         loading = asyncio.create_task(residency.admit(one, SIZES[1]))
         await turns()
         worker.let_go(0)
         await loading
-        scheduler.open(one, limit=4, batch_size=2)
+        scheduler.open(one, Lane(worker), limit=4, batch_size=2)
         loop = asyncio.get_running_loop()
         long_ago = loop.time() - 3600.0
         job = Job(InferenceRequest(b""), long_ago, loop.create_future())

@@ -46,6 +46,28 @@ def test_a_pickle_can_be_left_out(model: Path) -> None:
     assert run([*PACKAGE, "--exclude", "training_args.bin"], model.parent, {}).returncode == 0
 
 
+def test_code_brings_what_it_needs(tmp_path: Path) -> None:
+    """Its weights are its own affair, pickles included; what Python compiled is left out."""
+    code = tmp_path / "model" / "code"
+    (code / "__pycache__").mkdir(parents=True)
+    (code / "__pycache__" / "inference.cpython-311.pyc").write_bytes(b"")
+    (code / "inference.py").write_text("def model_fn(model_dir): return 1\n")
+    (tmp_path / "model" / "model.pkl").write_bytes(pickle.dumps(1))
+    assert run(PACKAGE, tmp_path, {}).returncode == 0
+    with tarfile.open(tmp_path / "model.tar.gz") as tar:
+        assert sorted(tar.getnames()) == ["code/inference.py", "model.pkl"]
+
+
+def test_one_file_can_be_a_model(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.onnx").write_bytes(b"onnx")
+    assert run(PACKAGE, tmp_path, {}).returncode == 0
+
+
+def broken_code(model: Path) -> None:
+    (model / "handler.py").write_text("class EndpointHandler(:\n")
+
+
 def no_config(model: Path) -> None:
     (model / "config.json").unlink()
 
@@ -93,6 +115,7 @@ def absolute_link(model: Path) -> None:
     ("damage", "said"),
     [
         (no_config, "no config.json"),
+        (broken_code, "handler.py is not Python"),
         (broken_config, "is not JSON"),
         (one_too_deep, "did you mean model/inner?"),
         (no_weights, "no weights"),

@@ -1,0 +1,75 @@
+"""XGBoost models, read from XGBoost's own JSON or UBJ: a score for each row."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from model_handler.errors import InvalidRequest, ModelLoadFailed
+from model_handler.handlers import Payload
+from model_handler.handlers.tables import table
+from model_handler.handlers.tensors import Arrays, Call
+
+_INPLACE = ("gbtree", "dart")  # what xgboost can run without a matrix of its own
+
+
+class Booster:
+    """`nbytes`: the length of the file, which is within a few percent of what the trees take in memory."""
+
+    joins = True
+    by_row = True
+
+    def __init__(self, serialized: bytes) -> None:
+        """Raises ModelLoadFailed for what is not JSON or UBJ, and what xgboost raises."""
+        import xgboost
+
+        if not serialized.startswith(b"{"):
+            raise ModelLoadFailed(
+                "not XGBoost's JSON or UBJ: load it with the version of xgboost that wrote it"
+                ' and save_model("model.ubj")'
+            )
+        self._matrix = xgboost.DMatrix
+        self._threads = torch.get_num_threads()
+        self.native = xgboost.Booster()
+        self.native.load_model(bytearray(serialized))
+        self.native.set_param({"nthread": self._threads, "device": "cpu"})
+        self.columns = int(self.native.num_features())
+        self.names: Sequence[str] | None = self.native.feature_names
+        self.nbytes = len(serialized)
+        self._trees = _trees(self.native)
+        self._inplace = _kind(self.native) in _INPLACE
+
+    def read(self, payload: Payload) -> Call:
+        if payload.parameters:
+            raise InvalidRequest("an XGBoost model takes no parameters")
+        with np.errstate(over="ignore"):  # an infinity is refused below
+            rows = table(payload.inputs, self.columns, self.names).astype(np.float32)
+        if np.isinf(rows).any():
+            raise InvalidRequest(
+                "the input has numbers that are infinite, or too large for float32"
+            )
+        return Call({"": rows})
+
+    def run(self, call: Call) -> Arrays:
+        (rows,) = call.inputs.values()
+        if self._inplace:
+            score = self.native.inplace_predict(
+                rows, iteration_range=self._trees, validate_features=False
+            )
+        else:
+            matrix = self._matrix(rows, nthread=self._threads)
+            score = self.native.predict(matrix, validate_features=False)
+        return {"score": np.asarray(score)}
+
+
+def _trees(native: Any) -> tuple[int, int]:
+    """Those up to the best, where training stopped early; otherwise all."""
+    best = native.attr("best_iteration")
+    return (0, int(best) + 1) if best is not None else (0, 0)
+
+
+def _kind(native: Any) -> str:
+    learner = json.loads(native.save_config())["learner"]
+    return str(learner["gradient_booster"]["name"])

@@ -1,0 +1,106 @@
+"""scikit-learn estimators, read by skops: only types that cannot run code are built."""
+
+import warnings
+import zipfile
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from model_handler.errors import InvalidRequest, ModelLoadFailed
+from model_handler.handlers import Payload
+from model_handler.handlers.tables import table
+from model_handler.handlers.tensors import Array, Arrays, Call
+
+# Compiled parts of scikit-learn's neighbours, which skops leaves for us to judge: data and arithmetic
+_DISTANCES = ("Chebyshev", "Euclidean", "Hamming", "Manhattan", "Minkowski", "SEuclidean")
+TRUSTED = frozenset(
+    {
+        "sklearn.neighbors._ball_tree.BallTree",
+        "sklearn.neighbors._kd_tree.KDTree",
+        *(f"sklearn.metrics._dist_metrics.{name}Distance64" for name in _DISTANCES),
+    }
+)
+# What each method's answer is called in SageMaker's own algorithms
+_ANSWERS = {
+    "predict": "score",
+    "predict_proba": "probabilities",
+    "decision_function": "score",
+    "transform": "projection",
+}
+_LABEL = "predicted_label"
+
+
+class Estimator:
+    """`nbytes`: what the file holds uncompressed, nearly all of it arrays as they are in memory."""
+
+    joins = True
+    by_row = True
+
+    def __init__(self, path: Path) -> None:
+        """Raises ModelLoadFailed naming types that are not trusted, and what skops raises."""
+        import skops.io
+        import threadpoolctl
+
+        untrusted = set(skops.io.get_untrusted_types(file=path)) - TRUSTED
+        if untrusted:
+            named = ", ".join(sorted(untrusted)[:5])
+            raise ModelLoadFailed(f"{path.name} holds types that are not trusted: {named}")
+        self.native: Any = skops.io.load(path, trusted=sorted(TRUSTED))
+        self.methods = [method for method in _ANSWERS if hasattr(self.native, method)]
+        if not self.methods:
+            raise ModelLoadFailed(f"{path.name} is no estimator: it can {' or '.join(_ANSWERS)}")
+        _one_process(self.native)
+        self.columns: int | None = getattr(self.native, "n_features_in_", None)
+        names = getattr(self.native, "feature_names_in_", None)
+        self.names = None if names is None else [str(name) for name in names]
+        with zipfile.ZipFile(path) as archive:
+            self.nbytes = sum(member.file_size for member in archive.infolist())
+        self._pools = threadpoolctl.ThreadpoolController()
+
+    def read(self, payload: Payload) -> Call:
+        parameters = dict(payload.parameters)
+        method = parameters.pop("method", self.methods[0])
+        if parameters or method not in self.methods:
+            raise InvalidRequest(f"the only parameter is method: {' or '.join(self.methods)}")
+        rows = table(payload.inputs, self.columns, self.names)
+        return Call({"": rows.astype(np.float64)}, method)
+
+    def run(self, call: Call) -> Arrays:
+        (rows,) = call.inputs.values()
+        method = getattr(self.native, call.method)
+        with self._pools.limit(limits=torch.get_num_threads()), self._quiet():
+            try:
+                return {self._name(call.method): _dense(method(rows))}
+            except ValueError as error:  # missing values, mostly
+                raise InvalidRequest(str(error).partition("\n")[0]) from None
+
+    def _quiet(self) -> AbstractContextManager[object]:
+        """No warning about columns without names: they were counted and ordered already."""
+        if self.names is None:
+            return nullcontext()
+        return warnings.catch_warnings(action="ignore", category=UserWarning)
+
+    def _name(self, method: str) -> str:
+        labels = method == "predict" and not _is_regressor(self.native)
+        return _LABEL if labels else _ANSWERS[method]
+
+
+def _is_regressor(native: Any) -> bool:
+    from sklearn.base import is_regressor
+
+    return bool(is_regressor(native))
+
+
+def _one_process(native: Any) -> None:
+    """Estimators remember how many jobs they were trained with; here one request has one thread."""
+    if hasattr(native, "get_params"):
+        jobs = [name for name in native.get_params() if name.split("__")[-1] == "n_jobs"]
+        native.set_params(**dict.fromkeys(jobs, 1))
+
+
+def _dense(values: Any) -> Array:
+    """Some transformers answer with a sparse matrix."""
+    return np.asarray(values.toarray() if hasattr(values, "toarray") else values)

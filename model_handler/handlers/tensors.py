@@ -1,0 +1,119 @@
+"""Models that turn arrays into arrays: requests are joined row by row where the model allows it."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_handler.errors import InferenceFailed
+from model_handler.handlers import Codec, Payload, Prepared, Unit
+
+Array = NDArray[Any]
+Arrays = dict[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Arrays by name. `by_row`: to be written as one object per row."""
+
+    outputs: Mapping[str, Array]
+    by_row: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a request asks of a model: checked inputs, and which of its methods."""
+
+    inputs: Arrays
+    method: str = ""
+
+
+class ArrayModel(Protocol):
+    """What a format's own runtime has to offer. `read` and `run` may be on different threads."""
+
+    @property
+    def native(self) -> object:
+        """The runtime's own object, which holds the memory."""
+        ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+    @property
+    def joins(self) -> bool:
+        """Each row of a call gets the answer that it would get alone."""
+        ...
+
+    @property
+    def by_row(self) -> bool: ...
+
+    def read(self, payload: Payload) -> Call:
+        """Raises InvalidRequest, naming what was expected and what came."""
+        ...
+
+    def run(self, call: Call) -> Arrays:
+        """Raises InvalidRequest where only the runtime can tell that the inputs do not fit."""
+        ...
+
+
+class ArrayHandler:
+    """Owns one model of arrays."""
+
+    def __init__(self, model: ArrayModel, codec: Codec) -> None:
+        self.codec = codec
+        self._model: ArrayModel | None = model
+        self._nbytes = model.nbytes
+
+    @property
+    def nbytes(self) -> int:
+        return self._nbytes
+
+    @property
+    def model(self) -> ArrayModel:
+        assert self._model is not None, "released"
+        return self._model
+
+    def release(self) -> None:
+        """Drop the model. Nothing else may be called afterwards."""
+        self._model = None
+
+    def preprocess(self, payload: Payload) -> Prepared:
+        call = self.model.read(payload)
+        return Prepared([Unit(call, 1, self._group(call))])
+
+    def forward(self, units: Sequence[Unit], deadline: float) -> list[Any]:
+        calls: list[Call] = [unit.features for unit in units]
+        if len(calls) == 1:
+            return [self.model.run(calls[0])]
+        counts = [_rows(call.inputs) for call in calls]
+        names = calls[0].inputs
+        joined = {name: np.concatenate([call.inputs[name] for call in calls]) for name in names}
+        return _parts(self.model.run(Call(joined, calls[0].method)), counts)
+
+    def postprocess(self, prepared: Prepared, outputs: list[Any]) -> Answer:
+        return Answer(outputs[0], self.model.by_row)
+
+    def _group(self, call: Call) -> Hashable:
+        if not self.model.joins or _rows(call.inputs) == 0:
+            return object()
+        shapes = ((name, each.dtype.str, each.shape[1:]) for name, each in call.inputs.items())
+        return call.method, tuple(sorted(shapes))
+
+
+def _rows(inputs: Arrays) -> int:
+    """The leading dimension that all inputs share; 0 where they share none."""
+    counts = {each.shape[0] if each.ndim else 0 for each in inputs.values()}
+    return counts.pop() if len(counts) == 1 else 0
+
+
+def _parts(outputs: Arrays, counts: Sequence[int]) -> list[Arrays]:
+    """Each call's rows of every output. Raises where a model does not answer row by row."""
+    if any(each.ndim == 0 or each.shape[0] != sum(counts) for each in outputs.values()):
+        raise InferenceFailed("the model does not answer row by row")
+    ends = np.cumsum(counts).tolist()
+    return [
+        {name: each[end - count : end] for name, each in outputs.items()}
+        for count, end in zip(counts, ends, strict=True)
+    ]

@@ -1,0 +1,61 @@
+"""What Content-Type and Accept say: the media type of a body, and which of several an answer may have."""
+
+from collections.abc import Sequence
+from email.message import Message
+
+from model_handler.errors import InvalidRequest, UnacceptableAccept, UnsupportedContentType
+
+JSON = "application/json"
+CSV = "text/csv"
+PLAIN = "text/plain"
+OCTETS = "application/octet-stream"
+
+
+def parse(header: str) -> tuple[str, str | None]:
+    """Media type, in lower case, and charset of a Content-Type."""
+    message = Message()
+    message["Content-Type"] = " ".join(header.split())
+    media = header.partition(";")[0].strip().lower()
+    charset = message.get_param("charset")
+    return media, charset.strip() if isinstance(charset, str) and charset.strip() else None
+
+
+def text(body: bytes, charset: str | None) -> str:
+    """Raises UnsupportedContentType for an unknown charset, InvalidRequest where the body is not in it."""
+    try:
+        return body.decode(charset or "utf-8")
+    except LookupError:
+        raise UnsupportedContentType(f"unknown charset {str(charset)[:40]!r}") from None
+    except ValueError:
+        raise InvalidRequest(f"the body is not text in {(charset or 'utf-8')[:40]}") from None
+
+
+def choose(accept: str | None, offered: Sequence[str]) -> str:
+    """The first of those offered that is wanted most. Raises UnacceptableAccept when none is."""
+    ranges = [_range(item) for item in (accept or "").split(",") if item.strip()]
+    if not ranges:
+        return offered[0]
+    weights = {media: _weight(media, ranges) for media in offered}
+    best = max(weights, key=lambda media: weights[media])
+    if weights[best] <= 0:
+        forms = " or ".join(offered)
+        raise UnacceptableAccept(f"answers come as {forms}, not as {str(accept)[:80]}")
+    return best
+
+
+def _range(item: str) -> tuple[str, float]:
+    media, *parameters = (part.strip().lower() for part in item.split(";"))
+    quality = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+    try:
+        return media, float(quality)
+    except ValueError:
+        return media, 0.0
+
+
+def _weight(media: str, ranges: list[tuple[str, float]]) -> float:
+    """The quality of the most specific range that covers `media`, as RFC 9110 §12.5.1 has it."""
+    for pattern in (media, f"{media.partition('/')[0]}/*", "*/*"):
+        for name, quality in ranges:
+            if name == pattern:
+                return quality
+    return 0.0

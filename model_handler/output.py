@@ -1,0 +1,86 @@
+"""What a process with an artifact's own code prints, as log lines that say whose they are.
+
+Always true: a model that prints without end costs the log a bounded number of bytes a second, and is
+never made to wait: what exceeds them is dropped and counted.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+BURST_NBYTES = 64 << 10  # a traceback or two
+RATE_NBYTES = 16 << 10  # a second, in the long run
+MAX_LINE_NBYTES = 8 << 10
+
+
+class Allowance:
+    """A token bucket over bytes. `now` is in seconds on any steady clock."""
+
+    def __init__(self, burst: int, rate: int, now: float) -> None:
+        self._burst = burst
+        self._rate = rate
+        self._left = float(burst)
+        self._now = now
+
+    def take(self, nbytes: int, now: float) -> bool:
+        """True when there was enough; else nothing is taken."""
+        self._left = min(self._burst, self._left + (now - self._now) * self._rate)
+        self._now = now
+        if nbytes > self._left:
+            return False
+        self._left -= nbytes
+        return True
+
+
+class Output(asyncio.Protocol):
+    """Reads one process's standard output and error until all who hold them have closed them."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._loop = asyncio.get_running_loop()
+        self._allowance = Allowance(BURST_NBYTES, RATE_NBYTES, self._loop.time())
+        self._line = b""
+        self._dropped = 0
+
+    def data_received(self, data: bytes) -> None:
+        if not self._allowance.take(len(data), self._loop.time()):
+            self._dropped += len(data) + len(self._line)
+            self._line = b""
+            return
+        *lines, self._line = (self._line + data).split(b"\n")
+        if len(self._line) > MAX_LINE_NBYTES:
+            lines.append(self._line)
+            self._line = b""
+        self._report_dropped()
+        for line in lines:
+            self._print(line)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._report_dropped()
+        self._print(self._line)
+
+    def _report_dropped(self) -> None:
+        if self._dropped:
+            log.warning("output dropped", extra={"nbytes": self._dropped})
+            self._dropped = 0
+
+    def _print(self, line: bytes) -> None:
+        if line.strip():
+            self._say(line[:MAX_LINE_NBYTES].decode("utf-8", "replace"))
+
+
+class Pipe:
+    """The way from the process to the log: `writer` is for the process, and closed here with `sent`."""
+
+    def __init__(self) -> None:
+        self._reader, self.writer = os.pipe()
+
+    def sent(self) -> None:
+        os.close(self.writer)
+
+    async def follow(self, say: Callable[[str], None]) -> None:
+        """Print from now on, in the background."""
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: Output(say), os.fdopen(self._reader, "rb", 0))

@@ -1,0 +1,138 @@
+"""Artifacts whose own code misbehaves on request, and a polite neighbour."""
+
+import json
+from pathlib import Path
+
+# What a request of each kind makes the handler do. The neighbour must not notice any of it.
+MISBEHAVING = """
+import ctypes, json, os, resource, signal, sys, threading, time
+
+KEPT = []
+
+def model_fn(model_dir):
+    return "model"
+
+def input_fn(body, content_type):
+    return json.loads(body)
+
+def predict_fn(data, model):
+    return globals()[data["do"]](data)
+
+def output_fn(prediction, accept):
+    return json.dumps(prediction)
+
+def answer(data):
+    return {"pid": os.getpid(), "model": "misbehaving"}
+
+def raise_(data):
+    raise ValueError("no such thing")
+
+def hang(data):
+    threading.Event().wait()
+
+def spin(data):
+    while True:
+        pass
+
+def leak(data):
+    KEPT.append(b"x" * (data["megabytes"] << 20))
+    return len(KEPT)
+
+def exit(data):
+    os._exit(data["status"])
+
+def sys_exit(data):
+    sys.exit(3)
+
+def kill(data):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def segfault(data):
+    ctypes.string_at(0)
+
+def abort(data):
+    os.abort()
+
+def print_much(data):
+    line = "x" * 1023
+    for _ in range(data["megabytes"] << 10):
+        print(line)
+    return "printed"
+
+def close_stdout(data):
+    sys.stdout.close()
+    os.close(1)
+    os.close(2)
+    return "closed"
+
+def fork(data):
+    pid = os.fork()
+    if pid == 0:
+        return "the child answers too"
+    os.waitpid(pid, 0)
+    return {"child": pid}
+
+def leave_a_child(data):
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        threading.Event().wait()
+    return {"child": pid}
+
+def handle_signals(data):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, lambda *_: None)
+    return "handled"
+
+def close_files(data):
+    os.closerange(3, 1024)
+    return "closed"
+
+def allocate(data):
+    block = bytearray(data["megabytes"] << 20)
+    return len(block)
+
+def recurse(data):
+    return recurse(data)
+"""
+
+NEIGHBOUR = """
+import json, os
+
+def model_fn(model_dir):
+    return os.getpid()
+
+def predict_fn(data, model):
+    return {"pid": model, "sum": sum(data)}
+
+def input_fn(body, content_type):
+    return json.loads(body)
+
+def output_fn(prediction, accept):
+    return json.dumps(prediction)
+"""
+
+DYING_LOAD = """
+import os, signal
+
+def model_fn(model_dir):
+    os.kill(os.getpid(), signal.{signal})
+"""
+
+RAISING_LOAD = """
+def model_fn(model_dir):
+    raise RuntimeError("the weights are of another model")
+"""
+
+
+def write(directory: Path, code: str, **properties: object) -> Path:
+    """An artifact with this code and these lines of serving.properties."""
+    (directory / "code").mkdir(parents=True)
+    (directory / "code/inference.py").write_text(code)
+    lines = [f"{key.replace('__', '.')}={value}\n" for key, value in properties.items()]
+    (directory / "serving.properties").write_text("".join(lines))
+    return directory
+
+
+def do(what: str, **details: object) -> bytes:
+    return json.dumps({"do": what, **details}).encode()

@@ -1,0 +1,209 @@
+"""Arrays in and out as bytes, in the forms of SageMaker's own algorithms."""
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_handler.arrays import ArrayCodec
+from model_handler.errors import InvalidRequest, UnacceptableAccept, UnsupportedContentType
+from model_handler.handlers.tensors import Answer
+from model_handler.media_types import CSV, JSON
+from tests.model_handler.formats.tables import asked, csv_of, npy_of
+
+NPY, LINES = "application/x-npy", "application/jsonlines"
+TABLE = np.array([[1.0, 2.5, -3.0], [4.0, np.nan, 6.0]])
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False, width=32)
+
+
+def read(body: bytes | str, content_type: str | None, columns: int | None = 3) -> Any:
+    return ArrayCodec(columns=columns).decode(asked(body, content_type)).inputs
+
+
+def refused(body: bytes | str, content_type: str) -> str:
+    with pytest.raises(InvalidRequest) as caught:
+        read(body, content_type)
+    return str(caught.value)
+
+
+def written(answer: Answer, accept: str | None, **options: Any) -> tuple[bytes, str]:
+    return ArrayCodec(**options).encode(answer, accept)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        ("[[1, 2.5, -3], [4, null, 6]]", JSON),
+        ("[[1, 2.5, -3], [4, NaN, 6]]", None),
+        ('{"instances": [[1, 2.5, -3], [4, null, 6]]}', "application/json; charset=utf-8"),
+        ('{"inputs": [[1, 2.5, -3], [4, null, 6]], "model_id": "x"}', JSON),
+        ('{"instances": [{"features": [1, 2.5, -3]}, {"features": [4, null, 6]}]}', JSON),
+        ('{"instances": [{"data": {"features": {"values": [1, 2.5, -3]}}}, [4, null, 6]]}', JSON),
+        ('{"features": [1, 2.5, -3]}\n\n{"features": [4, null, 6]}\n', LINES),
+        ("1,2.5,-3\n4,,6", CSV),
+        ("1, 2.5 ,-3\r\n4,nan,6\r\n", "text/csv; label_size=0"),
+        ("0 0:1 1:2.5 2:-3\n2:6 0:4\n", "text/libsvm"),
+        ("0:1 1:2.5 2:-3\n1 0:4 2:6\n", "text/x-libsvm"),
+        (npy_of(TABLE), NPY),
+        (npy_of(np.asfortranarray(TABLE)), NPY),
+        (npy_of(TABLE.astype(">f8")), NPY),
+    ],
+)
+def test_every_form_says_the_same_table(body: bytes | str, content_type: str | None) -> None:
+    np.testing.assert_array_equal(read(body, content_type), TABLE)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        ('{"inputs": {"a": [1, 4], "b": [2, 5]}}', JSON),
+        ('{"instances": [{"a": 1, "b": 2}, {"b": 5, "a": 4}]}', JSON),
+        ("a,b\n1,2\n4,5\n", CSV),
+    ],
+)
+def test_columns_may_have_names(body: str, content_type: str) -> None:
+    named = read(body, content_type)
+    assert {name: each.tolist() for name, each in named.items()} == {"a": [1, 4], "b": [2, 5]}
+
+
+@given(st.lists(st.lists(NUMBERS, min_size=2, max_size=2), min_size=1, max_size=5))
+def test_no_digit_is_lost_on_the_way(rows: list[list[float]]) -> None:
+    table = np.array(rows)
+    for body, content_type in (
+        (json.dumps(rows), JSON),
+        (csv_of(table), CSV),
+        (npy_of(table), NPY),
+    ):
+        np.testing.assert_array_equal(read(body, content_type, columns=2), table)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "said"),
+    [
+        ("[[1, 2], [3]]", JSON, "rows of different lengths"),
+        ('[[1, "a"]]', JSON, "texts among numbers"),
+        ('{"rows": [[1, 2]]}', JSON, '"instances" nor "inputs"'),
+        ('{"instances": [{"a": 1}, {"b": 1}]}', JSON, "instance 1 has other names"),
+        ('{"instances": [{"a": 1}, [2]]}', JSON, "instance 1 has other names"),
+        ('{"inputs": [1], "parameters": 3}', JSON, '"parameters" has to be an object'),
+        ("[" * 100_000, JSON, "nested too deeply"),
+        ("[" * 70 + "]" * 70, JSON, "not numbers"),
+        ("{", JSON, "not JSON: "),
+        ("1,2\n3\n", CSV, "line 2 has 1 columns, others have 2"),
+        ("1,2\n3,red\n", CSV, "line 2, column 2: not a number"),
+        ("a,b\n1,x\n", CSV, "line 2, column 2: not a number"),
+        ("a,b\n", CSV, "a header and no rows"),
+        ("", CSV, "no rows"),
+        ('"1,2', CSV, "not CSV"),
+        ("0:1 7:2", "text/libsvm", "names column 7; the model has 0 to 2"),
+        ("0:1 -1:2", "text/libsvm", "names column -1"),
+        ("0:one", "text/libsvm", "not <index>:<value>"),
+        (b"not npy", NPY, "not npy"),
+        (npy_of(TABLE)[:-8], NPY, "longer or shorter than its header"),
+        (npy_of(TABLE) + b"x", NPY, "longer or shorter than its header"),
+        (npy_of(np.array(["a"])), NPY, "numbers only"),
+        (npy_of(np.zeros(1, dtype=[("a", "f4")])), NPY, "numbers only"),
+        (b"\xff", CSV, "not text in utf-8"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_its_place(
+    body: bytes | str, content_type: str, said: str
+) -> None:
+    assert said in refused(body, content_type)
+
+
+class Trap:
+    """Would tell if it were unpickled."""
+
+    sprung = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (setattr, (Trap, "sprung", True))
+
+
+def test_objects_in_npy_are_refused_and_not_unpickled() -> None:
+    body = npy_of(np.array([Trap()], dtype=object), allow_pickle=True)
+    assert "never objects" in refused(body, NPY)
+    assert not Trap.sprung
+
+
+def test_a_header_that_promises_terabytes_allocates_nothing() -> None:
+    stream = io.BytesIO()
+    header = {"descr": "<f8", "fortran_order": False, "shape": (2**40, 3)}
+    np.lib.format.write_array_header_1_0(stream, header)
+    assert "longer or shorter" in refused(stream.getvalue() + bytes(48), NPY)
+
+
+def test_sparse_rows_that_would_fill_the_memory_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match="too many"):
+        read("0:1\n" * 1000, "text/libsvm", columns=1_000_000)
+
+
+@pytest.mark.parametrize("content_type", ["image/png", "text/plain", "application/x-recordio"])
+def test_other_media_types_are_refused_with_what_can_be_sent(content_type: str) -> None:
+    with pytest.raises(UnsupportedContentType, match="send application/json"):
+        read("1", content_type)
+
+
+def test_sparse_rows_need_a_model_that_knows_its_columns() -> None:
+    with pytest.raises(UnsupportedContentType):
+        read("0:1", "text/libsvm", columns=None)
+
+
+# ---- answers ----
+
+SCORES = Answer({"score": np.array([0.5, 2.0])}, by_row=True)
+TENSOR = Answer({"output": np.array([[1.5, 2.0], [3.0, np.nan]])}, by_row=False)
+PAIR = Answer({"a": np.array([1]), "b": np.array(["x"], dtype=object)}, by_row=False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "accept", "body"),
+    [
+        (SCORES, JSON, b'{"predictions":[{"score":0.5},{"score":2.0}]}'),
+        (
+            SCORES,
+            "application/json; verbose=true",
+            b'{"predictions":[{"score":0.5},{"score":2.0}]}',
+        ),
+        (SCORES, LINES, b'{"score":0.5}\n{"score":2.0}\n'),
+        (SCORES, CSV, b"0.5\n2.0\n"),
+        (TENSOR, JSON, b'{"predictions":[[1.5,2.0],[3.0,null]]}'),
+        (TENSOR, LINES, b"[1.5,2.0]\n[3.0,null]\n"),
+        (TENSOR, CSV, b"1.5,2.0\n3.0,nan\n"),
+        (PAIR, JSON, b'{"predictions":{"a":[1],"b":["x"]}}'),
+    ],
+)
+def test_answers_as_text(answer: Answer, accept: str, body: bytes) -> None:
+    assert written(answer, accept) == (body, accept.partition(";")[0])
+
+
+def test_answers_as_arrays() -> None:
+    for answer, expected in ((SCORES, [0.5, 2.0]), (Answer({"l": PAIR.outputs["b"]}, True), ["x"])):
+        body, media = written(answer, NPY)
+        assert media == NPY
+        assert np.load(io.BytesIO(body), allow_pickle=False).tolist() == expected
+
+
+@pytest.mark.parametrize("accept", [None, "", "*/*"])
+def test_who_accepts_anything_gets_the_default(accept: str | None) -> None:
+    assert written(SCORES, accept)[1] == JSON
+    assert written(SCORES, accept, default=CSV)[1] == CSV
+
+
+@pytest.mark.parametrize(
+    ("answer", "accept"),
+    [(SCORES, "image/png"), (PAIR, CSV), (PAIR, NPY), (PAIR, LINES)],
+)
+def test_answers_that_cannot_be_written_so(answer: Answer, accept: str) -> None:
+    with pytest.raises(UnacceptableAccept):
+        written(answer, accept)
+
+
+def test_a_solid_is_no_table() -> None:
+    with pytest.raises(UnacceptableAccept, match="3 dimensions"):
+        written(Answer({"output": np.zeros((1, 2, 3))}, by_row=False), CSV)
