@@ -48,7 +48,8 @@ $(SDK_STAMPS): .venv-%/.installed: tests/sdk/constraints-%.txt
 
 java:
 	@command -v java >/dev/null || { apt-get update --quiet && \
-	  apt-get install --yes --quiet --no-install-recommends openjdk-17-jre-headless; }
+	  apt-get install --yes --quiet --no-install-recommends openjdk-17-jre-headless; } || \
+	  { echo "Java is missing: as root, apt-get install openjdk-17-jre-headless" >&2; exit 1; }
 
 SDK_TEST := -m pytest -c tests/sdk/pytest.ini --rootdir=tests/sdk
 

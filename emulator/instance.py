@@ -4,11 +4,12 @@ Everything it has is under one directory; after `stop` only the containers' logs
 """
 
 import asyncio
+import itertools
 import random
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from secrets import token_hex
@@ -27,7 +28,14 @@ from emulator.single_model import SingleModelContainer
 from emulator.store import ModelStore, Objects, Source
 
 _SAFE_PORTS = "25000-25999"
+# Multi-model-server refuses those from 32767 on, which is where a kernel takes its own from.
 _PORTS = range(26_000, 32_000)
+
+
+def _ports() -> Iterator[int]:
+    """Round and round, from anywhere: no two instances, nor two platforms, are after the same one."""
+    start = random.randrange(len(_PORTS))
+    return itertools.cycle([*_PORTS[start:], *_PORTS[:start]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,7 @@ class Site:
     region: str = DEFAULT_REGION
     clock: Callable[[], float] = time.time
     cleanup: Cleanup = field(default_factory=Cleanup)
+    ports: Iterator[int] = field(default_factory=_ports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +129,10 @@ class Instance:
         self._quiet.clear()
         try:
             return await self._pipe(invocation)
+        except InvocationFailed as failure:
+            if not self._containers:  # its files went while it was at it: no fault of the request's
+                raise ConnectionBroken("the instance has been stopped") from failure
+            raise
         finally:
             self.outstanding -= 1
             if not self.outstanding:
@@ -157,7 +170,7 @@ class Instance:
         models.mkdir()
         if spec.model_data_url and not spec.multi_model:
             models = await self._fetched(spec.model_data_url, models)
-        port = _free_port()
+        port = _free_port(self._site.ports)
         launch = Launch(
             spec=spec,
             environment=self._environment(spec, port),
@@ -215,10 +228,7 @@ class Instance:
         ended = asyncio.ensure_future(container.running.ended())
         try:
             async with asyncio.timeout(self._limits.startup_s):
-                while not await container.healthy(self._limits.ping_s):
-                    await asyncio.wait({ended}, timeout=self._limits.startup_period_s)
-                    if ended.done():
-                        raise TimeoutError
+                await self._good_pings(container, ended)
         except TimeoutError:
             raise DeploymentFailed(
                 f"The {container.origin.container} container for production variant "
@@ -227,6 +237,17 @@ class Instance:
             ) from None
         finally:
             ended.cancel()
+
+    async def _good_pings(self, container: Container, ended: asyncio.Future[None]) -> None:
+        """Return after as many as it takes in a row. Raises TimeoutError when it has ended."""
+        good = 0
+        while True:
+            good = good + 1 if await container.healthy(self._limits.ping_s) else 0
+            if good == self._limits.good_pings:
+                return
+            await asyncio.wait({ended}, timeout=self._limits.startup_period_s)
+            if ended.done():
+                raise TimeoutError
 
     async def _fails(self, container: Container) -> None:
         """Waiting for the end of the container is what passes the time between two pings."""
@@ -277,9 +298,8 @@ def _check_url(url: str | None) -> None:
         raise DeploymentFailed(str(error)) from None
 
 
-def _free_port() -> int:
-    """Below 32767: multi-model-server refuses the others, which is where a kernel takes its own from."""
-    for port in random.sample(_PORTS, len(_PORTS)):
+def _free_port(ports: Iterator[int]) -> int:
+    for port in itertools.islice(ports, len(_PORTS)):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

@@ -11,6 +11,7 @@ class Limits:
 
     startup_s: float = 480.0
     startup_period_s: float = 0.05  # SageMaker looks every 5 s; nobody wants to wait for that here
+    good_pings: int = 3  # in a row, and the container is in service
     ping_s: float = 2.0
     ping_period_s: float = 5.0
     failed_pings: int = 3

@@ -25,7 +25,6 @@ class Case:
 
 GPU = "needs a CUDA device"
 IMAGE = "needs the built image"
-EMULATOR = "played by the platform emulator, which drives a container through boto3"
 
 HEALTH, LIST, LOAD, INVOKE = "start-up and health", "list and get", "load", "invoke"
 HEADERS, UNLOAD, MEMORY, CONCURRENCY = "headers", "unload", "memory", "concurrency"
@@ -135,12 +134,12 @@ TABLE = (
     must(91, LIFE, "the image's labels", IMAGE),
     should(92, LIFE, "runs as root and as any user", IMAGE),
     must(93, LIFE, "one log line per request, without the payload"),
-    must(94, PLATFORM, "health check until three in a row are good", EMULATOR),
-    must(95, PLATFORM, "first invoke extracts, loads and answers", EMULATOR),
-    must(96, PLATFORM, "a working set beyond memory, evicted by recency", EMULATOR),
-    must(97, PLATFORM, "caching disabled: delete after every invoke", EMULATOR),
-    must(98, PLATFORM, "a model gone behind the platform's back is reloaded", EMULATOR),
-    must(99, PLATFORM, "errors become the runtime's exceptions", EMULATOR),
-    must(100, PLATFORM, "two instances, one killed", EMULATOR),
+    must(94, PLATFORM, "health check until three in a row are good"),
+    must(95, PLATFORM, "first invoke extracts, loads and answers"),
+    must(96, PLATFORM, "a working set beyond memory, evicted by recency"),
+    must(97, PLATFORM, "caching disabled: delete after every invoke"),
+    must(98, PLATFORM, "a model gone behind the platform's back is reloaded"),
+    must(99, PLATFORM, "errors become the runtime's exceptions"),
+    must(100, PLATFORM, "two instances, one killed"),
 )
 CASES = {case.number: case for case in TABLE}

@@ -8,9 +8,11 @@ model behind the platform's back, `oom` answers 507 as long as another model is 
 the process, `fail` answers 500, `slow` takes `invoke_s`. Everything else comes back behind the
 model's answer, with the headers that arrived in a header of its own.
 
+SICK=1 makes every ping a bad one, SICK_PINGS those with the numbers it lists.
 PREPROCESSOR=1 turns it into a container for pipelines: POST /invocations answers the body upper-cased.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -23,6 +25,8 @@ from typing import Any
 
 MEMORY = int(os.environ.get("MEMORY", "1000"))
 PREPROCESSOR = "PREPROCESSOR" in os.environ
+SICK_PINGS = os.environ.get("SICK_PINGS", "").split(",")
+pings = itertools.count(1)
 models: dict[str, dict[str, Any]] = {}
 lock = threading.Lock()
 pause = threading.Event()  # never set: its wait is a pause
@@ -34,7 +38,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/ping":
-            self._answer(500 if "SICK" in os.environ else 200)
+            sick = str(next(pings)) in SICK_PINGS or "SICK" in os.environ
+            self._answer(500 if sick else 200)
         elif self.path == "/models" and not PREPROCESSOR:
             listed = [{"modelName": name, "modelUrl": models[name]["url"]} for name in models]
             self._answer(200, json.dumps({"models": listed}).encode())

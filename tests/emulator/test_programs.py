@@ -7,8 +7,7 @@ from pathlib import Path
 
 from emulator.hosts import create_hosting
 from emulator.platform import LocalSageMaker
-from tests.artifacts import bert_classifier
-from tests.emulator.hosting.test_container import archive
+from tests.artifacts import bert_classifier, packed
 
 CITIES = ("austin", "berlin", "cairo", "delhi", "essen", "fargo", "geneva", "hanoi")
 PROGRAM = Path(__file__).parent / "programs" / "house_prices.py"
@@ -22,7 +21,7 @@ def test_a_program_for_multi_model_endpoints(tmp_path: Path) -> None:
     for seed, city in enumerate(CITIES):
         labels = (f"{city}-cheap", f"{city}-dear")
         directory = bert_classifier(tmp_path / city, labels=labels, seed=seed)
-        (archives / f"{city}.tar.gz").write_bytes(archive(directory))
+        (archives / f"{city}.tar.gz").write_bytes(packed(directory))
     with LocalSageMaker(
         lambda url: create_hosting(s3=url, root=tmp_path / "root"), environ={}
     ) as platform:

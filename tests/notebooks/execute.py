@@ -1,8 +1,10 @@
-"""python -m tests.notebooks.execute: runs the notebooks against the local platform and stores their outputs.
+"""python -m tests.notebooks.execute [--into DIRECTORY] [NAME …]
 
-A notebook's kernel is the running interpreter; nothing needs to be registered.
+Runs the notebooks against the local platform and stores them with their outputs. A notebook's kernel
+is the running interpreter; nothing needs to be registered.
 """
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,8 @@ def names() -> list[str]:
     return sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))
 
 
-def read(name: str) -> Any:
-    return nbformat.read(NOTEBOOKS / name, as_version=4)
+def read(name: str, folder: Path = NOTEBOOKS) -> Any:
+    return nbformat.read(folder / name, as_version=4)
 
 
 def executed(name: str) -> Any:
@@ -43,19 +45,23 @@ def executed(name: str) -> Any:
     return notebook
 
 
-def _store(name: str, notebook: Any) -> None:
+def _store(path: Path, notebook: Any) -> None:
     """Without what changes from run to run and says nothing."""
     notebook.metadata = {"language_info": {"name": "python"}}
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
         cell.metadata = {}
-    nbformat.write(notebook, NOTEBOOKS / name)
+    nbformat.write(notebook, path)
 
 
 def main() -> None:
-    for name in names():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=names())
+    parser.add_argument("--into", type=Path, default=NOTEBOOKS)
+    options = parser.parse_args()
+    for name in options.names:
         print(name, flush=True)
-        _store(name, executed(name))
+        _store(options.into / name, executed(name))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """The notebooks run as they are, and are stored with what they print and draw."""
 
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.notebooks.execute import executed, names, read
+from tests.notebooks.execute import NOTEBOOKS, names, read
 
 SAID = {
     "01_five_models_local.ipynb": ("POSITIVE", "cold", "ModelCacheHit"),
@@ -14,35 +17,36 @@ SAID = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_platform_yet() -> Iterator[None]:
-    """Each notebook starts its own, as it does for a reader."""
-    ours = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("AWS_")}
-    yield
-    os.environ.update(ours)
+def run(name: str, into: Path) -> Any:
+    """In a process of its own, and with no platform yet: each starts its own, as for a reader."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    command = [sys.executable, "-m", "tests.notebooks.execute", "--into", str(into), name]
+    done = subprocess.run(
+        command, cwd=NOTEBOOKS.parent, env=environment, capture_output=True, text=True, timeout=150
+    )
+    assert done.returncode == 0, done.stderr
+    return read(name, into)
 
 
-def printed(notebook: object) -> str:
+def printed(notebook: Any) -> str:
     return "".join(
-        output.get("text", "")
-        for cell in notebook.cells  # type: ignore[attr-defined]
-        for output in cell.get("outputs", [])
+        output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", [])
     )
 
 
-def plots(notebook: object) -> int:
+def plots(notebook: Any) -> int:
     return sum(
         "image/png" in output.get("data", {})
-        for cell in notebook.cells  # type: ignore[attr-defined]
+        for cell in notebook.cells
         for output in cell.get("outputs", [])
     )
 
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", names())
-def test_a_notebook(name: str) -> None:
+def test_a_notebook(name: str, tmp_path: Path) -> None:
     """Freshly run it says what it is about, and so it is stored."""
-    fresh, stored = executed(name), read(name)
+    fresh, stored = run(name, tmp_path), read(name)
     for each in (fresh, stored):
         text = printed(each)
         assert [word for word in SAID[name] if word not in text] == []

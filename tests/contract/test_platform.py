@@ -1,0 +1,225 @@
+"""The platform's side of the contract (group L): our container behind the local SageMaker, boto3 alone.
+
+Real processes: what is unloaded is seen in the containers' logs, what is killed is killed.
+"""
+
+import itertools
+import json
+import os
+import random
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from botocore.exceptions import ClientError
+
+from emulator.hosts import create_hosting
+from emulator.limits import Limits
+from emulator.platform import LocalSageMaker
+from tests.artifacts import bert_classifier, packed
+from tests.emulator.hosting.test_loading import lru_evictions
+
+MODELS, CAPACITY = 6, 3
+ROLE = "arn:aws:iam::123456789012:role/execution"
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/many-models:1"
+TEXT = json.dumps({"inputs": "a wonderful surprise"})
+_numbers = itertools.count()
+
+
+@dataclass
+class Platform:
+    """A local SageMaker with a prefix of models, and the files of its instances."""
+
+    aws: LocalSageMaker
+    root: Path
+    nbytes: int
+
+    def endpoint(
+        self, *, cache: str = "Enabled", instances: int = 1, room: float = CAPACITY
+    ) -> str:
+        name = f"contract-{next(_numbers)}"
+        sagemaker = self.aws.client("sagemaker")
+        container = {
+            "Image": IMAGE,
+            "Mode": "MultiModel",
+            "ModelDataUrl": "s3://bucket/p/",
+            "MultiModelConfig": {"ModelCacheSetting": cache},
+            "Environment": {
+                "MME_DEVICE": "cpu",
+                "MME_DEVICE_MEMORY": str(int((room + 0.5) * self.nbytes)),
+            },
+        }
+        sagemaker.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer=container)
+        variant = {
+            "VariantName": "v",
+            "ModelName": name,
+            "InstanceType": "ml.m5.xlarge",
+            "InitialInstanceCount": instances,
+        }
+        sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+        sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+        sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=name)
+        return name
+
+    def invoke(self, endpoint: str, target: str, body: str = TEXT) -> Any:
+        answer = self.aws.client("sagemaker-runtime").invoke_endpoint(
+            EndpointName=endpoint,
+            TargetModel=target,
+            ContentType="application/json",
+            Body=body,
+        )
+        return json.loads(answer["Body"].read())
+
+    def ask(self, endpoint: str, number: int) -> None:
+        (answer,) = self.invoke(endpoint, f"sub/{number}.tar.gz")
+        assert answer["label"].startswith(f"{number}-")
+
+    def requests(self) -> list[dict[str, Any]]:
+        """What the youngest instance's container logged as answered."""
+        newest = max(self.root.glob("*/primary.log"), key=lambda file: file.stat().st_mtime)
+        lines = newest.read_text().splitlines()
+        records = [json.loads(line) for line in lines if line.startswith("{")]
+        return [record for record in records if "method" in record]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return [
+        bert_classifier(folder / str(number), labels=(f"{number}-yes", f"{number}-no"), seed=number)
+        for number in range(MODELS)
+    ]
+
+
+def platform(root: Path, models: list[Path], limits: Limits) -> Iterator[Platform]:
+    def hosting(url: str) -> Any:
+        return create_hosting(s3=url, root=root, tick_every_s=None, limits=limits)
+
+    with LocalSageMaker(hosting, environ={}) as aws:
+        s3 = aws.client("s3")
+        s3.create_bucket(Bucket="bucket")
+        for number, directory in enumerate(models):
+            s3.put_object(Bucket="bucket", Key=f"p/sub/{number}.tar.gz", Body=packed(directory))
+        (models[0].parent / "broken").mkdir(exist_ok=True)
+        broken = packed(models[0].parent / "broken")
+        s3.put_object(Bucket="bucket", Key="p/broken.tar.gz", Body=broken)
+        nbytes = max(file.stat().st_size for file in models[0].parent.glob("*/*.safetensors"))
+        yield Platform(aws, root, nbytes)
+
+
+@pytest.fixture(scope="module")
+def sage(models: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    yield from platform(tmp_path_factory.mktemp("instances"), models, Limits())
+
+
+@pytest.mark.case(94, 95, 96)
+def test_more_models_than_memory(sage: Platform) -> None:
+    """Health first, then each model on its first request; who leaves is who was asked for longest ago."""
+    endpoint = sage.endpoint()
+    numbers = random.Random(2).choices(range(MODELS), k=60)
+    for number in numbers:
+        sage.ask(endpoint, number)
+    records = sage.requests()
+    unloads = [r for r in records if r["method"] == "DELETE" and r["status"] == 200]
+    assert len(unloads) == lru_evictions([str(number) for number in numbers], CAPACITY)
+    assert any(r["method"] == "POST" and r["status"] == 507 for r in records)
+    sage.aws.client("sagemaker").delete_endpoint(EndpointName=endpoint)
+
+
+@pytest.mark.case(97)
+def test_caching_disabled(sage: Platform) -> None:
+    """Every request finds its model gone, and is answered."""
+    endpoint = sage.endpoint(cache="Disabled")
+    for number in (0, 1, 0, 0, 1):
+        sage.ask(endpoint, number)
+    sage.aws.client("sagemaker").delete_endpoint(EndpointName=endpoint)
+    done = [record["method"] for record in sage.requests() if record["status"] == 200]
+    assert done.count("DELETE") == 5
+
+
+@pytest.mark.case(98)
+def test_gone_behind_the_platforms_back(sage: Platform) -> None:
+    endpoint = sage.endpoint()
+    sage.ask(endpoint, 0)
+    (url,) = [f"http://127.0.0.1:{port}" for port in container_ports()]
+    (model,) = httpx.get(f"{url}/models").json()["models"]
+    assert httpx.delete(f"{url}/models/{model['modelName']}").status_code == 200
+    sage.ask(endpoint, 0)
+    sage.aws.client("sagemaker").delete_endpoint(EndpointName=endpoint)
+
+
+@pytest.mark.case(99)
+def test_errors_become_the_runtimes_exceptions(sage: Platform) -> None:
+    endpoint = sage.endpoint()
+    with pytest.raises(ClientError) as failed:
+        sage.invoke(endpoint, "broken.tar.gz")
+    response = failed.value.response
+    assert type(failed.value).__name__ == "ModelError"
+    assert response["OriginalStatusCode"] == 500
+    assert "not a model" in json.loads(response["OriginalMessage"])["message"]
+    assert "/aws/sagemaker/Endpoints" in response["LogStreamArn"]
+    with pytest.raises(ClientError) as failed:
+        sage.invoke(endpoint, "sub/0.tar.gz", body="{")
+    assert failed.value.response["OriginalStatusCode"] == 400
+    with pytest.raises(ClientError, match="nowhere") as failed:
+        sage.invoke(endpoint, "nowhere.tar.gz")
+    assert failed.value.response["Error"]["Code"] == "ValidationError"
+    with pytest.raises(ClientError) as failed:
+        sage.aws.client("sagemaker-runtime").invoke_endpoint(EndpointName=endpoint, Body=b"")
+    assert failed.value.response["Error"]["Code"] == "ValidationError"
+    sage.aws.client("sagemaker").delete_endpoint(EndpointName=endpoint)
+
+
+@pytest.mark.case(100)
+def test_two_instances_one_killed(sage: Platform) -> None:
+    """The model is loaded in both; killing one mid-run loses no request."""
+    endpoint = sage.endpoint(instances=2, room=MODELS)
+    describe = sage.aws.client("sagemaker").describe_endpoint
+    assert describe(EndpointName=endpoint)["ProductionVariants"][0]["CurrentInstanceCount"] == 2
+    numbers = random.Random(3).choices(range(MODELS), k=40)
+    for count, number in enumerate(numbers):
+        if count == 15:
+            kill(containers()[0])
+        sage.ask(endpoint, number)
+    sage.aws.client("sagemaker").delete_endpoint(EndpointName=endpoint)
+
+
+@pytest.mark.case(99)
+def test_a_load_that_takes_too_long_for_its_caller(models: list[Path], tmp_path: Path) -> None:
+    """ModelNotReadyException, and the load goes on: whoever asks again later is served. Comes last: a second
+    platform in one process forgets, when it ends, what the first one stored."""
+    for slow in platform(tmp_path, models, Limits(load_wait_s=0.01)):
+        endpoint = slow.endpoint()
+        runtime = slow.aws.client("sagemaker-runtime")
+        refused = 0
+        while True:
+            try:
+                slow.ask(endpoint, 0)
+                break
+            except runtime.exceptions.ModelNotReadyException:
+                refused += 1
+        assert refused > 0
+
+
+def containers() -> list[psutil.Process]:
+    """Those this process started."""
+    children = psutil.Process().children()
+    return [child for child in children if "container" in child.cmdline()]
+
+
+def container_ports() -> list[int]:
+    return [int(process.environ()["SAGEMAKER_BIND_TO_PORT"]) for process in containers()]
+
+
+def kill(process: psutil.Process) -> None:
+    """Nothing of its instance is left."""
+    family = [process, *process.children(recursive=True)]
+    for each in family:
+        with suppress(psutil.NoSuchProcess):
+            os.kill(each.pid, signal.SIGKILL)
