@@ -147,7 +147,8 @@ def test_caching_disabled(sage: Platform) -> None:
 def test_gone_behind_the_platforms_back(sage: Platform) -> None:
     endpoint = sage.endpoint()
     sage.ask(endpoint, 0)
-    (url,) = [f"http://127.0.0.1:{port}" for port in container_ports()]
+    (container,) = containers(sage.root)
+    url = f"http://127.0.0.1:{container.environ()['SAGEMAKER_BIND_TO_PORT']}"
     (model,) = httpx.get(f"{url}/models").json()["models"]
     assert httpx.delete(f"{url}/models/{model['modelName']}").status_code == 200
     sage.ask(endpoint, 0)
@@ -185,7 +186,7 @@ def test_two_instances_one_killed(sage: Platform) -> None:
     numbers = random.Random(3).choices(range(MODELS), k=40)
     for count, number in enumerate(numbers):
         if count == 15:
-            kill(containers()[0])
+            kill(containers(sage.root)[0])
         sage.ask(endpoint, number)
     sage.aws.client("sagemaker").delete_endpoint(EndpointName=endpoint)
 
@@ -207,14 +208,10 @@ def test_a_load_that_takes_too_long_for_its_caller(models: list[Path], tmp_path:
         assert refused > 0
 
 
-def containers() -> list[psutil.Process]:
-    """Those this process started."""
-    children = psutil.Process().children()
-    return [child for child in children if "container" in child.cmdline()]
-
-
-def container_ports() -> list[int]:
-    return [int(process.environ()["SAGEMAKER_BIND_TO_PORT"]) for process in containers()]
+def containers(root: Path) -> list[psutil.Process]:
+    """Those of the platform whose instances are there, and not the suite's own server."""
+    children = [child for child in psutil.Process().children() if "container" in child.cmdline()]
+    return [child for child in children if child.environ()["MME_MODEL_ROOT"].startswith(str(root))]
 
 
 def kill(process: psutil.Process) -> None:
