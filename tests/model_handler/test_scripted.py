@@ -173,9 +173,7 @@ def test_defaults_read_and_write_arrays(house: House, deployed: Any) -> None:
 def model_fn(model_dir): return lambda array: array * 2
 """)
     assert house.ask(name, [1, 2]) == [2, 4]
-    assert (
-        house.invoke(name, b"1,2\n3,4", content_type=CSV, accept=CSV).body == b"2,4\n6,8\n"
-    )
+    assert house.invoke(name, b"1,2\n3,4", content_type=CSV, accept=CSV).body == b"2,4\n6,8\n"
     buffer = io.BytesIO()
     numpy.save(buffer, numpy.array([1.5]))
     assert house.invoke(name, buffer.getvalue(), content_type=NPY).body == b"[3.0]"
