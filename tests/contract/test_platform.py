@@ -5,11 +5,8 @@ Real processes: what is unloaded is seen in the containers' logs, what is killed
 
 import itertools
 import json
-import os
 import random
-import signal
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,20 +174,6 @@ def test_errors_become_the_runtimes_exceptions(sage: Platform) -> None:
     sage.aws.client("sagemaker").delete_endpoint(EndpointName=endpoint)
 
 
-@pytest.mark.case(100)
-def test_two_instances_one_killed(sage: Platform) -> None:
-    """The model is loaded in both; killing one mid-run loses no request."""
-    endpoint = sage.endpoint(instances=2, room=MODELS)
-    describe = sage.aws.client("sagemaker").describe_endpoint
-    assert describe(EndpointName=endpoint)["ProductionVariants"][0]["CurrentInstanceCount"] == 2
-    numbers = random.Random(3).choices(range(MODELS), k=40)
-    for count, number in enumerate(numbers):
-        if count == 15:
-            kill(containers(sage.root)[0])
-        sage.ask(endpoint, number)
-    sage.aws.client("sagemaker").delete_endpoint(EndpointName=endpoint)
-
-
 @pytest.mark.case(99)
 def test_a_load_that_takes_too_long_for_its_caller(models: list[Path], tmp_path: Path) -> None:
     """ModelNotReadyException, and the load goes on: whoever asks again later is served. Comes last: a second
@@ -212,11 +195,3 @@ def containers(root: Path) -> list[psutil.Process]:
     """Those of the platform whose instances are there, and not the suite's own server."""
     children = [child for child in psutil.Process().children() if "container" in child.cmdline()]
     return [child for child in children if child.environ()["MME_MODEL_ROOT"].startswith(str(root))]
-
-
-def kill(process: psutil.Process) -> None:
-    """Nothing of its instance is left."""
-    family = [process, *process.children(recursive=True)]
-    for each in family:
-        with suppress(psutil.NoSuchProcess):
-            os.kill(each.pid, signal.SIGKILL)
