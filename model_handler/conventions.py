@@ -22,10 +22,17 @@ class Convention(StrEnum):
     XGBOOST = "xgboost"
 
 
-SCRIPTED = frozenset({Convention.INFERENCE, Convention.ENDPOINT_HANDLER})
+# Reading a .pt2 can run code as well
+SCRIPTED = frozenset({Convention.INFERENCE, Convention.ENDPOINT_HANDLER, Convention.EXPORTED})
 INFERENCE_FILES = ("code/inference.py", "inference.py")
 HANDLER_FILES = ("handler.py", "code/handler.py")
-XGBOOST_FILES = ("model.ubj", "xgboost-model.ubj", "xgboost-model.json", "model.json")
+XGBOOST_FILES = (
+    "xgboost-model",
+    "model.ubj",
+    "xgboost-model.ubj",
+    "xgboost-model.json",
+    "model.json",
+)
 SUFFIXES = {
     ".pt2": Convention.EXPORTED,
     ".onnx": Convention.ONNX,

@@ -145,7 +145,7 @@ class Isolate:
         began, before = time.monotonic(), _private_nbytes()
         on_device = _allocated_nbytes()
         try:
-            script = open_script(command, gpu=self._gpu(), store=self._store, alone=self._alone)
+            script = open_script(command, self._device, store=self._store, alone=self._alone)
         except BaseException as error:  # code out of an artifact raises anything, SystemExit too
             self._exit_if_sticky(error)
             self._send(LoadFailed(command.model_id, _load_refusal(error)))

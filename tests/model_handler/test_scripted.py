@@ -30,6 +30,7 @@ from model_handler.messages import InferenceRequest, InferenceResponse
 from model_handler.options import EngineOptions
 from tests import artifacts
 from tests.chaos.scripts import write
+from tests.model_handler.formats import builders
 
 JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
 PATIENCE_S = 90.0
@@ -246,6 +247,20 @@ class EndpointHandler:
     house.run(house.engine.unload("endpoint"))
 
 
+def test_a_program_of_torch_export(house: House) -> None:
+    """Reading one can run code, so it has a process of its own, with the same requests as other arrays."""
+    directory = house.root / "program"
+    directory.mkdir()
+    builders.exported(directory)
+    house.load("program")
+    rows = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
+    found = house.ask("program", {"instances": rows})["predictions"]
+    numpy.testing.assert_allclose(found, rows @ builders.WEIGHT, rtol=1e-5)
+    with pytest.raises(InvalidRequest, match="expected x"):
+        house.ask("program", {"instances": [[1.0]]})
+    house.run(house.engine.unload("program"))
+
+
 @pytest.mark.parametrize(
     ("statement", "error", "says"),
     [
@@ -295,18 +310,19 @@ def test_what_cannot_be_loaded(
 
 
 def wheel(directory: Path) -> None:
-    """The smallest there can be: one module."""
+    """The smallest there can be: one module. The same bytes each time, since they are its key."""
     directory.mkdir(parents=True)
     info = "greeting-1.0.dist-info"
+    tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    files = {
+        "greeting.py": "WORD = 'from a wheel'\n",
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: greeting\nVersion: 1.0\n",
+        f"{info}/WHEEL": tags,
+        f"{info}/RECORD": "",
+    }
     with zipfile.ZipFile(directory / "greeting-1.0-py3-none-any.whl", "w") as archive:
-        archive.writestr("greeting.py", "WORD = 'from a wheel'\n")
-        archive.writestr(
-            f"{info}/METADATA", "Metadata-Version: 2.1\nName: greeting\nVersion: 1.0\n"
-        )
-        archive.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        archive.writestr(f"{info}/RECORD", "")
+        for name, text in files.items():
+            archive.writestr(zipfile.ZipInfo(name), text)
 
 
 def test_requirements_come_from_the_artifacts_own_wheels(house: House) -> None:

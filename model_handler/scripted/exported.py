@@ -1,0 +1,28 @@
+"""A `.pt2` of torch.export: reading one can run code, so it counts as code and is opened alone."""
+
+import time
+from pathlib import Path
+
+from model_handler import forward
+from model_handler.conventions import Convention
+from model_handler.device import Device
+from model_handler.errors import from_wire
+from model_handler.formats import FormatLoader
+from model_handler.messages import InferenceRequest, InferenceResponse, Refusal
+
+LIMIT_S = 3600.0  # the front's deadline is the shorter one, and ends the process
+
+
+class ExportedScript:
+    def __init__(self, root: Path, device: Device) -> None:
+        """Raises ModelLoadFailed."""
+        self._device = device
+        self._handler = FormatLoader(device, alone=True).load(root, Convention.EXPORTED)
+
+    def __call__(self, request: InferenceRequest) -> InferenceResponse:
+        batch = forward.prepare(self._handler, [request])
+        forward.forward(batch, self._device, time.monotonic() + LIMIT_S)
+        (result,) = forward.finish(batch)
+        if isinstance(result, Refusal):
+            raise from_wire(result.error, result.message, result.status)
+        return result
