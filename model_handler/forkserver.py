@@ -165,7 +165,7 @@ def _parent(pid: int) -> int | None:
 
 def _become_worker(order: Order, fds: list[int]) -> NoReturn:
     """In the child: never returns into the fork server's loop."""
-    signal.set_wakeup_fd(-1)
+    os.close(signal.set_wakeup_fd(-1))
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     code = 1

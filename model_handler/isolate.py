@@ -16,6 +16,7 @@ import os
 import queue
 import resource
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -26,16 +27,9 @@ from typing import Any, NoReturn
 import torch
 
 from model_handler import device as devices
-from model_handler import forward
-from model_handler.device import is_out_of_memory, is_sticky
-from model_handler.errors import (
-    EngineError,
-    InferenceFailed,
-    InsufficientMemory,
-    InvalidRequest,
-    ModelLoadFailed,
-    ModelNotFound,
-)
+from model_handler import forward, logs
+from model_handler.device import is_sticky
+from model_handler.errors import ModelNotFound
 from model_handler.messages import (
     Done,
     FrameBuffer,
@@ -54,7 +48,7 @@ from model_handler.messages import (
     decode_command,
     frame,
 )
-from model_handler.scripted import InputRefused, Script
+from model_handler.scripted import Script, refusals
 from model_handler.scripted.opening import open_script
 
 log = logging.getLogger(__name__)
@@ -66,6 +60,8 @@ FIRST_TO_GO = "1000"  # proc(5), oom_score_adj: before the front and the device'
 def main(end: socket.socket, order: Mapping[str, Any]) -> None:
     """Serve the socket until its end of file. `order`: what the front asked the fork server for."""
     gc.enable()
+    os.setsid()  # signals that the code sends to its group are for it alone
+    _keep_log()
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
     if order["memory_nbytes"] is not None:
@@ -73,6 +69,13 @@ def main(end: socket.socket, order: Mapping[str, Any]) -> None:
     torch.set_num_threads(1)  # many such processes share the cores
     store = order.get("requirements_dir")
     Isolate(end, order["device"], Path(store) if store else None, alone=order["alone"]).serve()
+
+
+def _keep_log() -> None:
+    """The log has a descriptor of its own: the code may close standard output and error."""
+    stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", buffering=1)
+    logs.configure(logging.getLogger().level, stream)
+    logging.raiseExceptions = False  # what cannot be logged is lost, and nothing else is
 
 
 def _bound_memory(nbytes: int) -> None:
@@ -106,15 +109,23 @@ class Isolate:
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         self._send(Ready(self._pid, self._device, 0, 0))
         while True:
-            self._tasks.get()()
+            try:
+                self._tasks.get()()
+            except BaseException:  # the code may have set an alarm that raises between two requests
+                log.exception("interrupted")
 
     def _read(self) -> None:
-        frames = FrameBuffer()
-        with contextlib.suppress(OSError):
+        """Ends the process with the socket, and when memory is too short to read from it."""
+        frames, status = FrameBuffer(), 1
+        try:
             while chunk := self._end.recv(RECEIVE_NBYTES):
                 for payload in frames.feed(chunk):
                     self._accept(decode_command(payload))
-        os._exit(0)
+            status = 0
+        except OSError:
+            status = 0  # the code closed the socket, or the front is gone
+        finally:
+            os._exit(status)
 
     def _accept(self, command: Load | Unload | Run) -> None:
         match command:
@@ -148,7 +159,7 @@ class Isolate:
             script = open_script(command, self._device, store=self._store, alone=self._alone)
         except BaseException as error:  # code out of an artifact raises anything, SystemExit too
             self._exit_if_sticky(error)
-            self._send(LoadFailed(command.model_id, _load_refusal(error)))
+            self._send(LoadFailed(command.model_id, refusals.of_load(error)))
             return
         gc.collect()
         self._scripts[command.model_id] = script
@@ -186,12 +197,12 @@ class Isolate:
         self, script: Script | None, request: InferenceRequest
     ) -> InferenceResponse | Refusal:
         if script is None:
-            return _named(ModelNotFound("the model is not in this process"))
+            return refusals.named(ModelNotFound("the model is not in this process"))
         try:
             return script(request)
         except BaseException as error:  # code out of an artifact raises anything, SystemExit too
-            self._exit_if_sticky(error)
-            return _refusal(error, request.body)
+            self._exit_if_sticky(refusals.cause(error))
+            return refusals.of_request(error, request.body)
 
     def _held_nbytes(self) -> int:
         """What the model holds now: what it held after its load, and what came since."""
@@ -224,43 +235,3 @@ def _anonymous_nbytes() -> int:
 def _allocated_nbytes() -> int:
     started: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     return torch.cuda.memory_allocated() if started else 0
-
-
-# ---- errors ----
-
-
-def _load_refusal(error: BaseException) -> Refusal:
-    if isinstance(error, EngineError):
-        return _named(error)
-    log.warning("load failed", exc_info=error)
-    if is_out_of_memory(error):
-        return _named(InsufficientMemory("the model's code ran out of memory while it loaded"))
-    return _named(ModelLoadFailed(_said(error)))
-
-
-def _refusal(error: BaseException, body: bytes) -> Refusal:
-    """In the artifact's words where it has some for the caller; all of it goes to the log."""
-    if isinstance(error, EngineError):
-        return _named(error)
-    reading = isinstance(error, InputRefused)
-    cause = (error.__cause__ or error) if reading else error
-    if reading and isinstance(cause, EngineError):
-        return _named(cause)
-    log.warning("request failed", exc_info=cause)
-    if is_out_of_memory(cause):
-        return _named(InsufficientMemory("the model's code ran out of memory"))
-    text = _said(cause)
-    if forward.quotes(text, body):
-        text = f"{type(cause).__name__}: the message quotes the request and is withheld"
-    status = getattr(cause, "status_code", None)
-    if isinstance(status, int) and not isinstance(status, bool):
-        return Refusal(InferenceFailed.__name__, text, status)
-    return _named((InvalidRequest if reading else InferenceFailed)(text))
-
-
-def _said(error: BaseException) -> str:
-    return forward.one_line(f"{type(error).__name__}: {error}")
-
-
-def _named(error: EngineError) -> Refusal:
-    return Refusal(type(error).__name__, str(error), getattr(error, "status", None))

@@ -76,6 +76,7 @@ class Isolated:
             artifact.dtype,
             artifact.convention,
             artifact.properties.concurrency or 1,
+            model.info.name,
         )
         await self._peace()
         self.models[model.model_id] = model

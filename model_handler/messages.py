@@ -52,7 +52,8 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True, tag="refusal"):
 class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     """Bring one model to the device. `model_id` is the front's own number, never reused.
 
-    `task` is empty where the convention needs none.
+    `task` is empty where the convention needs none. `name`: as the platform says it, for the artifact's
+    own code to see.
     """
 
     model_id: int
@@ -61,6 +62,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     dtype: str
     convention: str = "huggingface"
     concurrency: int = 1  # requests that a handler of the artifact's own may be given at a time
+    name: str = ""
 
 
 class Unload(msgspec.Struct, frozen=True, array_like=True, tag="unload"):

@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 BURST_NBYTES = 64 << 10  # a traceback or two
 RATE_NBYTES = 16 << 10  # a second, in the long run
 MAX_LINE_NBYTES = 8 << 10
+REPORT_S = 1.0
 
 
 class Allowance:
@@ -46,20 +47,24 @@ class Output(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._allowance.take(len(data), self._loop.time()):
-            self._dropped += len(data) + len(self._line)
-            self._line = b""
+            self._drop(data)
             return
         *lines, self._line = (self._line + data).split(b"\n")
         if len(self._line) > MAX_LINE_NBYTES:
             lines.append(self._line)
             self._line = b""
-        self._report_dropped()
         for line in lines:
             self._print(line)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._report_dropped()
         self._print(self._line)
+
+    def _drop(self, data: bytes) -> None:
+        if not self._dropped:  # said once a second, also when nothing is printed afterwards
+            self._loop.call_later(REPORT_S, self._report_dropped)
+        self._dropped += len(data) + len(self._line)
+        self._line = b""
 
     def _report_dropped(self) -> None:
         if self._dropped:

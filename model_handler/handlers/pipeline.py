@@ -63,6 +63,11 @@ class PipelineHandler:
     def model(self) -> Any:
         return self._pipeline.model
 
+    @property
+    def whole(self) -> Any:
+        """The transformers pipeline in one piece, for code that brings steps of its own."""
+        return self._stages.whole
+
     def release(self) -> None:
         """Drop the model. Nothing else may be called afterwards."""
         self._staged = None

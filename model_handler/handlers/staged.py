@@ -60,6 +60,14 @@ class Staged:
         self.pipeline: Any = _staged(kind)(**parts)
 
     @property
+    def whole(self) -> Any:
+        """The pipeline itself, with the same parts: for whoever calls it in one piece."""
+        _, kind = type(self.pipeline).__bases__
+        pipeline: Any = object.__new__(kind)
+        vars(pipeline).update(vars(self.pipeline))
+        return pipeline
+
+    @property
     def chunked(self) -> bool:
         """An item may become several rows."""
         return isinstance(self.pipeline, ChunkPipeline)

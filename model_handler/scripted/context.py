@@ -3,16 +3,34 @@
 Batches of one: every `idx` means the one request. A header that could split the response is refused.
 """
 
+import copy
+import json
 import logging
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from model_handler.messages import InferenceRequest, InferenceResponse
 
 log = logging.getLogger(__name__)
 CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
+MANIFEST = "MAR-INF/MANIFEST.json"
 _BREAKS = re.compile("[\r\n\0]")
+_NAME = re.compile("[!#$%&'*+.^_`|~0-9a-z-]+")  # RFC 9110, 5.6.2
+_OUTSIDE_LATIN_1 = re.compile("[^\t\x20-\x7e\x80-\xff]")
+
+
+class Headers(dict[str, str]):
+    """Kept in lower case and found in any: handlers spell them as their own clients do."""
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name.lower())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and super().__contains__(name.lower())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(name.lower(), default)
 
 
 class Context:
@@ -20,7 +38,7 @@ class Context:
 
     def __init__(self, model_dir: Path, name: str, gpu: int | None) -> None:
         self.model_name = name
-        self.manifest: dict[str, Any] = {"model": {"modelName": name}}
+        self.manifest = _manifest(model_dir, name)
         self.system_properties: dict[str, Any] = {
             "model_dir": str(model_dir),
             "gpu_id": gpu,
@@ -30,25 +48,20 @@ class Context:
         }
         self.metrics = Metrics(name)
         self._request = InferenceRequest(b"")
-        self._headers: dict[str, str] = {}
-        self._answers: dict[str, str] = {}
-        self._status: int | None = None
-        self._reason = ""
+        self._headers = Headers()
+        self._answers = Headers()
+        self._status: tuple[int, str] = (200, "")
 
-    def of(self, request: InferenceRequest) -> "Context":
-        """A context for one request; its own answers, the model's properties."""
-        one = object.__new__(type(self))
-        vars(one).update(vars(self))
+    def of(self, request: InferenceRequest) -> Self:
+        """A context for one request; also with what the code itself put on the model's."""
+        one = copy.copy(self)
         one._request = request
-        one._headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers
-        }
-        one._answers, one._status, one._reason = {}, None, ""
+        one._headers = Headers(
+            (name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers
+        )
+        one._answers = Headers()
+        one._status = (200, "")
         return one
-
-    @property
-    def request_processor(self) -> "list[Context]":
-        return [self]
 
     # ---- the request ----
 
@@ -57,61 +70,97 @@ class Context:
 
     def get_request_header(self, idx: Any, key: str | None = None) -> str | None:
         """Also with the key alone, as some toolkits ask."""
-        return self._headers.get(str(idx if key is None else key).lower())
-
-    get_request_property = get_request_header
+        value: str | None = self._headers.get(str(idx if key is None else key))
+        return value
 
     def get_all_request_header(self, idx: int = 0) -> dict[str, str]:
-        return dict(self._headers)
-
-    def get_request_properties(self) -> dict[str, str]:
-        return dict(self._headers)
+        return copy.copy(self._headers)
 
     # ---- the answer ----
 
     def set_response_content_type(self, idx: Any, value: str | None = None) -> None:
-        self.set_response_header(0, "Content-Type", str(idx if value is None else value))
+        self.set_response_header(0, "content-type", str(idx if value is None else value))
 
     def get_response_content_type(self, idx: int = 0) -> str | None:
-        return self._answers.get("content-type")
+        value: str | None = self._answers.get("content-type")
+        return value
 
-    def set_response_header(self, idx: Any, key: str, value: str | None = None) -> None:
-        """Raises ValueError for what would be more than one header."""
+    def set_response_header(self, idx: Any, key: Any, value: Any = None) -> None:
+        """Raises ValueError for what would be more than one header, or is none."""
         if value is None:
-            key, value = str(idx), key
-        if _BREAKS.search(key) or _BREAKS.search(value):
-            raise ValueError("a header cannot hold a line break")
-        self._answers[key.lower()] = value
-
-    add_response_property = set_response_header
+            key, value = idx, key
+        name = str(key).lower()
+        if not _NAME.fullmatch(name):
+            raise ValueError("a header has a name without spaces, colons and line breaks")
+        self._answers[name] = _sendable(str(value))
 
     def get_response_headers(self, idx: int = 0) -> dict[str, str]:
-        return dict(self._answers)
+        return copy.copy(self._answers)
 
     def set_response_status(self, code: int = 200, phrase: str = "", idx: int = 0) -> None:
-        self._status, self._reason = code, phrase
+        self._status = (code, phrase)
 
     def set_all_response_status(self, code: int = 200, phrase: str = "") -> None:
         self.set_response_status(code, phrase)
 
-    report_status = set_response_status
-
     def get_response_status(self, idx: int = 0) -> tuple[int, str]:
-        return self._status or 200, self._reason
+        return self._status
+
+    # ---- multi-model-server's request processor: the same under other names ----
+
+    @property
+    def request_processor(self) -> "list[Context]":
+        return [self]
+
+    def get_request_property(self, key: str) -> str | None:
+        return self.get_request_header(key)
+
+    def get_request_properties(self) -> dict[str, str]:
+        return self.get_all_request_header()
+
+    def add_response_property(self, key: str, value: str) -> None:
+        self.set_response_header(0, key, value)
+
+    def get_response_header(self, key: str) -> str | None:
+        value: str | None = self._answers.get(key)
+        return value
+
+    def report_status(self, code: int, reason_phrase: str | None = None) -> None:
+        self.set_response_status(code, reason_phrase or "")
+
+    def get_response_status_code(self) -> int:
+        return self._status[0]
+
+    def get_response_status_phrase(self) -> str:
+        return self._status[1]
 
     # ---- ours ----
 
-    def refusal(self) -> tuple[int, str] | None:
-        """The status that the code set, where it is an error's."""
-        if self._status is None or self._status < 400:
-            return None
-        return self._status, self._reason
-
     def response(self, body: bytes, content_type: str) -> InferenceResponse:
+        """Raises ValueError for a content type that is no header."""
         headers = dict(self._answers)
         content_type = headers.pop("content-type", content_type)
         attributes = headers.pop(CUSTOM_ATTRIBUTES, None)
-        return InferenceResponse(body, content_type, attributes, tuple(headers.items()))
+        return InferenceResponse(
+            body, _sendable(str(content_type)), attributes, tuple(headers.items())
+        )
+
+
+def _sendable(value: str) -> str:
+    if _BREAKS.search(value):
+        raise ValueError("a header cannot hold a line break")
+    if _OUTSIDE_LATIN_1.search(value):
+        raise ValueError("a header holds latin-1 text without control characters")
+    return value
+
+
+def _manifest(model_dir: Path, name: str) -> dict[str, Any]:
+    """The model archiver's, where the artifact was made by it."""
+    file = model_dir / MANIFEST
+    if not file.is_file():
+        return {"model": {"modelName": name}}
+    document = json.loads(file.read_bytes())
+    return document if isinstance(document, dict) else {}
 
 
 class Metrics:

@@ -1,18 +1,19 @@
 """`handler.py` with `class EndpointHandler`, as on Hugging Face's Inference Endpoints."""
 
-import json
+import io
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy
-import torch
+from PIL import Image
 
-from model_handler import codecs
+from model_handler import media_types
 from model_handler.errors import ModelLoadFailed
+from model_handler.media_types import JSON, OCTETS
 from model_handler.messages import InferenceRequest, InferenceResponse
-from model_handler.scripted import InputRefused
-from model_handler.scripted.inference import JSON, decode_document
+from model_handler.scripted import InputRefused, documents
+
+PICTURES = {f"image/{kind.lower()}": kind for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")}
 
 
 class EndpointHandlerScript:
@@ -24,31 +25,36 @@ class EndpointHandlerScript:
         self._handler = handler(str(root))
 
     def __call__(self, request: InferenceRequest) -> InferenceResponse:
-        codecs.check_accept(request.accept)
         try:
-            data = decode_document(request.body, request.content_type or JSON)
+            data = _document(request)
         except Exception as error:  # whatever it was: the request could not be read
             raise InputRefused from error
-        answer = self._handler(data)
-        if isinstance(answer, bytes):
-            accept = request.accept or "*/*"
-            return InferenceResponse(
-                answer, "application/octet-stream" if "*" in accept else accept
-            )
-        body, content_type = codecs.encode(_plain(answer), request.accept)
-        return InferenceResponse(body, content_type)
+        return InferenceResponse(*_encoded(self._handler(data), request.accept))
 
 
-def _plain(answer: Any) -> Any:
-    """Arrays and tensors as lists, also inside of lists and dictionaries."""
-    if isinstance(answer, torch.Tensor):
-        return answer.detach().cpu().tolist()
-    if isinstance(answer, numpy.ndarray | numpy.generic):
-        return answer.tolist()
-    if isinstance(answer, dict):
-        return {str(key): _plain(value) for key, value in answer.items()}
-    if isinstance(answer, list | tuple):
-        return [_plain(value) for value in answer]
-    if answer is None or isinstance(answer, str | int | float | bool):
-        return answer
-    return json.loads(json.dumps(answer, default=str))
+def _document(request: InferenceRequest) -> dict[str, Any]:
+    """Always an object: a bare list or text is the input."""
+    document = documents.decode(request.body, request.content_type or JSON)
+    return document if isinstance(document, dict) else {"inputs": document}
+
+
+def _encoded(answer: Any, accept: str | None) -> tuple[bytes, str]:
+    if isinstance(answer, bytes | bytearray | memoryview):
+        return bytes(answer), _first_named(accept)
+    if isinstance(answer, Image.Image):
+        kind = media_types.choose(accept, (JSON, *PICTURES))
+        if kind != JSON:
+            return _picture(answer, PICTURES[kind]), kind
+    return documents.encode(answer, accept)
+
+
+def _first_named(accept: str | None) -> str:
+    """What the caller asked for, if that is one media type: only the handler knows what its bytes are."""
+    media = (accept or "*").split(",")[0].partition(";")[0].strip().lower()
+    return OCTETS if "*" in media else media
+
+
+def _picture(picture: Image.Image, kind: str) -> bytes:
+    stream = io.BytesIO()
+    (picture.convert("RGB") if kind == "JPEG" else picture).save(stream, kind)
+    return stream.getvalue()

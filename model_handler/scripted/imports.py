@@ -4,6 +4,7 @@ Always true: nothing is written next to the code, and after `Imports.close` no o
 find this one's modules.
 """
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Sequence
@@ -11,46 +12,39 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Self
 
-from model_handler.errors import ModelLoadFailed
+# Stand-ins for toolkits that handlers import helpers from; found last, so that the real ones win
+TOOLKITS = str(Path(__file__).with_name("toolkits"))
 
 
 class Imports:
-    """`with Imports(directories, root) as imports`: what is imported meanwhile may come from there.
+    """`with Imports(directories, packages) as imports`: what is imported meanwhile may come from there.
 
-    `keep`: the process belongs to this one model, which may import more of its modules later.
+    `packages`: what was installed for the artifact. `keep`: the process belongs to this one model,
+    which may import more of its modules later.
     """
 
-    def __init__(self, directories: Sequence[Path], root: Path, *, keep: bool) -> None:
-        self._paths = [str(directory) for directory in directories]
-        self._root = root
+    def __init__(self, directories: Sequence[Path], packages: Path | None, *, keep: bool) -> None:
+        self._own = [*directories, *([packages] if packages else [])]
+        self._paths = [str(directory) for directory in self._own]
         self._keep = keep
-        self._before: set[str] = set()
 
     def __enter__(self) -> Self:
         sys.dont_write_bytecode = True
-        self._before = set(sys.modules)
+        if not self._keep:  # an artifact may stand where another one stood
+            importlib.invalidate_caches()
         sys.path[:0] = self._paths
+        if TOOLKITS not in sys.path:
+            sys.path.append(TOOLKITS)
         return self
 
     def module(self, file: Path) -> ModuleType:
-        """Run the file as a module named after it, as `import` would. Raises ModelLoadFailed."""
+        """Run the file as a module named after it, as `import` would."""
         spec = importlib.util.spec_from_file_location(file.stem, file)
         assert spec is not None
         assert spec.loader is not None
         module = sys.modules[file.stem] = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(module)
-        except ModuleNotFoundError as error:
-            raise self._missing(error) from error
+        spec.loader.exec_module(module)
         return module
-
-    def _missing(self, error: ModuleNotFoundError) -> ModelLoadFailed:
-        listed = (self._root / "code/requirements.txt").is_file()
-        where = "is listed in" if listed else "belongs into"
-        return ModelLoadFailed(
-            f"{error.msg}: what the image lacks {where} code/requirements.txt,"
-            " which is installed when MME_INSTALL_REQUIREMENTS is true"
-        )
 
     def __exit__(
         self,
@@ -60,9 +54,15 @@ class Imports:
     ) -> None:
         if self._keep and error is None:
             return
-        for path in self._paths:
-            sys.path.remove(path)
-        for name in set(sys.modules) - self._before:
-            file = getattr(sys.modules[name], "__file__", None) or ""
-            if Path(file).is_relative_to(self._root):
+        sys.path[:] = [path for path in sys.path if path not in self._paths]
+        for name, module in list(sys.modules.items()):
+            if self._is_own(module):
                 del sys.modules[name]
+
+    def _is_own(self, module: ModuleType) -> bool:
+        """Packages without an `__init__.py` have no file, but places."""
+        about = vars(module)  # some modules raise at attributes they do not have
+        places = [about.get("__file__"), *(about.get("__path__") or ())]
+        return any(
+            Path(place).is_relative_to(own) for place in places if place for own in self._own
+        )

@@ -1,89 +1,118 @@
 """`code/inference.py`: model_fn, input_fn, predict_fn, output_fn, or transform_fn in place of three.
 
-Which functions there are, what they get and what may be left out follows sagemaker-inference 1.10 and,
-for artifacts with a config.json, the Hugging Face toolkit. Not taken over is the npy decoder of
-sagemaker-inference, which unpickles what the caller sent.
+Which functions there are and what they get follows sagemaker-inference 1.10; what stands in for those
+that are left out is in `defaults`.
 """
 
 import inspect
-import io
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-import numpy
-import torch
-
-from model_handler import codecs, media_types, tasks
-from model_handler.errors import (
-    HandlerRefusal,
-    ModelLoadFailed,
-    UnacceptableAccept,
-    UnsupportedContentType,
-)
+from model_handler import media_types
+from model_handler.errors import HandlerRefusal, ModelLoadFailed, UnacceptableAccept
+from model_handler.forward import one_line
+from model_handler.media_types import CSV, JSON
 from model_handler.messages import InferenceRequest, InferenceResponse
 from model_handler.scripted import InputRefused, as_bytes
 from model_handler.scripted.context import Context
+from model_handler.scripted.defaults import Defaults
+from model_handler.scripted.refusals import is_unsupported_format
 
-STEPS = ("model_fn", "input_fn", "predict_fn", "output_fn", "transform_fn")
-JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
-Step = Callable[..., Any]
+# How many arguments each gets, not counting the context
+STEPS = {"model_fn": 1, "input_fn": 2, "predict_fn": 2, "output_fn": 2, "transform_fn": 4}
+FURTHER = {"pre_model_fn": 1, "model_warmup_fn": 2}
+Function = Callable[..., Any]
+
+
+class Step:
+    """One function, told of the context where it takes one parameter more than it has to."""
+
+    def __init__(self, name: str, function: Function, count: int) -> None:
+        """Raises ModelLoadFailed where it cannot be called with what it will be given."""
+        self._function = function
+        self._wants_context = _takes(name, function, count) == count + 1
+
+    def __call__(self, context: Context, *given: Any) -> Any:
+        return self._function(*given, context) if self._wants_context else self._function(*given)
+
+
+def _takes(name: str, function: Function, count: int) -> int:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # compiled functions may have none
+        return count
+    kinds = [parameter.kind for parameter in signature.parameters.values()]
+    named = sum(kind in (kind.POSITIONAL_ONLY, kind.POSITIONAL_OR_KEYWORD) for kind in kinds)
+    given = count + 1 if named == count + 1 else count
+    try:
+        signature.bind(*range(given))
+    except TypeError as error:
+        raise ModelLoadFailed(
+            f"{name}{signature} has to take {count} arguments, or one more for the context"
+        ) from error
+    return given
 
 
 class InferenceScript:
     """The functions of one module, and the model that its model_fn made."""
 
-    def __init__(self, module: ModuleType, root: Path, task: str, context: Context) -> None:
+    def __init__(self, module: ModuleType, defaults: Defaults, context: Context) -> None:
         """Raises ModelLoadFailed where a step is missing or one too many, and what model_fn raises."""
-        steps = {name: getattr(module, name, None) for name in STEPS}
-        _check(steps)
-        defaults = _hugging_face(task) if (root / "config.json").is_file() else _plain()
-        self._steps: dict[str, Step] = {
-            name: step or defaults[name]
-            for name, step in steps.items()
-            if name in defaults or step is not None
-        }
+        own = _functions(module, STEPS | FURTHER)
+        _check(own, defaults)
+        given = {name: getattr(defaults, name) for name in STEPS if hasattr(defaults, name)} | own
+        counts = STEPS | FURTHER
+        self._steps = {name: Step(name, each, counts[name]) for name, each in given.items()}
         self._context = context
-        self._model = _call(self._steps["model_fn"], [str(root)], context)
+        self._model = self._made(context.system_properties["model_dir"])
+        defaults.adopt(self._model, runs={"predict_fn", "transform_fn"}.isdisjoint(own))
+
+    def _made(self, model_dir: str) -> Any:
+        if (before := self._steps.get("pre_model_fn")) is not None:
+            before(self._context, model_dir)
+        model = self._steps["model_fn"](self._context, model_dir)
+        if (warm_up := self._steps.get("model_warmup_fn")) is not None:
+            warm_up(self._context, model_dir, model)
+        return model
 
     def __call__(self, request: InferenceRequest) -> InferenceResponse:
         context = self._context.of(request)
         content_type = request.content_type or JSON
-        accept = request.accept if request.accept and request.accept != "*/*" else JSON
-        body = _body(request.body, content_type)
-        if "transform_fn" in self._steps:
-            given = [self._model, body, content_type, accept]
-            answer = _call(self._steps["transform_fn"], given, context)
-        else:
-            answer = self._three_steps(body, content_type, accept, context)
-        if (refusal := context.refusal()) is not None:
-            raise HandlerRefusal(refusal[1] or "refused by the model's code", refusal[0])
+        accept = request.accept if request.accept and request.accept.strip() != "*/*" else JSON
+        answer = self._answer(_body(request.body, content_type), content_type, accept, context)
+        media = _first(accept)
         if isinstance(answer, tuple):
-            answer, accept = answer
-        return context.response(as_bytes(answer), accept)
+            answer, media = answer
+        _check_status(context, answer)
+        return context.response(as_bytes(answer), media)
 
-    def _three_steps(self, body: Any, content_type: str, accept: str, context: Context) -> Any:
+    def _answer(self, body: bytes | str, content_type: str, accept: str, context: Context) -> Any:
+        if (transform := self._steps.get("transform_fn")) is not None:
+            return transform(context, self._model, body, content_type, accept)
         try:
-            data = _call(self._steps["input_fn"], [body, content_type], context)
+            data = self._steps["input_fn"](context, body, content_type)
         except Exception as error:  # whatever it was: the request could not be read
             raise InputRefused from error
-        prediction = _call(self._steps["predict_fn"], [data, self._model], context)
-        return _call(self._steps["output_fn"], [prediction, accept], context)
+        prediction = self._steps["predict_fn"](context, data, self._model)
+        try:
+            return self._steps["output_fn"](context, prediction, accept)
+        except Exception as error:
+            if is_unsupported_format(error):
+                raise UnacceptableAccept("the model's code does not write this Accept") from error
+            raise
 
 
-def _check(steps: dict[str, Step | None]) -> None:
-    given = [name for name, step in steps.items() if step is not None]
-    if not given:
+def _functions(module: ModuleType, names: dict[str, int]) -> dict[str, Function]:
+    found = {name: getattr(module, name, None) for name in names}
+    return {name: each for name, each in found.items() if each is not None}
+
+
+def _check(own: dict[str, Function], defaults: Defaults) -> None:
+    if own.keys().isdisjoint(STEPS) and not defaults.whole:
         raise ModelLoadFailed(f"inference.py has none of {', '.join(STEPS)}")
-    if steps["transform_fn"] is not None and len(given) - (steps["model_fn"] is not None) > 1:
+    if "transform_fn" in own and not {"input_fn", "predict_fn", "output_fn"}.isdisjoint(own):
         raise ModelLoadFailed("transform_fn stands in place of input_fn, predict_fn and output_fn")
-
-
-def _call(step: Step, given: Sequence[Any], context: Context) -> Any:
-    """With the context where the function takes one parameter more."""
-    takes = len(inspect.signature(step).parameters)
-    return step(*given, context) if takes == len(given) + 1 else step(*given)
 
 
 def _body(body: bytes, content_type: str) -> bytes | str:
@@ -92,91 +121,16 @@ def _body(body: bytes, content_type: str) -> bytes | str:
     return media_types.text(body, charset) if media in (JSON, CSV) else body
 
 
-# ---- what a module may leave out ----
+def _first(accept: str) -> str:
+    """The answer's media type, where the code says none: the first one that the caller named."""
+    media = accept.split(",")[0].partition(";")[0].strip()
+    return JSON if "*" in media or not media else media
 
 
-def _plain() -> dict[str, Step]:
-    return {
-        "model_fn": _no_model_fn,
-        "input_fn": _decode,
-        "predict_fn": _predict,
-        "output_fn": _encode,
-    }
-
-
-def _no_model_fn(model_dir: str) -> Any:
-    raise ModelLoadFailed("inference.py has no model_fn, and there is no config.json to do without")
-
-
-def _decode(body: Any, content_type: str) -> Any:
-    from sagemaker_inference import decoder, errors
-
-    if media_types.parse(content_type)[0] == NPY:
-        return numpy.load(io.BytesIO(body), allow_pickle=False)
-    try:
-        return decoder.decode(body, content_type)
-    except errors.UnsupportedFormatError as error:
-        raise UnsupportedContentType(f"content type {content_type} is not read here") from error
-
-
-def _predict(data: Any, model: Any) -> Any:
-    """A PyTorch module gets a tensor on its own device, as in the PyTorch toolkit."""
-    if not isinstance(model, torch.nn.Module):
-        return model(data)
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    with torch.inference_mode():
-        return model(torch.as_tensor(data, dtype=torch.float32).to(device))
-
-
-def _encode(prediction: Any, accept: str) -> Any:
-    from sagemaker_inference import encoder, errors
-
-    if isinstance(prediction, torch.Tensor):
-        prediction = prediction.detach().cpu().numpy()
-    for wanted in accept.split(","):
-        media = wanted.partition(";")[0].strip()
-        try:
-            return encoder.encode(prediction, JSON if media == "*/*" else media), media
-        except errors.UnsupportedFormatError:
-            continue
-    raise UnacceptableAccept(f"{accept} cannot be produced here")
-
-
-def _hugging_face(task: str) -> dict[str, Step]:
-    """Those of the Hugging Face toolkit: a pipeline, a dictionary in, JSON out."""
-    return {
-        "model_fn": lambda model_dir: _pipeline(model_dir, task),
-        "input_fn": decode_document,
-        "predict_fn": _run_pipeline,
-        "output_fn": codecs.encode,
-    }
-
-
-def _pipeline(model_dir: str, task: str) -> Any:
-    import json
-
-    import transformers
-
-    config = json.loads((Path(model_dir) / "config.json").read_bytes())
-    return transformers.pipeline(
-        tasks.normalise(task) if task else tasks.infer(config), model=model_dir
-    )
-
-
-def decode_document(body: Any, content_type: str) -> Any:
-    """JSON as it is; of everything else a dictionary with the key `inputs`."""
-    import json
-
-    if media_types.parse(content_type)[0] == JSON:
-        return json.loads(body)
-    raw = body.encode() if isinstance(body, str) else body
-    payload = codecs.decode(InferenceRequest(raw, content_type))
-    inputs = getattr(payload.inputs, "data", payload.inputs)
-    return {"inputs": inputs} | ({"parameters": payload.parameters} if payload.parameters else {})
-
-
-def _run_pipeline(data: Any, model: Any) -> Any:
-    if not isinstance(data, dict):
-        return model(data)
-    parameters = data.pop("parameters", None) or {}
-    return model(data.pop("inputs", data), **parameters)
+def _check_status(context: Context, answer: Any) -> None:
+    """An error's status makes the answer its message, as multi-model-server sends it."""
+    status, phrase = context.get_response_status()
+    if status >= 400:
+        text = "" if answer is None else as_bytes(answer).decode("utf-8", "replace")
+        words = one_line(text) or one_line(phrase) or "refused by the model's code"
+        raise HandlerRefusal(words, min(status, 600))

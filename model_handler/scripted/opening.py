@@ -1,6 +1,8 @@
 """From a directory with code to a Script."""
 
+import json
 from pathlib import Path
+from types import ModuleType
 
 from model_handler import conventions
 from model_handler import device as devices
@@ -9,8 +11,10 @@ from model_handler.errors import ModelLoadFailed
 from model_handler.messages import Load
 from model_handler.scripted import Script, requirements
 from model_handler.scripted.context import Context
+from model_handler.scripted.defaults import ArrayDefaults, Defaults
 from model_handler.scripted.endpoint_handler import EndpointHandlerScript
 from model_handler.scripted.exported import ExportedScript
+from model_handler.scripted.hugging_face import PipelineDefaults
 from model_handler.scripted.imports import Imports
 from model_handler.scripted.inference import InferenceScript
 
@@ -26,12 +30,44 @@ def open_script(load: Load, device: str, *, store: Path | None, alone: bool) -> 
     file = conventions.script(root, FILES[convention])
     if file is None:
         raise ModelLoadFailed(f"none of {', '.join(FILES[convention])} is there")
-    packages = requirements.install(root / "code", store) if store is not None else None
+    asked = requirements.find(file, root)
+    packages = requirements.install(asked, store) if asked and store else None
     directories = [file.parent, root] if file.parent != root else [root]
-    with Imports([*directories, *([packages] if packages else [])], root, keep=alone) as imports:
-        module = imports.module(file)
-        if convention is Convention.ENDPOINT_HANDLER:
-            return EndpointHandlerScript(module, root)
-        kind, _, index = device.partition(":")
-        gpu = int(index or 0) if kind == "cuda" else None
-        return InferenceScript(module, root, load.task, Context(root, root.name, gpu))
+    try:
+        with Imports(directories, packages, keep=alone) as imports:
+            module = imports.module(file)
+            if convention is Convention.ENDPOINT_HANDLER:
+                return EndpointHandlerScript(module, root)
+            return _inference(module, load, root, device)
+    except ModuleNotFoundError as error:
+        raise _missing(error, asked, root, installs=store is not None) from error
+
+
+def _inference(module: ModuleType, load: Load, root: Path, device: str) -> InferenceScript:
+    defaults: Defaults
+    if _is_hugging_face(root / "config.json"):
+        defaults = PipelineDefaults(load.task, load.dtype, device)
+    else:
+        defaults = ArrayDefaults(device)
+    kind, _, index = device.partition(":")
+    gpu = int(index or 0) if kind == "cuda" else None
+    return InferenceScript(module, defaults, Context(root, load.name or root.name, gpu))
+
+
+def _is_hugging_face(config: Path) -> bool:
+    """A config.json may be anybody's; what transformers writes says what it is of."""
+    document = json.loads(config.read_bytes()) if config.is_file() else None
+    return isinstance(document, dict) and not {"model_type", "architectures"}.isdisjoint(document)
+
+
+def _missing(
+    error: ModuleNotFoundError, asked: Path | None, root: Path, *, installs: bool
+) -> ModelLoadFailed:
+    """Says what is missing and which way out is open."""
+    setting = "installed when MME_INSTALL_REQUIREMENTS is true"
+    if asked is None:
+        hint = f"what the image lacks belongs into code/requirements.txt, which is {setting}"
+    else:
+        name = asked.relative_to(root)
+        hint = f"{name} does not bring it" if installs else f"{name} is {setting}"
+    return ModelLoadFailed(f"{error.msg}: {hint}")

@@ -1,11 +1,13 @@
-"""What an artifact's code/requirements.txt asks for, installed once per content into a directory of its own.
+"""What an artifact's requirements.txt asks for, installed once per content into a directory of its own.
 
-Packages that the image has count as installed. With code/wheels/ beside it no index is asked, which an
+Packages that the image has count as installed. With wheels/ beside it no index is asked, which an
 endpoint with network isolation could not reach.
 """
 
 import fcntl
 import hashlib
+import importlib.metadata
+import logging
 import os
 import shutil
 import subprocess
@@ -16,21 +18,35 @@ from pathlib import Path
 
 from model_handler.errors import ModelLoadFailed
 
+log = logging.getLogger(__name__)
 LIMIT_S = 280.0  # the load's own limit is 300
 
 
-def install(code: Path, store: Path) -> Path | None:
-    """The directory to import from; None where nothing is asked for. Raises ModelLoadFailed."""
-    requirements = code / "requirements.txt"
-    if not requirements.is_file():
-        return None
+def find(script: Path, root: Path) -> Path | None:
+    """Beside the script, as both conventions have it, or where the other one does."""
+    places = (script.parent, root / "code", root)
+    return next((at for place in places if (at := place / "requirements.txt").is_file()), None)
+
+
+def install(requirements: Path, store: Path) -> Path:
+    """The directory to import from. Raises ModelLoadFailed."""
+    wheels = requirements.parent / "wheels"
     store.mkdir(parents=True, exist_ok=True)
-    directory = store / _key(requirements, code / "wheels")
+    directory = store / _key(requirements, wheels)
     with (store / f"{directory.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # whoever comes second finds it done
         if not directory.exists():
-            _fill(directory, requirements, code / "wheels")
+            _fill(directory, requirements, wheels)
+    _warn_of_imported(_packages(directory))
     return _packages(directory)
+
+
+def _warn_of_imported(packages: Path) -> None:
+    """A process has one torch: what the image brought into it stays, whatever was installed."""
+    for found in importlib.metadata.distributions(path=[str(packages)]):
+        if found.name.replace("-", "_").lower() in sys.modules:
+            extra = {"package": found.name, "asked": found.version}
+            log.warning("requirement without effect: the image's is imported", extra=extra)
 
 
 def _key(requirements: Path, wheels: Path) -> str:
@@ -73,6 +89,6 @@ def _run(command: list[str]) -> None:
     except subprocess.CalledProcessError as error:
         lines = [line for line in error.stderr.splitlines() if line.strip()]
         reason = lines[-1] if lines else f"exit status {error.returncode}"
-        raise ModelLoadFailed(f"code/requirements.txt cannot be installed: {reason}") from error
+        raise ModelLoadFailed(f"requirements.txt cannot be installed: {reason}") from error
     except subprocess.TimeoutExpired as error:
-        raise ModelLoadFailed("code/requirements.txt took too long to install") from error
+        raise ModelLoadFailed("requirements.txt took too long to install") from error
