@@ -1,0 +1,50 @@
+"""Bodies and answers as the Hugging Face toolkits have them: JSON as it is, all else under `inputs`."""
+
+import io
+from typing import Any
+
+import numpy
+
+from model_handler import codecs, media, media_types
+from model_handler.media import RawBody
+from model_handler.media_types import CSV, JSON
+from model_handler.messages import InferenceRequest
+from model_handler.tasks import Kind
+
+NPY = "application/x-npy"
+
+
+def decode(body: bytes | str, content_type: str) -> Any:
+    """Raises UnsupportedContentType, and InvalidRequest for a body that is not what its type says."""
+    if isinstance(body, str):  # decoded already, by its charset
+        body, content_type = body.encode(), media_types.parse(content_type)[0]
+    kind, charset = media_types.parse(content_type)
+    if kind == JSON:
+        return codecs.parse_json(body, charset)
+    if kind == NPY:
+        return array(body)
+    payload = codecs.decode(InferenceRequest(body, content_type))
+    document = {"inputs": _opened(payload.inputs)}
+    return document | ({"parameters": payload.parameters} if payload.parameters else {})
+
+
+def _opened(inputs: Any) -> Any:
+    """Pictures as Pillow's, sounds and octets as bytes."""
+    if not isinstance(inputs, RawBody):
+        return inputs
+    return media.image(inputs.data) if inputs.kind is Kind.IMAGE else inputs.data
+
+
+def array(data: bytes) -> Any:
+    """Of numbers. Raises ValueError for pickled objects, which sagemaker-inference would run."""
+    return numpy.load(io.BytesIO(data), allow_pickle=False)
+
+
+def encode(answer: Any, accept: str | None) -> tuple[bytes, str]:
+    """The answer's bytes and media type. Raises UnacceptableAccept."""
+    wanted = media_types.choose(accept, (JSON, CSV, NPY))
+    if wanted != NPY:
+        return codecs.encode(answer, wanted)
+    stream = io.BytesIO()
+    numpy.save(stream, numpy.asarray(answer), allow_pickle=False)
+    return stream.getvalue(), NPY

@@ -1,0 +1,56 @@
+"""What stands in for the functions that an inference.py beside a config.json leaves out.
+
+As in the Hugging Face toolkit: a pipeline, a document in, JSON out. Texts where a picture or a sound
+is expected are base64 and never followed as addresses or paths.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from model_handler import device as devices
+from model_handler import tasks
+from model_handler.loader import TorchLoader
+from model_handler.media import materialise
+from model_handler.scripted import documents
+from model_handler.turnstile import Turnstile
+
+
+class PipelineDefaults:
+    """`task` may be empty: then config.json decides, if model_fn is left to us."""
+
+    whole = True
+
+    def __init__(self, task: str, dtype: str, device: str) -> None:
+        self._task = task
+        self._dtype = dtype
+        self._device = devices.parse(device)
+
+    def model_fn(self, model_dir: str) -> Any:
+        config = json.loads((Path(model_dir) / "config.json").read_bytes())
+        task = self._task or tasks.infer(config)
+        return TorchLoader(self._device, Turnstile()).load(model_dir, task, self._dtype).whole
+
+    def adopt(self, model: Any, *, runs: bool) -> None:
+        pass
+
+    def input_fn(self, body: bytes | str, content_type: str) -> Any:
+        return documents.decode(body, content_type)
+
+    def predict_fn(self, data: Any, model: Any) -> Any:
+        if not isinstance(data, dict):
+            return model(_safe(data, model))
+        parameters = data.pop("parameters", None) or {}
+        return model(_safe(data.pop("inputs", data), model), **parameters)
+
+    def output_fn(self, prediction: Any, accept: str) -> tuple[bytes, str]:
+        return documents.encode(prediction, accept)
+
+
+def _safe(inputs: Any, model: Any) -> Any:
+    """A pipeline would follow addresses and open paths; see `media`."""
+    task = getattr(model, "task", None)
+    if not isinstance(task, str) or tasks.family(task) not in tasks.SUPPORTED:
+        return inputs
+    rate = getattr(getattr(model, "feature_extractor", None), "sampling_rate", None)
+    return materialise(inputs, tasks.kind_of(task), rate)

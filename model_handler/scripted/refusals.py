@@ -1,0 +1,99 @@
+"""What goes wrong in an artifact's code, as refusals: in its own words where it has some for the caller.
+
+All of it goes to the log. The caller gets one line, which never quotes the request.
+"""
+
+import logging
+import sys
+
+from model_handler import forward
+from model_handler.device import is_out_of_memory
+from model_handler.errors import (
+    EngineError,
+    HandlerRefusal,
+    InferenceFailed,
+    InsufficientMemory,
+    InvalidRequest,
+    ModelLoadFailed,
+    UnsupportedContentType,
+)
+from model_handler.messages import Refusal
+from model_handler.scripted import InputRefused
+
+log = logging.getLogger(__name__)
+# Not the caller's fault, wherever they are raised
+_MISTAKES = (ImportError, NameError)
+
+
+def cause(error: BaseException) -> BaseException:
+    """What the code raised."""
+    return (error.__cause__ or error) if isinstance(error, InputRefused) else error
+
+
+def of_load(error: BaseException) -> Refusal:
+    if isinstance(error, EngineError):
+        return named(error)
+    log.warning("load failed", exc_info=error)
+    if is_out_of_memory(error):
+        return named(InsufficientMemory("the model's code ran out of memory while it loaded"))
+    return named(ModelLoadFailed(_said(error)))
+
+
+def of_request(error: BaseException, body: bytes) -> Refusal:
+    raised = cause(error)
+    if isinstance(raised, EngineError):
+        return named(raised)
+    log.warning("request failed", exc_info=raised)
+    if is_out_of_memory(raised):
+        return named(InsufficientMemory("the model's code ran out of memory"))
+    if is_unsupported_format(raised):
+        return named(UnsupportedContentType("the model's code does not read this content type"))
+    status = _status(raised)
+    text = _said(raised) if status is None else _words(raised)
+    if forward.quotes(text, body):
+        text = f"{type(raised).__name__}: the message quotes the request and is withheld"
+    if status is not None:
+        return Refusal(HandlerRefusal.__name__, text, status)
+    unreadable = isinstance(error, InputRefused) and not isinstance(raised, _MISTAKES)
+    return named((InvalidRequest if unreadable else InferenceFailed)(text))
+
+
+def named(error: EngineError) -> Refusal:
+    return Refusal(type(error).__name__, _encodable(str(error)), getattr(error, "status", None))
+
+
+def is_unsupported_format(error: BaseException) -> bool:
+    """sagemaker-inference's own, known without importing it for those who do not use it."""
+    errors = sys.modules.get("sagemaker_inference.errors")
+    return errors is not None and isinstance(error, errors.UnsupportedFormatError)
+
+
+def _status(error: BaseException) -> int | None:
+    """Of the toolkit's errors and any other that has one; `error_code` is multi-model-server's name."""
+    for name in ("status_code", "error_code"):
+        status = getattr(error, name, None)
+        if isinstance(status, int) and 400 <= status <= 599:
+            return int(status)
+    return None
+
+
+def _words(error: BaseException) -> str:
+    """What an error with a status says to the caller; the toolkit's keep it apart from their arguments."""
+    for name in ("message", "detail"):
+        words = getattr(error, name, None)
+        if isinstance(words, str) and words.strip():
+            return _encodable(forward.one_line(words))
+    return _said(error)
+
+
+def _said(error: BaseException) -> str:
+    kind = type(error).__name__
+    try:
+        return _encodable(forward.one_line(f"{kind}: {error}"))
+    except Exception:  # its own __str__ raises
+        return kind
+
+
+def _encodable(text: str) -> str:
+    """Half of a surrogate pair, as JSON may hold it, cannot be sent."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,216 @@
+"""The real process for code out of artifacts, forked by the real fork server, spoken to over its socket."""
+
+import json
+import os
+import selectors
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from model_handler.conventions import Convention, detect
+from model_handler.messages import (
+    Done,
+    FrameBuffer,
+    InferenceRequest,
+    InferenceResponse,
+    Load,
+    Loaded,
+    LoadFailed,
+    Ready,
+    Refusal,
+    Report,
+    Run,
+    Unload,
+    Unloaded,
+    decode_report,
+    frame,
+)
+
+PATIENCE_S = 60.0
+JSON = "application/json"
+Kind = TypeVar("Kind", bound=Report)
+
+
+class Forks:
+    """One fork server for all tests: what it has imported, they need not."""
+
+    def __init__(self) -> None:
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", "model_handler.forkserver", "--control-fd"]
+            self._server = subprocess.Popen(
+                [*command, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env=os.environ | {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"},
+                start_new_session=True,
+            )
+
+    def close(self) -> None:
+        self._control.close()
+        self._server.wait(PATIENCE_S)
+
+    @contextmanager
+    def process(self, **order: Any) -> Iterator["Process"]:
+        ours, theirs = socket.socketpair()
+        reader, writer = os.pipe()
+        order = {
+            "fork": "isolate",
+            "device": "cpu",
+            "memory_nbytes": None,
+            "requirements_dir": None,
+            "alone": True,
+        } | order
+        line = json.dumps(order).encode() + b"\n"
+        socket.send_fds(self._control, [line], [theirs.fileno(), writer])
+        theirs.close()
+        os.close(writer)
+        with ours, os.fdopen(reader, "rb") as output:
+            ours.settimeout(PATIENCE_S)
+            process = Process(ours, output.fileno())
+            process.pid = process.expect(Ready).pid
+            yield process
+
+
+@dataclass
+class Process:
+    """One isolated process. What it prints is kept, as the front would log it."""
+
+    end: socket.socket
+    output_fd: int
+    pid: int = 0
+    printed: bytes = b""
+    _frames: FrameBuffer = field(default_factory=FrameBuffer)
+    _reports: deque[Report] = field(default_factory=deque)
+    _ids: int = 0
+
+    def send(self, command: Load | Run | Unload) -> None:
+        self.end.sendall(frame(command))
+
+    def expect(self, kind: type[Kind]) -> Kind:
+        """The next report, which has to be of this kind."""
+        while not self._reports:
+            if not self._listen():
+                raise EOFError("the process closed its socket")
+        report = self._reports.popleft()
+        assert isinstance(report, kind), report
+        return report
+
+    def ended(self) -> bool:
+        """True once it closed its socket without another report."""
+        while not self._reports and self._listen():
+            pass
+        return not self._reports
+
+    def _listen(self) -> bool:
+        """Wait for more; a pipe that nobody reads would stop the process. False at the end."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.end, selectors.EVENT_READ)
+            selector.register(self.output_fd, selectors.EVENT_READ)
+            while True:
+                ready = [key.fileobj for key, _ in selector.select(PATIENCE_S)]
+                assert ready, "no word from the process"
+                if self.output_fd in ready:
+                    printed = os.read(self.output_fd, 1 << 16)
+                    self.printed += printed
+                    if not printed:
+                        selector.unregister(self.output_fd)
+                if self.end in ready:
+                    break
+        chunk = self.end.recv(1 << 20)
+        self._reports.extend(map(decode_report, self._frames.feed(chunk)))
+        return bool(chunk)
+
+    def prints(self, text: bytes) -> None:
+        """Return once this has been printed."""
+        while text not in self.printed:
+            printed = os.read(self.output_fd, 1 << 16)
+            assert printed, f"{text!r} is not in {self.printed!r}"
+            self.printed += printed
+
+    # ---- as the front speaks to it ----
+
+    def load(self, root: Path, **fields: Any) -> "Model":
+        return self.begin_load(root, **fields)()
+
+    def begin_load(self, root: Path, **fields: Any) -> Callable[[], "Model"]:
+        """Asked for at once, waited for by the call of what is returned."""
+        self._ask_for(root, **fields)
+
+        def loaded() -> Model:
+            report = self.expect(Loaded)
+            return Model(self, report.model_id, report.nbytes)
+
+        return loaded
+
+    def refused_load(self, root: Path, **fields: Any) -> str:
+        self._ask_for(root, **fields)
+        reason = self.expect(LoadFailed).reason
+        return f"{reason.error}: {reason.message}"
+
+    def _ask_for(self, root: Path, **fields: Any) -> None:
+        fields = {"task": "", "dtype": "float32", "convention": detect(root)} | fields
+        self.send(Load(self.next_id(), str(root), **fields))
+
+    def next_id(self) -> int:
+        self._ids += 1
+        return self._ids
+
+
+@dataclass(frozen=True)
+class Model:
+    process: Process
+    model_id: int
+    nbytes: int
+
+    def start(self, *requests: InferenceRequest) -> int:
+        batch_id = self.process.next_id()
+        self.process.send(Run(batch_id, self.model_id, list(requests), 60.0))
+        return batch_id
+
+    def run(self, *requests: InferenceRequest) -> list[InferenceResponse | Refusal]:
+        batch_id = self.start(*requests)
+        done = self.process.expect(Done)
+        assert done.batch_id == batch_id
+        return done.results
+
+    def answer(self, document: Any = None, **fields: Any) -> InferenceResponse:
+        (result,) = self.run(request(document, **fields))
+        assert isinstance(result, InferenceResponse), result
+        return result
+
+    def ask(self, document: Any = None, **fields: Any) -> Any:
+        return json.loads(self.answer(document, **fields).body)
+
+    def refusal(self, document: Any = None, **fields: Any) -> Refusal:
+        (result,) = self.run(request(document, **fields))
+        assert isinstance(result, Refusal), result
+        return result
+
+    def unload(self) -> None:
+        self.process.send(Unload(self.model_id))
+        assert self.process.expect(Unloaded).model_id == self.model_id
+
+
+def request(document: Any, **fields: Any) -> InferenceRequest:
+    """Bytes as they are, anything else as JSON."""
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+    return InferenceRequest(body, **{"content_type": JSON, **fields})
+
+
+def write(
+    root: Path, code: str, convention: Convention = Convention.INFERENCE, **files: str
+) -> Path:
+    """An artifact with this code and further files beside it, `a__py` being a.py."""
+    inference = convention is Convention.INFERENCE
+    folder = root / "code" if inference else root
+    folder.mkdir(parents=True)
+    (folder / ("inference.py" if inference else "handler.py")).write_text(code)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+    return root
