@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 REPORT := $(VENV)/contract.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks check test test-sdk java contract docs test-gpu bench
+.PHONY: help install demo notebooks check test test-notebooks test-sdk java contract docs test-gpu bench
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,9 +31,12 @@ check: $(STAMP) ## style, types, import arrows
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check ## everything CI runs
-	$(BIN)/python -m pytest tests --contract-report=$(REPORT)
+test: check ## all tests but the two slower tiers below
+	$(BIN)/python -m pytest tests --ignore=tests/notebooks --contract-report=$(REPORT)
 	$(BIN)/python -m tests.contract.document $(REPORT) --check
+
+test-notebooks: $(STAMP) ## the notebooks run and are stored with what they say
+	$(BIN)/python -m pytest tests/notebooks
 
 SDKS := v2 core mms
 SDK_STAMPS := $(SDKS:%=.venv-%/.installed)
