@@ -1,5 +1,6 @@
 """Whose modules an artifact's code imports: its own, then the image's, and never another artifact's."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,14 +84,17 @@ def test_models_in_one_process_do_not_see_each_other(
 def test_a_changed_artifact_in_the_same_place(
     start: Callable[..., Process], tmp_path: Path
 ) -> None:
-    """Loaded, unloaded, replaced: the new code runs, in a shared process too."""
+    """Loaded, unloaded, replaced: the new code runs, in a shared process too, and where the archives
+    give their directories the same times."""
     process = start(alone=False)
     root = write(tmp_path / "model", SAYING, words__py="WORD = 'old'")
+    os.utime(root / "code", (0, 0))
     first = process.load(root)
     assert first.ask() == "old old"
     first.unload()
     (root / "code/words.py").write_text("from more import WORD")
     (root / "code/more.py").write_text("WORD = 'new'")
+    os.utime(root / "code", (0, 0))
     assert process.load(root).ask() == "new new"
 
 

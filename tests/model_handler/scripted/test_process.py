@@ -171,7 +171,7 @@ def transform_fn(model, body, content_type, accept): raise ValueError(body)
 @pytest.mark.parametrize(
     "raising",
     [
-        "raise ValueError('\\\\ud800')",
+        "raise ValueError('\\ud800')",
         "class Mute(Exception):\n    def __str__(self): raise OSError\nraise Mute",
         "class Odd(Exception): status_code = 10 ** 30\nraise Odd",
         "class Odd(Exception): status_code = 'teapot'\nraise Odd",

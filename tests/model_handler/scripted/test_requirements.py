@@ -1,8 +1,11 @@
 """An artifact's requirements.txt: installed once per content, from its own wheels, and only where asked."""
 
+import socket
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from model_handler.conventions import Convention
 from tests.model_handler.scripted.process import Process, write
@@ -69,6 +72,17 @@ def test_what_cannot_be_installed(start: Start, tmp_path: Path) -> None:
     refusal = process.refused_load(greeting(tmp_path / "model", "not-in-the-wheels==3\n"))
     assert "not-in-the-wheels==3" in refusal
     assert [entry for entry in (tmp_path / "store").iterdir() if entry.is_dir()] == []
+
+
+def test_beside_wheels_no_index_is_asked(start: Start, tmp_path: Path) -> None:
+    """Not even one that the requirements name: without a network, asking takes minutes to fail."""
+    with socket.create_server(("127.0.0.1", 0)) as index:
+        index.setblocking(False)
+        asked = f"--index-url http://127.0.0.1:{index.getsockname()[1]}/\nnot-in-the-wheels\n"
+        process = start(requirements_dir=str(tmp_path / "store"))
+        process.refused_load(greeting(tmp_path / "model", asked))
+        with pytest.raises(BlockingIOError):
+            index.accept()
 
 
 def test_models_with_different_versions(start: Start, tmp_path: Path) -> None:
