@@ -44,12 +44,14 @@ def output_fn(prediction, accept):
     return json.dumps(prediction)
 """
 SERVICE = """
+import sys
 from sagemaker_inference.default_handler_service import DefaultHandlerService
 
 service = DefaultHandlerService()
 
 def handle(data, context):
     if not getattr(service, "ready", False):
+        sys.path.insert(0, context.system_properties["model_dir"] + "/code")
         service.initialize(context)
         service.ready = True
     return None if data is None else service.handle(data, context)
@@ -147,13 +149,15 @@ def _running(command: list[str], settings: dict[str, str]) -> Iterator[tuple[str
 
 
 def _session(leader: int) -> list[psutil.Process]:
-    """All that the server started, also what detached itself from its parent."""
-    found = []
+    """All that the server started: its children, and what left them but not their session."""
+    found = (
+        set(psutil.Process(leader).children(recursive=True)) if psutil.pid_exists(leader) else set()
+    )
     for process in psutil.process_iter():
         with contextlib.suppress(ProcessLookupError, psutil.Error):
             if os.getsid(process.pid) == leader:
-                found.append(process)
-    return found
+                found.add(process)
+    return sorted(found, key=lambda process: process.pid)
 
 
 # ---- what is measured ----
@@ -190,9 +194,11 @@ def _pss_nbytes(server: int) -> int:
 
 
 def _pss(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
+    """0 for one that has just ended."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
     return 0
 
 
