@@ -193,7 +193,7 @@ def _run(order: Order, fds: list[int]) -> None:
     else:
         from model_handler import isolate
 
-        _name_process("mme-isolate")
+        _name_process("mme-spare")  # until it is given a model
         _print_to(fds[1])
         isolate.main(end, order)
 

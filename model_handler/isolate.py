@@ -54,6 +54,7 @@ from model_handler.scripted.opening import open_script
 log = logging.getLogger(__name__)
 RECEIVE_NBYTES = 1 << 20
 PAGE_NBYTES = resource.getpagesize()
+NAME = Path("/proc/self/comm")
 FIRST_TO_GO = "1000"  # proc(5), oom_score_adj: before the front and the device's worker
 
 
@@ -74,7 +75,7 @@ def main(end: socket.socket, order: Mapping[str, Any]) -> None:
 def _keep_log() -> None:
     """The log has a descriptor of its own: the code may close standard output and error."""
     stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", buffering=1)
-    logs.configure(logging.getLogger().level, stream)
+    logs.redirect(stream)
     logging.raiseExceptions = False  # what cannot be logged is lost, and nothing else is
 
 
@@ -101,12 +102,14 @@ class Isolate:
         self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._scripts: dict[int, Script] = {}
         self._pools: dict[int, ThreadPoolExecutor] = {}
+        self._own_nbytes = 0
         self._loaded_nbytes = 0
         self._anonymous_at_load = 0
 
     def serve(self) -> NoReturn:
         os.register_at_fork(after_in_child=self._end.close)
         threading.Thread(target=self._read, name="reader", daemon=True).start()
+        self._own_nbytes = _written_nbytes()
         self._send(Ready(self._pid, self._device, 0, 0))
         while True:
             try:
@@ -153,7 +156,9 @@ class Isolate:
     # ---- loads ----
 
     def _load(self, command: Load) -> None:
-        began, before = time.monotonic(), _private_nbytes()
+        with contextlib.suppress(OSError):
+            NAME.write_text("mme-isolate")
+        began, before = time.monotonic(), _anonymous_nbytes()
         on_device = _allocated_nbytes()
         try:
             script = open_script(command, self._device, store=self._store, alone=self._alone)
@@ -165,9 +170,11 @@ class Isolate:
         self._scripts[command.model_id] = script
         if command.concurrency > 1:
             self._pools[command.model_id] = ThreadPoolExecutor(command.concurrency)
-        grown = max(0, _private_nbytes() - before)
-        nbytes = grown if self._gpu() is None else _allocated_nbytes() - on_device
-        self._loaded_nbytes, self._anonymous_at_load = nbytes, _anonymous_nbytes()
+        self._anonymous_at_load = _anonymous_nbytes()
+        grown = max(0, self._anonymous_at_load - before)
+        own, self._own_nbytes = self._own_nbytes, 0  # counted once, with the first model
+        nbytes = own + grown if self._gpu() is None else _allocated_nbytes() - on_device
+        self._loaded_nbytes = nbytes
         self._send(Loaded(command.model_id, nbytes, time.monotonic() - began))
 
     def _gpu(self) -> int | None:
@@ -218,12 +225,13 @@ class Isolate:
 # ---- memory ----
 
 
-def _private_nbytes() -> int:
-    """Written by this process and shared with nobody: what would come back if it ended."""
-    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
-        if line.startswith("Private_Dirty:"):
-            return int(line.split()[1]) * 1024
-    return 0
+def _written_nbytes() -> int:
+    """What a process that was just forked has of its own: it wrote to each page that it faulted in.
+
+    The exact figure is in smaps_rollup, for which the kernel visits every page shared with the fork
+    server: several times what a whole load takes.
+    """
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt * PAGE_NBYTES
 
 
 def _anonymous_nbytes() -> int:

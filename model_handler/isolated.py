@@ -19,12 +19,12 @@ from model_handler.errors import (
     ModelLoadFailed,
     WorkerDied,
 )
-from model_handler.forks import Fork, Forks
+from model_handler.forks import Fork
 from model_handler.link import Link
 from model_handler.messages import Done, Load, Run
 from model_handler.model import Model
-from model_handler.output import Pipe
 from model_handler.setbacks import Setbacks
+from model_handler.spares import Spares
 
 log = logging.getLogger(__name__)
 START_LIMIT_S = 300.0  # the fork server may still be importing
@@ -43,13 +43,13 @@ class Isolated:
     def __init__(
         self,
         name: str,
-        forks: Forks,
+        spares: Spares,
         order: Mapping[str, Any],
         on_lost: Callable[["Isolated"], None],
         on_growth: Callable[[Model, int], None],
     ) -> None:
         self._name = name
-        self._forks = forks
+        self._spares = spares
         self._order = order
         self._on_lost = on_lost
         self._on_growth = on_growth
@@ -162,14 +162,12 @@ class Isolated:
 
     async def _start(self) -> Link:
         """Raises ModelLoadFailed when no process comes up."""
-        pipe = Pipe()
         try:
-            process = await self._forks.fork(self._order, pipe.writer)
+            spare = await self._spares.take(self._order)
         except OSError as error:
             raise ModelLoadFailed(f"no process for the model: {error}") from error
-        finally:
-            pipe.sent()
-            await pipe.follow(self._print)
+        process = spare.process
+        await spare.output.follow(self._print)
         link = await Link.open(process.end, self._gone)
         self._process, self._replaced_because = process, None
         try:

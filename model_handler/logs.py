@@ -26,6 +26,15 @@ def configure(level: int, stream: TextIO) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
+def redirect(stream: TextIO) -> None:
+    """What `configure` sent elsewhere goes to `stream`: for a forked process, since to configure anew
+    writes to every logger there is, and so to pages that it shares with its parent."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(stream)
+            handler.setFormatter(JsonFormatter())
+
+
 def facts(record: logging.LogRecord) -> dict[str, object]:
     """What the caller gave as `extra`, without the empty ones, fit for one line."""
     return {

@@ -13,6 +13,7 @@ from model_handler.isolated import Isolated
 from model_handler.model import Model
 from model_handler.properties import Isolation
 from model_handler.scheduler import Lane
+from model_handler.spares import Spares
 from model_handler.supervisor import Supervisor
 
 GRACE_S = 1.0  # past its deadline an isolated model's process can be ended without harm to others
@@ -27,7 +28,7 @@ class Workers:
         self.device_lane = Lane(device)
         # Of the same worker, which lets short batches pass between the tokens of a generating one
         self.generating_lane = Lane(device)
-        self._forks = forks
+        self._spares = Spares(forks)
         self._order: dict[str, object] = {}
         self._isolated: dict[int, Isolated] = {}
         self._lanes: dict[Isolated, Lane] = {}
@@ -47,6 +48,7 @@ class Workers:
 
     def stop(self) -> None:
         """From now on the end of a process is nothing to recover from."""
+        self._spares.close()
         for process in self._lanes:
             process.stop()
 
@@ -71,7 +73,7 @@ class Workers:
     def _process(self, name: str, depth: int) -> Isolated:
         process = Isolated(
             name,
-            self._forks,
+            self._spares,
             self._order | {"alone": name != SHARED},
             lambda process: self.on_lost(process),
             lambda model, nbytes: self.on_growth(model, nbytes),

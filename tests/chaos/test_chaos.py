@@ -6,20 +6,16 @@ After every one of these the model serves again, its bytes are in the ledger onc
 
 import asyncio
 import contextlib
-import itertools
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from model_handler.engine import Engine
 from model_handler.errors import (
     DeadlineExceeded,
     EngineError,
@@ -29,107 +25,9 @@ from model_handler.errors import (
     ModelNotFound,
     WorkerDied,
 )
-from model_handler.factory import create_engine
-from model_handler.messages import InferenceRequest
-from model_handler.options import EngineOptions
 from tests.chaos import scripts
+from tests.chaos.house import BUDGET_NBYTES, PATIENCE_S, House
 from tests.chaos.scripts import do
-
-BUDGET_NBYTES = 600 << 20
-DEADLINE_S = 3.0
-PATIENCE_S = 90.0
-ANSWER = do("answer")
-
-
-@dataclass
-class House:
-    """A running engine with the misbehaving model, its neighbour, and the loop both live on."""
-
-    engine: Engine
-    runner: asyncio.Runner
-    root: Path
-
-    def run(self, scenario: Coroutine[Any, Any, None]) -> None:
-        async def within() -> None:
-            async with asyncio.timeout(PATIENCE_S):
-                await scenario
-
-        self.runner.run(within())
-
-    async def ask(self, name: str, body: bytes) -> Any:
-        response = await self.engine.invoke(name, InferenceRequest(body, "application/json"))
-        return json.loads(response.body)
-
-    async def pid(self, name: str = "rogue") -> int:
-        """Of the process that answers now; waits while it is being brought back."""
-        body = ANSWER if name == "rogue" else b"[]"
-        while True:
-            try:
-                return int((await self.ask(name, body))["pid"])
-            except WorkerDied:
-                await asyncio.sleep(0)
-
-    @asynccontextmanager
-    async def neighbour_served(self) -> AsyncIterator[None]:
-        """The neighbour is asked again and again for the time of the block: same process, right sums."""
-        before = await self.pid("neighbour")
-        served = asyncio.Event()
-
-        async def ask_on() -> None:
-            for number in itertools.count():
-                answer = await self.ask("neighbour", json.dumps([number, 1]).encode())
-                assert answer == {"pid": before, "sum": number + 1}
-                served.set()
-
-        async with asyncio.TaskGroup() as group:  # a wrong answer ends the block
-            asking = group.create_task(ask_on())
-            yield
-            await served.wait()
-            asking.cancel()
-
-    def reserved(self) -> int:
-        return self.engine._residency.device.reserved
-
-    def held(self) -> int:
-        places = self.engine._residency._residences.values()
-        return sum(place.device.nbytes for place in places if place.device is not None)
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    root = tmp_path_factory.mktemp("models")
-    scripts.write(root / "rogue", scripts.MISBEHAVING)
-    scripts.write(root / "neighbour", scripts.NEIGHBOUR)
-    options = EngineOptions(
-        model_roots=(root,),
-        device="cpu",
-        device_memory_nbytes=BUDGET_NBYTES,
-        request_timeout_s=DEADLINE_S,
-    )
-    with asyncio.Runner() as runner:
-        engine = create_engine(options)
-        runner.run(engine.__aenter__())
-        house = House(engine, runner, root)
-        try:
-            for name in ("rogue", "neighbour"):
-                runner.run(engine.load(name, str(root / name)))
-            yield house
-        finally:
-            runner.run(engine.__aexit__(None, None, None))
-
-
-@pytest.fixture(autouse=True)
-def nothing_remains(house: House) -> Iterator[None]:
-    """Whatever a test did: the model serves again, and the books are right."""
-    yield
-    house.run(_serving(house))
-    assert house.engine.health() is None
-    assert [model.name for model in house.engine.models()] == ["neighbour", "rogue"]
-    assert house.reserved() == house.held()
-
-
-async def _serving(house: House) -> None:
-    await house.pid()
 
 
 def misbehave(house: House, body: bytes, error: type[EngineError] | None) -> None:
@@ -302,6 +200,12 @@ async def until_left_alone(attempt: Callable[[], Awaitable[object]]) -> str:
             pass
 
 
+def with_models() -> set[int]:
+    """The processes that were given a model."""
+    family = psutil.Process().children(recursive=True)
+    return {each.pid for each in family if each.name() == "mme-isolate"}
+
+
 @pytest.mark.parametrize(
     ("code", "error"),
     [
@@ -316,14 +220,14 @@ def test_a_load_that_fails_leaves_nothing(
 ) -> None:
     async def scenario() -> None:
         directory = scripts.write(house.root / tmp_path.name, code)
-        before = len(psutil.Process().children(recursive=True))
+        before = with_models()
         async with house.neighbour_served():
             for _ in range(2):
                 with pytest.raises(error):
                     await house.engine.load("broken", str(directory))
                 with pytest.raises(ModelNotFound):
                     house.engine.model("broken")
-        assert before == len(psutil.Process().children(recursive=True))
+        assert with_models() == before
         assert house.reserved() == house.held()
 
     house.run(scenario())
@@ -363,3 +267,36 @@ def test_one_that_leaks_is_the_one_to_pay(house: House) -> None:
             await gone(before)
 
     house.run(scenario())
+
+
+def test_a_spare_that_was_killed_is_not_used(house: House) -> None:
+    """The kernel takes it first when memory is short."""
+
+    async def scenario() -> None:
+        for _ in range(2):
+            (spare,) = spares()
+            spare.kill()
+            spare.wait()
+            await house.engine.unload("rogue")
+            await house.engine.load("rogue", str(house.root / "rogue"))
+            assert await house.pid() != spare.pid
+
+    house.run(scenario())
+
+
+def test_a_load_is_given_the_spare(house: House) -> None:
+    async def scenario() -> None:
+        (spare,) = spares()
+        await house.engine.unload("rogue")
+        await house.engine.load("rogue", str(house.root / "rogue"))
+        assert await house.pid() == spare.pid
+
+    house.run(scenario())
+
+
+def spares() -> list[psutil.Process]:
+    """Those that are ready for a model; waits while one is being forked."""
+    while True:
+        family = psutil.Process().children(recursive=True)
+        if found := [each for each in family if each.name() == "mme-spare"]:
+            return found

@@ -1,0 +1,73 @@
+"""A running engine with a model that misbehaves on request, and a neighbour who never may notice."""
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model_handler.engine import Engine
+from model_handler.errors import WorkerDied
+from model_handler.messages import InferenceRequest
+from tests.chaos.scripts import do
+
+BUDGET_NBYTES = 600 << 20
+PATIENCE_S = 90.0
+ANSWER = do("answer")
+
+
+@dataclass
+class House:
+    """A running engine with the misbehaving model, its neighbour, and the loop both live on."""
+
+    engine: Engine
+    runner: asyncio.Runner
+    root: Path
+
+    def run(self, scenario: Coroutine[Any, Any, None]) -> None:
+        async def within() -> None:
+            async with asyncio.timeout(PATIENCE_S):
+                await scenario
+
+        self.runner.run(within())
+
+    async def ask(self, name: str, body: bytes) -> Any:
+        response = await self.engine.invoke(name, InferenceRequest(body, "application/json"))
+        return json.loads(response.body)
+
+    async def pid(self, name: str = "rogue") -> int:
+        """Of the process that answers now; waits while it is being brought back."""
+        body = ANSWER if name == "rogue" else b"[]"
+        while True:
+            try:
+                return int((await self.ask(name, body))["pid"])
+            except WorkerDied:
+                await asyncio.sleep(0)
+
+    @asynccontextmanager
+    async def neighbour_served(self) -> AsyncIterator[None]:
+        """The neighbour is asked again and again for the time of the block: same process, right sums."""
+        before = await self.pid("neighbour")
+        served = asyncio.Event()
+
+        async def ask_on() -> None:
+            for number in itertools.count():
+                answer = await self.ask("neighbour", json.dumps([number, 1]).encode())
+                assert answer == {"pid": before, "sum": number + 1}
+                served.set()
+
+        async with asyncio.TaskGroup() as group:  # a wrong answer ends the block
+            asking = group.create_task(ask_on())
+            yield
+            await served.wait()
+            asking.cancel()
+
+    def reserved(self) -> int:
+        return self.engine._residency.device.reserved
+
+    def held(self) -> int:
+        places = self.engine._residency._residences.values()
+        return sum(place.device.nbytes for place in places if place.device is not None)
