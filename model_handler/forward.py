@@ -26,6 +26,7 @@ from model_handler.messages import InferenceRequest, InferenceResponse, Refusal
 
 log = logging.getLogger(__name__)
 
+_TRACEBACK = "Traceback (most recent call last)"
 _MESSAGE_LENGTH = 500
 # How much of a body is compared with an error's message
 _SEARCHED = 200_000
@@ -212,7 +213,8 @@ def _refusal(
 
 
 def one_line(text: str) -> str:
-    return " ".join(text.split())[:_MESSAGE_LENGTH]
+    """Without the traceback that some libraries put into their messages; it is in the log."""
+    return " ".join(text.partition(_TRACEBACK)[0].split())[:_MESSAGE_LENGTH]
 
 
 def quotes(text: str, body: bytes, width: int = 24) -> bool:

@@ -54,6 +54,7 @@ from model_handler.scripted.opening import open_script
 log = logging.getLogger(__name__)
 RECEIVE_NBYTES = 1 << 20
 PAGE_NBYTES = resource.getpagesize()
+WORTH_COUNTING_NBYTES = 16 << 20
 NAME = Path("/proc/self/comm")
 FIRST_TO_GO = "1000"  # proc(5), oom_score_adj: before the front and the device's worker
 
@@ -102,14 +103,15 @@ class Isolate:
         self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._scripts: dict[int, Script] = {}
         self._pools: dict[int, ThreadPoolExecutor] = {}
-        self._own_nbytes = 0
+        self._counted_nbytes = (
+            0  # of this process, in what the models loaded until now were said to hold
+        )
         self._loaded_nbytes = 0
         self._anonymous_at_load = 0
 
     def serve(self) -> NoReturn:
         os.register_at_fork(after_in_child=self._end.close)
         threading.Thread(target=self._read, name="reader", daemon=True).start()
-        self._own_nbytes = _written_nbytes()
         self._send(Ready(self._pid, self._device, 0, 0))
         while True:
             try:
@@ -158,7 +160,7 @@ class Isolate:
     def _load(self, command: Load) -> None:
         with contextlib.suppress(OSError):
             NAME.write_text("mme-isolate")
-        began, before = time.monotonic(), _anonymous_nbytes()
+        began = time.monotonic()
         on_device = _allocated_nbytes()
         try:
             script = open_script(command, self._device, store=self._store, alone=self._alone)
@@ -170,12 +172,14 @@ class Isolate:
         self._scripts[command.model_id] = script
         if command.concurrency > 1:
             self._pools[command.model_id] = ThreadPoolExecutor(command.concurrency)
-        self._anonymous_at_load = _anonymous_nbytes()
-        grown = max(0, self._anonymous_at_load - before)
-        own, self._own_nbytes = self._own_nbytes, 0  # counted once, with the first model
-        nbytes = own + grown if self._gpu() is None else _allocated_nbytes() - on_device
-        self._loaded_nbytes = nbytes
+        nbytes = self._grown_nbytes() if self._gpu() is None else _allocated_nbytes() - on_device
+        self._loaded_nbytes, self._anonymous_at_load = nbytes, _anonymous_nbytes()
         self._send(Loaded(command.model_id, nbytes, time.monotonic() - began))
+
+    def _grown_nbytes(self) -> int:
+        """Since the load before; since the fork, for the first."""
+        before, self._counted_nbytes = self._counted_nbytes, _private_nbytes()
+        return max(0, self._counted_nbytes - before)
 
     def _gpu(self) -> int | None:
         kind, _, index = self._device.partition(":")
@@ -188,6 +192,7 @@ class Isolate:
         gc.collect()
         if self._gpu() is not None:
             devices.parse(self._device).empty_cache()
+        self._counted_nbytes = _private_nbytes()
         self._send(Unloaded(model_id, 0))
 
     # ---- requests ----
@@ -225,13 +230,19 @@ class Isolate:
 # ---- memory ----
 
 
-def _written_nbytes() -> int:
-    """What a process that was just forked has of its own: it wrote to each page that it faulted in.
+def _private_nbytes() -> int:
+    """Written by this process and shared with nobody: what would come back if it ended.
 
-    The exact figure is in smaps_rollup, for which the kernel visits every page shared with the fork
-    server: several times what a whole load takes.
+    For the exact figure the kernel visits every page that is shared with the fork server, which takes
+    longer than a small model's load. Of a process that hardly wrote, the faults say enough.
     """
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt * PAGE_NBYTES
+    faulted = resource.getrusage(resource.RUSAGE_SELF).ru_minflt * PAGE_NBYTES
+    if faulted < WORTH_COUNTING_NBYTES:
+        return faulted
+    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
+        if line.startswith("Private_Dirty:"):
+            return int(line.split()[1]) * 1024
+    return faulted
 
 
 def _anonymous_nbytes() -> int:

@@ -7,6 +7,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("contract", "the conformance suite in tests/contract")
     group.addoption("--target", default="process", help="what to test: process (default) or app")
     group.addoption(
+        "--artifacts", default="huggingface", help="what it loads: huggingface (default) or code"
+    )
+    group.addoption(
         "--contract-report", metavar="FILE", help="write the outcome of each case as JSON"
     )
 

@@ -5,14 +5,16 @@ is expected are base64 and never followed as addresses or paths.
 """
 
 import json
+import traceback
 from pathlib import Path
 from typing import Any
 
 from model_handler import device as devices
-from model_handler import tasks
+from model_handler import media, tasks
+from model_handler.errors import InvalidRequest
 from model_handler.loader import TorchLoader
-from model_handler.media import materialise
-from model_handler.scripted import documents
+from model_handler.scripted import InputRefused, documents
+from model_handler.tasks import Kind
 from model_handler.turnstile import Turnstile
 
 
@@ -38,13 +40,32 @@ class PipelineDefaults:
         return documents.decode(body, content_type)
 
     def predict_fn(self, data: Any, model: Any) -> Any:
-        if not isinstance(data, dict):
-            return model(_safe(data, model))
-        parameters = data.pop("parameters", None) or {}
-        return model(_safe(data.pop("inputs", data), model), **parameters)
+        inputs, parameters = _parted(data)
+        inputs = _safe(inputs, model)
+        try:
+            return model(inputs, **parameters)
+        except Exception as error:  # whatever it was: before the model ran it was about the request
+            if _ran(error):
+                raise
+            raise InputRefused from error
 
     def output_fn(self, prediction: Any, accept: str) -> tuple[bytes, str]:
         return documents.encode(prediction, accept)
+
+
+def _parted(data: Any) -> tuple[Any, dict[str, Any]]:
+    if not isinstance(data, dict):
+        return data, {}
+    parameters = data.pop("parameters", None)
+    if not isinstance(parameters, dict | None):
+        raise InvalidRequest("parameters have to be an object")
+    return data.pop("inputs", data), parameters or {}
+
+
+def _ran(error: BaseException) -> bool:
+    """A pipeline reads its input first and then calls its `_forward`."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code.co_name in ("forward", "_forward") for frame, _ in frames)
 
 
 def _safe(inputs: Any, model: Any) -> Any:
@@ -52,5 +73,8 @@ def _safe(inputs: Any, model: Any) -> Any:
     task = getattr(model, "task", None)
     if not isinstance(task, str) or tasks.family(task) not in tasks.SUPPORTED:
         return inputs
+    kind = tasks.kind_of(task)
+    if isinstance(inputs, bytes) and kind is Kind.IMAGE:
+        return media.image(inputs)  # octets, which the toolkit leaves to whoever takes them
     rate = getattr(getattr(model, "feature_extractor", None), "sampling_rate", None)
-    return materialise(inputs, tasks.kind_of(task), rate)
+    return media.materialise(inputs, kind, rate)

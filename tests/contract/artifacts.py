@@ -21,7 +21,18 @@ NARROW_QUEUE = 4
 
 
 class Zoo:
-    """Artifacts below one directory, each written when it is first asked for."""
+    """Artifacts below one directory, each written when it is first asked for.
+
+    `device_memory_nbytes`: what servers that load them are given. `slack_nbytes`: by how much the bytes
+    that one of them holds may change while it serves. `process`: the name of those that compute them;
+    `isolated`: each has one to itself, whose SIGKILL is taken for want of memory: `killed` says so.
+    """
+
+    device_memory_nbytes = DEVICE_MEMORY_NBYTES
+    slack_nbytes = 0
+    process = "mme-worker"
+    isolated = False
+    killed = 503
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -42,6 +53,11 @@ class Zoo:
     @cached_property
     def b(self) -> Path:
         return self._classifier("B", 2)
+
+    @cached_property
+    def featherweight(self) -> Path:
+        """To be loaded hundreds of times."""
+        return self.a
 
     @cached_property
     def vision(self) -> Path:
@@ -92,6 +108,14 @@ class Zoo:
             shutil.copytree(self.a, directory)
             BREAKAGES[kind](directory)
         return directory
+
+    def dressed(self, directory: Path) -> Path:
+        """Another such artifact as this zoo has them, made from the files of a Hugging Face model."""
+        return directory
+
+    def held_nbytes(self, directory: Path) -> int:
+        """What one of those takes, about."""
+        return (directory / "model.safetensors").stat().st_size
 
     def copy(self, name: str, of: Path) -> Path:
         """Another directory with the same content, for a test to change or remove."""
@@ -187,8 +211,8 @@ def _without_tokenizer(directory: Path) -> None:
 
 
 def _emptied(directory: Path) -> None:
-    for file in directory.iterdir():
-        file.unlink()
+    shutil.rmtree(directory)
+    directory.mkdir()
 
 
 def _as_pickle(directory: Path) -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.artifacts import DEVICE_MEMORY_NBYTES, Zoo
+from tests.contract.artifacts import Zoo
 from tests.contract.client import Client
+from tests.contract.code_artifacts import CodeZoo
 from tests.contract.report import CaseReport
 from tests.contract.targets import RESERVED, TARGETS, Target, answering
 
 Environment = Mapping[str, str | None]
-ORDINARY: Environment = {"MME_DEVICE_MEMORY": str(DEVICE_MEMORY_NBYTES)}
+ZOOS = {"huggingface": Zoo, "code": CodeZoo}
 LOG_TAIL = 8000
 
 
@@ -67,8 +68,14 @@ class Servers:
 
 
 @pytest.fixture(scope="session")
-def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
-    return Zoo(tmp_path_factory.mktemp("models"))
+def zoo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+    kind = ZOOS[str(request.config.getoption("--artifacts", "huggingface"))]
+    return kind(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def ordinary(zoo: Zoo) -> Environment:
+    return {"MME_DEVICE_MEMORY": str(zoo.device_memory_nbytes)}
 
 
 @pytest.fixture(scope="session")
@@ -98,9 +105,9 @@ def servers(start: Callable[[Environment], Target]) -> Iterator[Servers]:
 
 
 @pytest.fixture
-def target(request: pytest.FixtureRequest, servers: Servers) -> Target:
+def target(request: pytest.FixtureRequest, servers: Servers, ordinary: Environment) -> Target:
     """The shared server with no model loaded; a module's ENVIRONMENT is added to the ordinary one."""
-    server = servers.get({**ORDINARY, **getattr(request.module, "ENVIRONMENT", {})})
+    server = servers.get({**ordinary, **getattr(request.module, "ENVIRONMENT", {})})
     with Client(server.base_url) as client:
         client.clear()
         assert client.gauges()[RESERVED] == 0
@@ -114,12 +121,14 @@ def client(target: Target) -> Iterator[Client]:
 
 
 @pytest.fixture
-def launch(start: Callable[[Environment], Target]) -> Iterator[Callable[..., Target]]:
+def launch(
+    start: Callable[[Environment], Target], ordinary: Environment
+) -> Iterator[Callable[..., Target]]:
     """Servers of a test's own, stopped at its end: `launch(NAME="value", …)`."""
     with ExitStack() as stack:
 
         def launch(**environment: str | None) -> Target:
-            target = start({**ORDINARY, **environment})
+            target = start({**ordinary, **environment})
             stack.callback(target.stop)
             return target
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
+from tests.contract.artifacts import Zoo
 from tests.contract.client import Client
 from tests.contract.waiting import until
 
@@ -94,16 +95,25 @@ def processes(target: Target) -> list[psutil.Process]:
     return [server, *server.children(recursive=True)]
 
 
-def worker(target: Target) -> psutil.Process:
-    """The process that computes. Waits for it: it starts after the server answers."""
-    return until(lambda: _workers(target), within_s=60.0)[0]
+def worker(target: Target, zoo: Zoo) -> psutil.Process:
+    """The process that computes, or the first of them. Waits for it: it starts after the server answers."""
+    return until(lambda: _named(target, zoo.process), within_s=60.0)[0]
 
 
-def _workers(target: Target) -> list[psutil.Process]:
+def newcomer(target: Target, zoo: Zoo, known: Container[int]) -> psutil.Process:
+    """One that was not there before, once it has started."""
+
+    def found() -> list[psutil.Process]:
+        return [each for each in _named(target, zoo.process) if each.pid not in known]
+
+    return until(found)[0]
+
+
+def _named(target: Target, name: str) -> list[psutil.Process]:
     found = []
     for process in processes(target):
         with contextlib.suppress(psutil.NoSuchProcess):
-            if "worker" in process.name() and process.status() != psutil.STATUS_ZOMBIE:
+            if process.name() == name and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 

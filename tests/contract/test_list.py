@@ -48,7 +48,7 @@ def test_unloaded_models_disappear(client: Client, zoo: Zoo) -> None:
 @pytest.mark.case(14, 15)
 def test_pages(client: Client, target: Target, zoo: Zoo) -> None:
     """Every name once, in order; full pages but the last; a token only when there is more."""
-    url = target.url(zoo.a)
+    url = target.url(zoo.featherweight)
     names = [f"model-{index:03d}" for index in range(MANY)]
     with ThreadPoolExecutor(8) as pool:
         loads = pool.map(lambda name: client.load(name, url).status_code, names)

@@ -20,6 +20,8 @@ from emulator.hosts import create_hosting
 from emulator.limits import Limits
 from emulator.platform import LocalSageMaker
 from tests.artifacts import bert_classifier, packed
+from tests.contract.artifacts import Zoo
+from tests.contract.waiting import until
 from tests.emulator.hosting.test_loading import lru_evictions
 
 MODELS, CAPACITY = 6, 3
@@ -86,15 +88,17 @@ class Platform:
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def models(tmp_path_factory: pytest.TempPathFactory, zoo: Zoo) -> list[Path]:
     folder = tmp_path_factory.mktemp("models")
-    return [
-        bert_classifier(folder / str(number), labels=(f"{number}-yes", f"{number}-no"), seed=number)
-        for number in range(MODELS)
-    ]
+    return [zoo.dressed(classifier(folder, number)) for number in range(MODELS)]
 
 
-def platform(root: Path, models: list[Path], limits: Limits) -> Iterator[Platform]:
+def classifier(folder: Path, number: int) -> Path:
+    labels = (f"{number}-yes", f"{number}-no")
+    return bert_classifier(folder / str(number), labels=labels, seed=number)
+
+
+def platform(root: Path, models: list[Path], nbytes: int, limits: Limits) -> Iterator[Platform]:
     def hosting(url: str) -> Any:
         return create_hosting(s3=url, root=root, tick_every_s=None, limits=limits)
 
@@ -106,13 +110,20 @@ def platform(root: Path, models: list[Path], limits: Limits) -> Iterator[Platfor
         (models[0].parent / "broken").mkdir(exist_ok=True)
         broken = packed(models[0].parent / "broken")
         s3.put_object(Bucket="bucket", Key="p/broken.tar.gz", Body=broken)
-        nbytes = max(file.stat().st_size for file in models[0].parent.glob("*/*.safetensors"))
         yield Platform(aws, root, nbytes)
 
 
 @pytest.fixture(scope="module")
-def sage(models: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    yield from platform(tmp_path_factory.mktemp("instances"), models, Limits())
+def nbytes(models: list[Path], zoo: Zoo) -> int:
+    """What each of them takes."""
+    return max(zoo.held_nbytes(directory) for directory in models)
+
+
+@pytest.fixture(scope="module")
+def sage(
+    models: list[Path], nbytes: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Platform]:
+    yield from platform(tmp_path_factory.mktemp("instances"), models, nbytes, Limits())
 
 
 @pytest.mark.case(94, 95, 96)
@@ -135,9 +146,14 @@ def test_caching_disabled(sage: Platform) -> None:
     endpoint = sage.endpoint(cache="Disabled")
     for number in (0, 1, 0, 0, 1):
         sage.ask(endpoint, number)
+
+    def deleted() -> int:
+        done = [record["method"] for record in sage.requests() if record["status"] == 200]
+        return done.count("DELETE")
+
+    until(lambda: deleted() == 5)  # the last one comes after its answer
     sage.aws.client("sagemaker").delete_endpoint(EndpointName=endpoint)
-    done = [record["method"] for record in sage.requests() if record["status"] == 200]
-    assert done.count("DELETE") == 5
+    assert deleted() == 5
 
 
 @pytest.mark.case(98)
@@ -175,10 +191,12 @@ def test_errors_become_the_runtimes_exceptions(sage: Platform) -> None:
 
 
 @pytest.mark.case(99)
-def test_a_load_that_takes_too_long_for_its_caller(models: list[Path], tmp_path: Path) -> None:
+def test_a_load_that_takes_too_long_for_its_caller(
+    models: list[Path], nbytes: int, tmp_path: Path
+) -> None:
     """ModelNotReadyException, and the load goes on: whoever asks again later is served. Comes last: a second
     platform in one process forgets, when it ends, what the first one stored."""
-    for slow in platform(tmp_path, models, Limits(load_wait_s=0.01)):
+    for slow in platform(tmp_path, models, nbytes, Limits(load_wait_s=0.01)):
         endpoint = slow.endpoint()
         runtime = slow.aws.client("sagemaker-runtime")
         refused = 0

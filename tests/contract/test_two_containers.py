@@ -19,6 +19,7 @@ from emulator.hosts import create_hosting
 from emulator.limits import Limits
 from emulator.platform import LocalSageMaker
 from tests.artifacts import bert_classifier, packed
+from tests.contract.artifacts import Zoo
 
 ROLE = "arn:aws:iam::123456789012:role/execution"
 TARGET = "team/model.tar.gz"
@@ -72,7 +73,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def aws(root: Path, tmp_path: Path) -> Iterator[LocalSageMaker]:
+def aws(root: Path, tmp_path: Path, zoo: Zoo) -> Iterator[LocalSageMaker]:
     """With the endpoint in service. A second request at a time makes a model hot: both instances load it."""
     limits = Limits(hot=1)
     with LocalSageMaker(
@@ -80,7 +81,7 @@ def aws(root: Path, tmp_path: Path) -> Iterator[LocalSageMaker]:
     ) as platform:
         s3 = platform.client("s3")
         s3.create_bucket(Bucket="bucket")
-        model = bert_classifier(tmp_path / "model", labels=("yes", "no"))
+        model = zoo.dressed(bert_classifier(tmp_path / "model", labels=("yes", "no")))
         s3.put_object(Bucket="bucket", Key=f"p/{TARGET}", Body=packed(model))
         deploy(platform.client("sagemaker"))
         yield platform

@@ -1,0 +1,108 @@
+"""The same artifacts as teams bring them: with a `code/inference.py`, which gives each its own process.
+
+The model is made by their model_fn, the way the documentation of the Hugging Face toolkit shows it;
+the rest is left to the defaults.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+from tests.contract.artifacts import Zoo
+
+MIB = 1 << 20
+DEVICE_MEMORY_NBYTES = 2048 * MIB  # each process takes some by itself
+ONE_NBYTES = 24 * MIB  # what A's process takes, about
+BETWEEN_ONE_AND_TWO_NBYTES = 36 * MIB
+BALLAST_NBYTES = 64 * MIB
+CODE = """
+import json
+from pathlib import Path
+
+from transformers import AutoImageProcessor, AutoTokenizer, pipeline
+
+TASKS = {
+    "ForSequenceClassification": "text-classification",
+    "ForImageClassification": "image-classification",
+    "LMHeadModel": "text-generation",
+}
+
+def model_fn(model_dir):
+    (architecture,) = json.loads(Path(model_dir, "config.json").read_text())["architectures"]
+    (task,) = (TASKS[head] for head in TASKS if architecture.endswith(head))
+    if task == "image-classification":
+        reader = {"image_processor": AutoImageProcessor.from_pretrained(model_dir)}
+    else:
+        Path(model_dir, "tokenizer.json").stat()  # without it transformers makes up an empty one
+        reader = {"tokenizer": AutoTokenizer.from_pretrained(model_dir)}
+    return pipeline(task, model=model_dir, device="cpu", **reader)
+"""
+TINY_CODE = """
+def transform_fn(model, body, content_type, accept):
+    return b"[]"
+
+def model_fn(model_dir):
+    return None
+"""
+
+
+def ballast(nbytes: int) -> str:
+    """Code for the model_fn above to hold so much more."""
+    return f"""
+import numpy
+
+small = model_fn
+
+def model_fn(model_dir):
+    model = small(model_dir)
+    model.ballast = numpy.ones({nbytes}, numpy.uint8)
+    return model
+"""
+
+
+class CodeZoo(Zoo):
+    """Artifacts below one directory, each with code."""
+
+    device_memory_nbytes = DEVICE_MEMORY_NBYTES
+    slack_nbytes = 8 * MIB
+    process = "mme-isolate"
+    isolated = True
+    killed = 507
+
+    def _at(self, name: str, write: Callable[[Path], object]) -> Path:
+        directory = super()._at(name, write)
+        _write(directory, CODE)
+        return directory
+
+    @cached_property
+    def featherweight(self) -> Path:
+        return super()._at("featherweight", lambda to: _write(to, TINY_CODE))
+
+    @cached_property
+    def big(self) -> Path:
+        more = ballast(DEVICE_MEMORY_NBYTES - BETWEEN_ONE_AND_TWO_NBYTES)
+        return self._hinted("big", DEVICE_MEMORY_NBYTES - MIB, more)
+
+    @cached_property
+    def huge(self) -> Path:
+        return self._hinted("huge", 4 * DEVICE_MEMORY_NBYTES, "")
+
+    def dressed(self, directory: Path) -> Path:
+        _write(directory, CODE + ballast(BALLAST_NBYTES))
+        return directory
+
+    def held_nbytes(self, _: Path) -> int:
+        return ONE_NBYTES + BALLAST_NBYTES
+
+    def _hinted(self, name: str, nbytes: int, more: str) -> Path:
+        """A says how much it needs: code may allocate anything, and the size of its files says nothing."""
+        directory = self.copy(name, self.a)
+        (directory / "serving.properties").write_text(f"required_memory_mb={nbytes // MIB}\n")
+        with (directory / "code/inference.py").open("a") as code:
+            code.write(more)
+        return directory
+
+
+def _write(directory: Path, code: str) -> None:
+    (directory / "code").mkdir(parents=True)
+    (directory / "code/inference.py").write_text(code)
