@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 
-from container import plan, settings
+from container import multi_model_server, plan, settings
 from container.app import App
 from container.body import BodyLimit
 from container.catalogue import PlatformCatalogue
@@ -26,15 +26,21 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     if options.command == "plan":
         return plan.run(options)
     try:
-        chosen = Settings.from_environ(environ)
+        _serve(Settings.from_environ(environ), environ)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
+    return 0
+
+
+def _serve(chosen: Settings, environ: Mapping[str, str]) -> None:
     logs.configure(chosen.log_level, sys.stderr)
     log.info("starting", extra=chosen.facts())
-    create_server(chosen, create_engine(chosen.engine)).run()
+    if chosen.front == multi_model_server.NAME:
+        multi_model_server.run(chosen, environ)
+    else:
+        create_server(chosen, create_engine(chosen.engine)).run()
     log.info("stopped")
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,6 +19,7 @@ from container.variables import NotAllowed, Parse
 from model_handler.options import EngineOptions
 
 PREFIX = "MME_"
+FRONTS = ("uvicorn", "multi-model-server")
 _ENGINE = EngineOptions()
 
 
@@ -49,6 +50,14 @@ class Settings:
             text="true: the platform loads models; else those in MME_MODEL_DIR are served",
         ),
     ] = False
+    front: Annotated[
+        str,
+        Variable(
+            "MME_FRONT",
+            parse=variables.one_of(FRONTS),
+            text="uvicorn, or multi-model-server: one process a model and no ledger, for who must keep it",
+        ),
+    ] = FRONTS[0]
     host: Annotated[
         str, Variable("MME_HOST", parse=variables.printable, text="address to listen on")
     ] = "0.0.0.0"

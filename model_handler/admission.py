@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_handler.artifact import Artifact
+from model_handler.batcher import LineBounds
 from model_handler.messages import Ready
 from model_handler.options import EngineOptions
 
@@ -52,12 +53,6 @@ def _read(file: Path) -> str:
     return file.read_text().strip() if file.is_file() else ""
 
 
-@dataclass(frozen=True, slots=True)
-class LineBounds:
-    limit: int
-    batch_size: int
-
-
 def line(artifact: Artifact, options: EngineOptions) -> LineBounds:
     """A model's queue and batch bounds: its own where its artifact sets them.
 
@@ -67,4 +62,5 @@ def line(artifact: Artifact, options: EngineOptions) -> LineBounds:
     return LineBounds(
         limit=properties.job_queue_size or options.max_queue,
         batch_size=1 if artifact.isolated else properties.batch_size or options.max_batch_size,
+        delay_s=(properties.max_batch_delay_ms or 0) / 1000,
     )

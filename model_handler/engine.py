@@ -156,8 +156,7 @@ class Engine:
         except TimeoutError:
             limit = self._options.load_timeout_s
             raise ModelLoadFailed(f"loading took longer than {limit:g} s") from None
-        line = admission.line(model.artifact, self._options)
-        self._scheduler.open(model, lane, limit=line.limit, batch_size=line.batch_size)
+        self._scheduler.open(model, lane, admission.line(model.artifact, self._options))
         model.become(State.READY)
 
     def _inspect(self, url: str) -> artifact.Artifact:

@@ -38,6 +38,7 @@ class Properties:
     isolation: Isolation | None = None
     concurrency: int | None = None
     batch_size: int | None = None
+    max_batch_delay_ms: int | None = None
     job_queue_size: int | None = None
     required_memory_nbytes: int | None = None
     gpu_required_memory_nbytes: int | None = None
@@ -50,6 +51,7 @@ KEYS = (
     "option.isolation",
     "option.concurrency",
     "batch_size",
+    "max_batch_delay",
     "job_queue_size",
     "required_memory_mb",
     "gpu.required_memory_mb",
@@ -73,6 +75,7 @@ def read(directory: Path) -> Properties:
         isolation=_one_of(Isolation, pairs, "option.isolation"),
         concurrency=_positive(pairs, "option.concurrency"),
         batch_size=_positive(pairs, "batch_size"),
+        max_batch_delay_ms=_positive(pairs, "max_batch_delay"),
         job_queue_size=_positive(pairs, "job_queue_size"),
         required_memory_nbytes=_megabytes(pairs, "required_memory_mb"),
         gpu_required_memory_nbytes=_megabytes(pairs, "gpu.required_memory_mb"),

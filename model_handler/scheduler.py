@@ -1,7 +1,8 @@
 """Which model's batch runs next, and the batches that are running.
 
-Batches form while the device is busy: no timers. Always true: at most `depth` batches are in flight on
-a lane, each under a lease; every submitted job ends, with an answer or with an error.
+Batches form while the device is busy, without timers, unless a model's artifact asks for a delay.
+Always true: at most `depth` batches are in flight on a lane, each under a lease; every submitted job
+ends, with an answer or with an error.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import itertools
 from collections.abc import Iterable
 from typing import Protocol
 
-from model_handler.batcher import Job, Queue, Turns
+from model_handler.batcher import Job, LineBounds, Queue, Turns
 from model_handler.errors import EngineError, ModelUnloading, QueueFull, WorkerDied, from_wire
 from model_handler.messages import Done, InferenceResponse, Refusal, Run
 from model_handler.metrics import Metrics
@@ -46,13 +47,18 @@ class Lane:
 
 
 class Line:
-    """One model's work: its queue, its batches in flight, and the lease taken ahead for its next."""
+    """One model's work: its queue, its batches in flight, and the lease taken ahead for its next.
 
-    def __init__(self, model: Model, lane: Lane, limit: int, batch_size: int) -> None:
+    `ripe_at`, on the event loop's clock: until then a batch that is not full waits for company.
+    """
+
+    def __init__(self, model: Model, lane: Lane, bounds: LineBounds) -> None:
         self.model = model
         self.lane = lane
-        self.queue = Queue(model.info.name, limit)
-        self.batch_size = batch_size
+        self.queue = Queue(model.info.name, bounds.limit)
+        self.batch_size = bounds.batch_size
+        self.delay_s = bounds.delay_s
+        self.ripe_at = 0.0
         self.running: set[asyncio.Task[None]] = set()
         self.computing: set[Job] = set()
         self.fetch: asyncio.Task[None] | None = None
@@ -82,9 +88,9 @@ class Scheduler:
 
     # ---- the engine's side ----
 
-    def open(self, model: Model, lane: Lane, *, limit: int, batch_size: int) -> None:
+    def open(self, model: Model, lane: Lane, bounds: LineBounds) -> None:
         """`lane`: of the worker that computes for the model."""
-        self._lines[model.model_id] = Line(model, lane, limit, batch_size)
+        self._lines[model.model_id] = Line(model, lane, bounds)
 
     def close(self, model: Model) -> None:
         """The line must be empty: see `drained` and `abandon`."""
@@ -99,6 +105,8 @@ class Scheduler:
         line = self._lines[model.model_id]
         self._refuse_if_full(job)
         line.queue.add(job)
+        if line.delay_s and len(line.queue) == 1:
+            self._ripen(line)
         line.note_change()
         line.lane.turns.enter(model.model_id)
         self._held_nbytes += len(job.request.body)
@@ -109,6 +117,12 @@ class Scheduler:
             self._held_nbytes -= len(job.request.body)
             line.queue.discard(job)
             self._settle(line)
+
+    def _ripen(self, line: Line) -> None:
+        """The first of a batch has come: from now on its time runs."""
+        loop = asyncio.get_running_loop()
+        line.ripe_at = loop.time() + line.delay_s
+        loop.call_at(line.ripe_at, self.pump, line.lane)
 
     def _refuse_if_full(self, job: Job) -> None:
         """Queues bound how many requests wait; this bounds what the bodies of all models' weigh."""
@@ -152,14 +166,15 @@ class Scheduler:
 
     def _can_run(self, model_id: int) -> bool:
         line = self._lines[model_id]
+        return self._here(line) and _ripe(line)
+
+    def _here(self, line: Line) -> bool:
         return line.hold is not None or self._residency.resident(line.model)
 
     def _stranded(self, lane: Lane) -> list[Line]:
         """Lines with work whose model is not on the device and nobody fetches."""
         lines = (self._lines[model_id] for model_id in lane.turns)
-        return [
-            line for line in lines if line.fetch is None and not self._can_run(line.model.model_id)
-        ]
+        return [line for line in lines if line.fetch is None and not self._here(line)]
 
     async def _fetch(self, line: Line) -> None:
         """Bring the model back; its lease waits in `hold` for the line's next turn."""
@@ -231,6 +246,12 @@ class Scheduler:
                 job.answer.set_exception(from_wire(result.error, result.message, result.status))
             else:
                 job.answer.set_result(result)
+
+
+def _ripe(line: Line) -> bool:
+    if not line.delay_s or len(line.queue) >= line.batch_size:
+        return True
+    return asyncio.get_running_loop().time() >= line.ripe_at
 
 
 def _fail(jobs: Iterable[Job], error: EngineError) -> None:

@@ -5,7 +5,9 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("contract", "the conformance suite in tests/contract")
-    group.addoption("--target", default="process", help="what to test: process (default) or app")
+    group.addoption(
+        "--target", default="process", help="what to test: process (default), app or mms"
+    )
     group.addoption(
         "--artifacts", default="huggingface", help="what it loads: huggingface (default) or code"
     )

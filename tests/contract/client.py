@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -103,9 +104,12 @@ class Client:
             assert self.unload(name).status_code in (200, 404)
 
     def gauges(self) -> dict[str, float]:
-        """Every sample of /metrics by its name and labels as written there."""
-        samples = re.findall(r"(?m)^(\w+(?:\{.*\})?) (\S+)$", self.request("GET", "/metrics").text)
-        return {name: float(value) for name, value in samples}
+        """Every sample of /metrics by its name and labels as written there; 0 for all others, which is
+        what a server without metrics says."""
+        response = self.request("GET", "/metrics")
+        text = response.text if response.is_success else ""
+        samples = re.findall(r"(?m)^(\w+(?:\{.*\})?) (\S+)$", text)
+        return defaultdict(float, {name: float(value) for name, value in samples})
 
 
 def path_of(name: str) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import random
 import re
 import signal
 import socket
@@ -63,9 +64,13 @@ def address(target: Target) -> tuple[str, int]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Below the ports of the platform and of outgoing connections, and of those that
+    multi-model-server refuses."""
+    for port in random.sample(range(16_000, 26_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    pytest.fail("no port is free")
 
 
 # ---- memory, as the server says and as the kernel says ----
@@ -240,7 +245,19 @@ class ServerThread:
         self._handler.close()
 
 
-TARGETS: dict[str, Launch] = {"process": launch_process, "app": ServerThread}
+def launch_multi_model_server(
+    environment: Mapping[str, str | None], root: Path, scratch: Path
+) -> ServerProcess:
+    """The same handlers behind the front that others have."""
+    front = {"MME_FRONT": "multi-model-server"}
+    return ServerProcess({**front, **environment}, root, scratch, ())
+
+
+TARGETS: dict[str, Launch] = {
+    "process": launch_process,
+    "app": ServerThread,
+    "mms": launch_multi_model_server,
+}
 
 
 def answering(target: Target) -> None:

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
-import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from model_handler.artifact import Artifact
-from model_handler.batcher import Job
+from model_handler.batcher import Job, LineBounds
 from model_handler.conventions import Convention
-from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed
+from model_handler.errors import EngineError
 from model_handler.memory import Tier
 from model_handler.messages import InferenceRequest, InferenceResponse
 from model_handler.metrics import Metrics
@@ -53,6 +52,12 @@ class Pair:
     @property
     def busy(self) -> list[FakeWorker]:
         return [worker for worker in (self.shared, self.own) if worker.calls]
+
+
+def model(key: int) -> Model:
+    convention = Convention.INFERENCE if key == ISOLATED else Convention.HUGGING_FACE
+    artifact = Artifact(Path("/x"), convention, "", "auto", SIZES[key], Properties())
+    return Model(key, ModelInfo(str(key), "/x"), artifact=artifact)
 
 
 class SchedulingMachine(RuleBasedStateMachine):
@@ -92,7 +97,9 @@ class SchedulingMachine(RuleBasedStateMachine):
         except EngineError:
             return
         lane = self.lanes[model.isolated]
-        self.scheduler.open(model, lane, limit=4, batch_size=2)
+        self.scheduler.open(
+            model, lane, LineBounds(4, 2, delay_s=1e-6 if model.model_id % 2 else 0.0)
+        )
         self.models[model.model_id] = model
 
     async def unload(self, model: Model) -> None:
@@ -244,119 +251,3 @@ TestWithHostTier = SchedulingMachine.TestCase
 TestWithHostTier.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestOneTier = OneTierMachine.TestCase
 TestOneTier.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
-
-
-# ---- single stories ----
-
-
-def story(work: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(work)
-
-
-async def turns() -> None:
-    for _ in range(40):
-        await asyncio.sleep(0)
-
-
-def model(key: int) -> Model:
-    convention = Convention.INFERENCE if key == ISOLATED else Convention.HUGGING_FACE
-    artifact = Artifact(Path("/x"), convention, "", "auto", SIZES[key], Properties())
-    return Model(key, ModelInfo(str(key), "/x"), artifact=artifact)
-
-
-def house(host: int | None) -> tuple[FakeWorker, Residency]:
-    worker = FakeWorker(lambda one: SIZES[one.model_id])
-    residency = Residency(worker)
-    residency.open(CAPACITY, host)
-    return worker, residency
-
-
-def test_two_loads_that_fit_singly_but_not_together() -> None:
-    async def scenario() -> None:
-        worker, residency = house(host=None)
-        first = asyncio.create_task(residency.admit(model(4), SIZES[4]))
-        second = asyncio.create_task(residency.admit(model(3), SIZES[3]))
-        await turns()
-        assert second.done()
-        with pytest.raises(InsufficientMemory):
-            second.result()
-        worker.let_go(0)
-        await first
-        assert residency.device.reserved == SIZES[4]
-
-    story(scenario())
-
-
-def test_a_full_device_demotes_the_idle_before_it_refuses() -> None:
-    async def scenario() -> None:
-        worker, residency = house(host=190)
-        for key in (4, 3):
-            task = asyncio.create_task(residency.admit(model(key), SIZES[key]))
-            while not task.done():
-                await turns()
-                if worker.calls:
-                    worker.let_go(0)
-        assert worker.held == {3}
-        assert residency.host is not None
-        assert residency.host.reserved == SIZES[3] + SIZES[4]
-        with pytest.raises(InsufficientMemory, match="host"):
-            await residency.admit(model(5), SIZES[5])
-
-    story(scenario())
-
-
-def test_a_load_that_fails_leaves_nothing() -> None:
-    async def scenario() -> None:
-        worker, residency = house(host=250)
-        worker.load_error = ModelLoadFailed("corrupt")
-        task = asyncio.create_task(residency.admit(model(1), SIZES[1]))
-        await turns()
-        worker.let_go(0)
-        with pytest.raises(ModelLoadFailed):
-            await task
-        assert residency.device.reserved == 0
-        assert residency.host is not None
-        assert residency.host.reserved == 0
-
-    story(scenario())
-
-
-def test_measured_bytes_that_do_not_fit_end_the_load() -> None:
-    async def scenario() -> None:
-        worker = FakeWorker(lambda _: CAPACITY + 1)
-        residency = Residency(worker)
-        residency.open(CAPACITY, None)
-        task = asyncio.create_task(residency.admit(model(1), 10))
-        await turns()
-        worker.let_go(0)
-        await turns()
-        assert worker.busy("unload", 1)
-        worker.let_go(0)
-        with pytest.raises(InsufficientMemory):
-            await task
-        assert residency.device.reserved == 0
-
-    story(scenario())
-
-
-def test_a_batch_that_never_ends_has_its_worker_replaced() -> None:
-    async def scenario() -> None:
-        worker, residency = house(host=None)
-        scheduler = Scheduler(residency, Metrics())
-        one = model(1)
-        loading = asyncio.create_task(residency.admit(one, SIZES[1]))
-        await turns()
-        worker.let_go(0)
-        await loading
-        scheduler.open(one, Lane(worker), limit=4, batch_size=2)
-        loop = asyncio.get_running_loop()
-        long_ago = loop.time() - 3600.0
-        job = Job(InferenceRequest(b""), long_ago, loop.create_future())
-        answer = asyncio.create_task(scheduler.submit(one, job))
-        await turns()
-        await turns()
-        assert worker.replaced
-        worker.let_go(0)
-        await answer
-
-    story(scenario())

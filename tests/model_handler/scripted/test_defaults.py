@@ -241,6 +241,37 @@ def input_fn(body, content_type):
     assert model.refusal(b"no picture", content_type="image/png").error == "InvalidRequest"
 
 
+@pytest.mark.parametrize(
+    "body", [b"null", b'{"inputs": 7}', b'{"inputs": []}', b'{"inputs": "a", "parameters": [1]}']
+)
+def test_what_a_pipeline_cannot_read_is_the_callers_mistake(
+    process: Process, classifier: Path, body: bytes
+) -> None:
+    assert process.load(with_code(classifier, "")).refusal(body).error == "InvalidRequest"
+
+
+def test_what_goes_wrong_in_the_model_is_not(process: Process, tmp_path: Path) -> None:
+    """It has no position for so long a text."""
+    root = with_code(artifacts.bert_classifier(tmp_path / "model"), "")
+    assert process.load(root).refusal({"inputs": "fox " * 400}).error == "InferenceFailed"
+
+
+def test_octets_are_a_picture_where_one_is_expected(process: Process, tmp_path: Path) -> None:
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(picture, "PNG")
+    model = process.load(with_code(artifacts.vit(tmp_path / "model"), ""))
+    octets = model.ask(picture.getvalue(), content_type="application/octet-stream")
+    assert octets == model.ask(picture.getvalue(), content_type="image/png")
+    refusal = model.refusal(b"no picture", content_type="application/octet-stream")
+    assert refusal.error == "InvalidRequest"
+
+
+def test_a_traceback_in_a_message_stays_in_the_log(process: Process, classifier: Path) -> None:
+    code = "def model_fn(model_dir): raise ValueError('no: Traceback (most recent call last): x')"
+    refusal = process.refused(with_code(classifier, code))
+    assert refusal.message == "ValueError: no:"
+
+
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/picture.png", "FILE"])
 def test_addresses_and_paths_are_not_followed(
     process: Process, tmp_path: Path, address: str
