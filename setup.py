@@ -39,7 +39,7 @@ EXTRAS = {
     "aws": ["boto3>=1.44", "sagemaker>=2.240,<3"],
     "emulator": LOCAL_PLATFORM,
     "formats": FORMATS,
-    "mms": ["multi-model-server==1.1.11", "sagemaker-inference==1.10.1", "setuptools<81"],
+    "multi-model-server": ["multi-model-server==1.1.11"],  # MME_FRONT; and Java 11 or 17
     "dev": [
         *FORMATS,
         *LOCAL_PLATFORM,
@@ -47,6 +47,7 @@ EXTRAS = {
         "import-linter>=2.3",
         "ipykernel>=7",
         "matplotlib>=3.10",
+        "multi-model-server==1.1.11",
         "mypy>=1.15",
         "nbclient>=0.10",
         "nbformat>=5.10",

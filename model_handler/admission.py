@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_handler.artifact import Artifact
-from model_handler.batcher import LineBounds
 from model_handler.messages import Ready
 from model_handler.options import EngineOptions
 
@@ -51,6 +50,16 @@ def _machine_nbytes(root: Path) -> int:
 
 def _read(file: Path) -> str:
     return file.read_text().strip() if file.is_file() else ""
+
+
+@dataclass(frozen=True, slots=True)
+class LineBounds:
+    """Of one model: requests that may wait, requests per batch, and how long an idle device waits for a
+    batch to fill, in seconds."""
+
+    limit: int
+    batch_size: int
+    delay_s: float = 0.0
 
 
 def line(artifact: Artifact, options: EngineOptions) -> LineBounds:

@@ -22,16 +22,6 @@ class Job:
     answer: asyncio.Future[InferenceResponse]
 
 
-@dataclass(frozen=True, slots=True)
-class LineBounds:
-    """Of one model: requests that may wait, requests per batch, and how long an idle device waits for a
-    batch to fill, in seconds."""
-
-    limit: int
-    batch_size: int
-    delay_s: float = 0.0
-
-
 class Queue:
     """First in, first out; a job whose caller gave up is taken out by `discard`."""
 

@@ -10,7 +10,8 @@ import itertools
 from collections.abc import Iterable
 from typing import Protocol
 
-from model_handler.batcher import Job, LineBounds, Queue, Turns
+from model_handler.admission import LineBounds
+from model_handler.batcher import Job, Queue, Turns
 from model_handler.errors import EngineError, ModelUnloading, QueueFull, WorkerDied, from_wire
 from model_handler.messages import Done, InferenceResponse, Refusal, Run
 from model_handler.metrics import Metrics

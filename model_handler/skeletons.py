@@ -17,9 +17,8 @@ from types import FunctionType, MethodType
 from typing import Any
 
 import torch
-from safetensors import safe_open
 
-from model_handler import weights
+from model_handler import mapped, weights
 
 # Of config.json, what says nothing about structure
 _LABELS = ("id2label", "label2id")
@@ -167,12 +166,8 @@ def _refers(value: object, depth: int = 3) -> bool:
 
 
 def _read(files: list[Path], names: set[str]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Views of the mapped files."""
     for file in files:
-        with safe_open(str(file), "pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 - it is no mapping
-                if name in names:
-                    yield name, opened.get_tensor(name)
+        yield from mapped.tensors(file, names)
 
 
 def _fill(model: Any, dtypes: dict[str, torch.dtype], files: list[Path]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.contract.artifacts import Zoo
 from tests.contract.client import Client
 from tests.contract.code_artifacts import CodeZoo
-from tests.contract.report import CaseReport
+from tests.contract.report import DIFFERS, CaseReport
 from tests.contract.targets import RESERVED, TARGETS, Target, answering
 
 Environment = Mapping[str, str | None]
@@ -19,7 +19,9 @@ LOG_TAIL = 8000
 
 def pytest_configure(config: pytest.Config) -> None:
     file = config.getoption("--contract-report", None)
-    report = CaseReport(_target_name(config), Path(file) if file else None)
+    code = config.getoption("--artifacts", "huggingface") == "code"
+    subject = f"{_target_name(config)} with code" if code else _target_name(config)
+    report = CaseReport(subject, Path(file) if file else None)
     config.pluginmanager.register(report, "contract-report")
 
 
@@ -30,7 +32,7 @@ def _target_name(config: pytest.Config) -> str:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("differs"):
         if mark.args[0] == _target_name(item.config):
-            pytest.skip(f"differs on purpose: {mark.kwargs['reason']}")
+            pytest.skip(DIFFERS + mark.kwargs["reason"])
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,37 +1,31 @@
 """python -m tests.contract.document REPORT [--check]
 
-Writes docs/contract.md, and the count in README.md, from the report of a run of the suite
-(`pytest tests --contract-report=REPORT`). With --check nothing is written: it fails where the documents say
-something else than the report.
+Writes the part of docs/contract.md, and the count in README.md, that a run of the suite is about
+(`pytest tests/contract --contract-report=REPORT`). With --check nothing is written: it fails where the
+documents say something else than the report.
 """
 
 import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from tests.contract.report import DIFFERS, FAILED, NOT_RUN, PASSED
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENT = REPOSITORY / "docs" / "contract.md"
 README = REPOSITORY / "README.md"
-COUNT = re.compile(r"\*\*The contract\.\*\* .*?(?=\n  \[docs/contract\.md\])", re.DOTALL)
-HEAD = """# Conformance
-
-SageMaker's contract for multi-model containers as one hundred numbered cases, grouped as the platform
-meets them, each with what came out. This page is written from a run of the suite in
-[tests/contract](../tests/contract) against `python -m container serve` as a process of its own, over
-real sockets: `make contract`.
-
-"""
+Report = dict[str, Any]
 
 
 def main() -> int:
     arguments = _arguments()
     report = json.loads(arguments.report.read_text(encoding="utf-8"))
     wanted = {DOCUMENT: page(report), README: readme(report)}
-    stale = [file for file, text in wanted.items() if _current(file) != text]
+    stale = [file for file, text in wanted.items() if file.read_text(encoding="utf-8") != text]
     for file in stale:
         if arguments.check:
             print(f"{file.name} says something else than the suite: run `make docs`")
@@ -47,59 +41,101 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _current(file: Path) -> str:
-    return file.read_text(encoding="utf-8") if file.exists() else ""
+# ---- docs/contract.md: a part for each subject, between comments that name it ----
 
 
-def page(report: dict[str, Any]) -> str:
-    return HEAD + "\n".join(_lines(report)) + "\n"
+def page(report: Report) -> str:
+    subject = report["subject"]
+    begin, end = f"<!-- {subject} -->\n", f"<!-- end of {subject} -->"
+    before, found, rest = DOCUMENT.read_text(encoding="utf-8").partition(begin)
+    _, ended, after = rest.partition(end)
+    assert found, f"docs/contract.md has lost its part about {subject}"
+    assert ended, f"docs/contract.md has lost the end of its part about {subject}"
+    lines = PARTS.get(subject, _exceptions)(report)
+    return before + begin + "\n".join(lines) + "\n" + end + after
 
 
-def _lines(report: dict[str, Any]) -> Iterator[str]:
+def _table(report: Report) -> Iterator[str]:
+    """Every case."""
     yield f"**{_sentence(report)}**"
     group = None
     for case in report["cases"]:
         if case["group"] != group:
             group = case["group"]
-            yield from (
-                "",
-                f"## {group[0].upper()}{group[1:]}",
-                "",
-                "| # | level | case | outcome |",
-            )
+            yield from ("", f"### {group[0].upper()}{group[1:]}", "")
+            yield "| # | level | case | outcome |"
             yield "|---|---|---|---|"
         yield f"| {case['number']} | {case['level']} | {case['title']} | {_outcome(case)} |"
 
 
+def _exceptions(report: Report) -> Iterator[str]:
+    """The cases that were not run or failed."""
+    yield f"**{_counts(report)} cases pass.** The others:"
+    yield ""
+    for case in report["cases"]:
+        if case["outcome"] != PASSED:
+            yield f"- {case['number']}, {case['title']}: {_outcome(case)}"
+
+
+def _differences(report: Report) -> Iterator[str]:
+    """What the tests say about where this target differs on purpose."""
+    yield "| # | here | there |"
+    yield "|---|---|---|"
+    for case in report["cases"]:
+        reasons = [one for one in case["reason"].split("; ") if one.startswith(DIFFERS)]
+        if reasons:
+            there = "; ".join(reason.removeprefix(DIFFERS) for reason in reasons)
+            yield f"| {case['number']} | {case['title']} | {there} |"
+    passed = [case["number"] for case in report["cases"] if case["outcome"] == PASSED]
+    yield f"\nThe other tests of {len(passed)} cases pass there too: {', '.join(map(str, passed))}."
+
+
+PARTS: dict[str, Callable[[Report], Iterator[str]]] = {"process": _table, "mms": _differences}
+
+
 def _outcome(case: dict[str, Any]) -> str:
-    if case["outcome"] == "not run":
-        return f"not run: {case['reason']}"
-    return str(case["outcome"])
+    return f"not run: {case['reason']}" if case["outcome"] == NOT_RUN else str(case["outcome"])
 
 
-def _sentence(report: dict[str, Any]) -> str:
-    must = [case for case in report["cases"] if case["level"] == "MUST"]
-    should = [case for case in report["cases"] if case["level"] == "SHOULD"]
+# ---- the counts ----
+
+
+def _sentence(report: Report) -> str:
+    failed = sum(case["outcome"] == FAILED for case in report["cases"])
     return (
-        f"{_passed(must)} of {len(must)} MUST and {_passed(should)} of {len(should)} SHOULD cases pass"
-        f" against the real process; {_failed(report['cases'])} fail, the others need a GPU, a built"
-        " image or the platform."
+        f"{_counts(report)} cases pass against the real process; {failed} fail, the others need a GPU or"
+        " the built image."
     )
 
 
-def _passed(cases: list[dict[str, Any]]) -> int:
-    return sum(case["outcome"] == "passed" for case in cases)
+def _counts(report: Report) -> str:
+    return f"{_count(report, 'MUST')} and {_count(report, 'SHOULD')}"
 
 
-def _failed(cases: list[dict[str, Any]]) -> int:
-    return sum(case["outcome"] == "failed" for case in cases)
+def _count(report: Report, level: str) -> str:
+    outcomes = [case["outcome"] for case in report["cases"] if case["level"] == level]
+    return f"{outcomes.count(PASSED)} of {len(outcomes)} {level}"
 
 
-def readme(report: dict[str, Any]) -> str:
-    """The README with its count replaced."""
+COUNTS = {
+    "process": (
+        re.compile(r"(?<=\*\*The contract\.\*\* ).*?image\.", re.DOTALL),
+        lambda report: _sentence(report).replace("; ", ";\n  ", 1),
+    ),
+    "process with code": (
+        re.compile(r"(?<=code/inference\.py`: ).*?SHOULD"),
+        lambda report: _counts(report),
+    ),
+}
+
+
+def readme(report: Report) -> str:
+    """The README with its count replaced, where it has one of this subject."""
     text = README.read_text(encoding="utf-8")
-    count = f"**The contract.** {_sentence(report)}".replace("; ", ";\n  ", 1)
-    new, replaced = COUNT.subn(lambda _: count, text)
+    if report["subject"] not in COUNTS:
+        return text
+    pattern, count = COUNTS[report["subject"]]
+    new, replaced = pattern.subn(lambda _: count(report), text)
     assert replaced == 1, "README.md has lost its line about the contract"
     return new
 

@@ -11,6 +11,7 @@ import pytest
 from tests.contract.cases import CASES, Case, Level
 
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
+DIFFERS = "differs on purpose: "
 
 
 @dataclass(slots=True)
@@ -35,8 +36,8 @@ class Evidence:
 class CaseReport:
     """A pytest plugin: one line at the end of the run, and a JSON file where one was asked for."""
 
-    def __init__(self, target: str, file: Path | None) -> None:
-        self._target = target
+    def __init__(self, subject: str, file: Path | None) -> None:
+        self._subject = subject
         self._file = file
         self._evidence: dict[int, Evidence] = defaultdict(Evidence)
 
@@ -71,10 +72,10 @@ class CaseReport:
         for case in CASES.values():
             outcome, reason = self._evidence[case.number].outcome(case)
             rows.append(asdict(case) | {"outcome": outcome, "reason": reason})
-        return {"target": self._target, "summary": self.line(), "cases": rows}
+        return {"subject": self._subject, "summary": self.line(), "cases": rows}
 
     def line(self) -> str:
-        return f"contract, {self._target}: {self._count(Level.MUST)}; {self._count(Level.SHOULD)}"
+        return f"contract, {self._subject}: {self._count(Level.MUST)}; {self._count(Level.SHOULD)}"
 
     def _count(self, level: Level) -> str:
         cases = [case for case in CASES.values() if case.level is level]

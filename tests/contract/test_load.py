@@ -50,6 +50,7 @@ def test_two_names_for_one_url(client: Client, zoo: Zoo) -> None:
     assert label(client.invoke("two")).startswith("A")
 
 
+@pytest.mark.differs("mms", reason="a file in place of a directory is 500")
 @pytest.mark.case(21)
 def test_missing_directory_is_404(client: Client, zoo: Zoo) -> None:
     """A file is no directory either. The name stays free."""
@@ -74,6 +75,7 @@ def test_broken_artifact(client: Client, target: Target, zoo: Zoo, kind: str) ->
     assert not (url.parent / "executed").exists()
 
 
+@pytest.mark.differs("mms", reason="500, which blames the server for what was sent")
 @pytest.mark.case(23)
 @pytest.mark.parametrize(
     "body", ["{bad", "", "[]", '"x"', "null", "7", '{"model_name": "A",}', "\xff"]
@@ -86,6 +88,7 @@ def test_bodies_that_are_no_object(client: Client, body: str) -> None:
     assert response.status_code == 400
 
 
+@pytest.mark.differs("mms", reason="a number is taken as a name, an empty url is 500")
 @pytest.mark.case(24)
 @pytest.mark.parametrize("field", ["model_name", "url"])
 def test_fields_that_are_no_text(client: Client, target: Target, zoo: Zoo, field: str) -> None:
@@ -105,6 +108,7 @@ def test_unknown_fields_are_ignored(client: Client, zoo: Zoo) -> None:
     assert client.load("A", zoo.a, gpu=7, options={"a": [1]}).status_code == 200
 
 
+@pytest.mark.differs("mms", reason="a load whose body is not labelled as JSON is 400")
 @pytest.mark.case(26)
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "text/plain", None])
 def test_content_type_of_a_load(
@@ -124,6 +128,7 @@ def test_wrapped_artifact(client: Client, zoo: Zoo) -> None:
     assert label(client.invoke("wrapped")).startswith("A")
 
 
+@pytest.mark.differs("mms", reason="megabytes are read as long as they fit the limit of requests")
 @pytest.mark.case(28)
 def test_overlong_load_body(client: Client, zoo: Zoo) -> None:
     """2 MiB of padding in a good body."""
@@ -132,6 +137,7 @@ def test_overlong_load_body(client: Client, zoo: Zoo) -> None:
     assert client.load("A", zoo.a).status_code == 200
 
 
+@pytest.mark.differs("mms", reason="not compared: 55 loads take minutes")
 @pytest.mark.case(30)
 def test_rounds_keep_no_memory(client: Client, target: Target, zoo: Zoo) -> None:
     """What the ledger and the kernel count after 50 rounds is what they counted after a few."""

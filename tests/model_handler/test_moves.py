@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from model_handler.batcher import Job, LineBounds
+from model_handler.admission import LineBounds
+from model_handler.batcher import Job
 from model_handler.errors import InsufficientMemory, ModelLoadFailed
 from model_handler.messages import InferenceRequest
 from model_handler.metrics import Metrics

@@ -13,8 +13,9 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from model_handler.admission import LineBounds
 from model_handler.artifact import Artifact
-from model_handler.batcher import Job, LineBounds
+from model_handler.batcher import Job
 from model_handler.conventions import Convention
 from model_handler.errors import EngineError
 from model_handler.memory import Tier
