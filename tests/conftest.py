@@ -6,7 +6,7 @@ import pytest
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("contract", "the conformance suite in tests/contract")
     group.addoption(
-        "--target", default="process", help="what to test: process (default), app or mms"
+        "--target", default="process", help="what to test: process (default), app, mms or image"
     )
     group.addoption(
         "--artifacts", default="huggingface", help="what it loads: huggingface (default) or code"

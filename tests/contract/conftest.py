@@ -9,6 +9,7 @@ import pytest
 from tests.contract.artifacts import Zoo
 from tests.contract.client import Client
 from tests.contract.code_artifacts import CodeZoo
+from tests.contract.image import launch_image
 from tests.contract.report import DIFFERS, CaseReport
 from tests.contract.targets import RESERVED, TARGETS, Target, answering
 
@@ -85,7 +86,7 @@ def start(
     request: pytest.FixtureRequest, zoo: Zoo, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[Environment], Target]:
     """Launch a server of the chosen kind and wait until it answers; the caller stops it."""
-    launch = TARGETS[_target_name(request.config)]
+    launch = {**TARGETS, "image": launch_image}[_target_name(request.config)]
 
     def start(environment: Environment) -> Target:
         target = launch(environment, zoo.root, tmp_path_factory.mktemp("server"))

@@ -127,23 +127,22 @@ def _named(target: Target, name: str) -> list[psutil.Process]:
 
 
 class ServerProcess:
-    """`python -m container serve` with an environment that has nothing of ours in it."""
+    """A command that serves, with its output in a file. `settings`: what it was told."""
 
     def __init__(
         self,
-        environment: Mapping[str, str | None],
-        root: Path,
+        command: Sequence[str],
+        settings: Mapping[str, str],
         scratch: Path,
-        prefix: Sequence[str],
+        environ: Mapping[str, str],
     ) -> None:
-        settings = _environment(environment, root, scratch)
         self._port = int(settings.get("SAGEMAKER_BIND_TO_PORT", "8080"))
         self._log = scratch / f"server-{self._port}.log"
         with self._log.open("wb") as log:
             self.popen = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "container", "serve"],
+                command,
                 cwd=REPOSITORY,
-                env=settings,
+                env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -175,8 +174,8 @@ class ServerProcess:
         self.popen.wait()
 
 
-def _environment(changes: Mapping[str, str | None], root: Path, scratch: Path) -> dict[str, str]:
-    """`None` takes a variable away."""
+def settings_of(changes: Mapping[str, str | None], root: Path, scratch: Path) -> dict[str, str]:
+    """An environment with nothing of ours in it. `None` takes a variable away."""
     wanted: dict[str, str | None] = {
         "PATH": os.environ["PATH"],
         "HOME": str(scratch),
@@ -196,7 +195,9 @@ def launch_process(
     scratch: Path,
     prefix: Sequence[str] = (),
 ) -> ServerProcess:
-    return ServerProcess(environment, root, scratch, prefix)
+    settings = settings_of(environment, root, scratch)
+    command = [*prefix, sys.executable, "-m", "container", "serve"]
+    return ServerProcess(command, settings, scratch, settings)
 
 
 # ---- the same application inside the test process ----
@@ -211,7 +212,7 @@ class ServerThread:
         from model_handler.factory import create_engine
         from model_handler.logs import JsonFormatter
 
-        settings = Settings.from_environ(_environment(environment, root, scratch))
+        settings = Settings.from_environ(settings_of(environment, root, scratch))
         self._port = settings.port
         self._log = scratch / "server.log"
         self._handler = logging.FileHandler(self._log)
@@ -250,7 +251,7 @@ def launch_multi_model_server(
 ) -> ServerProcess:
     """The same handlers behind the front that others have."""
     front = {"MME_FRONT": "multi-model-server"}
-    return ServerProcess({**front, **environment}, root, scratch, ())
+    return launch_process({**front, **environment}, root, scratch)
 
 
 TARGETS: dict[str, Launch] = {

@@ -15,6 +15,10 @@ from tests.contract.client import PLATFORM_LIMIT_S, Client, label
 from tests.contract.targets import RESERVED, RUNNING, Target, memory
 from tests.contract.waiting import background, together, until
 
+pytestmark = pytest.mark.differs(
+    "mms", reason="not compared: that many loads, an import of PyTorch each, take minutes"
+)
+
 STORM_S, STORM_CALLERS, STORM_NAMES = 10.0, 20, 10
 STORM_TOLERANCE = 96 << 20
 ALLOWED = {

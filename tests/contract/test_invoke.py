@@ -75,6 +75,9 @@ def test_25_mib(client: Client, zoo: Zoo) -> None:
     assert client.invoke("A", document).status_code in (200, 400)
 
 
+@pytest.mark.differs(
+    "mms", reason="413 without a body: the platform would have no message for the caller"
+)
 @pytest.mark.case(33)
 def test_over_limit(client: Client, target: Target, zoo: Zoo) -> None:
     """413 with the usual body, also when the length is only found out by reading; then life goes on."""
@@ -89,6 +92,7 @@ def test_over_limit(client: Client, target: Target, zoo: Zoo) -> None:
     assert label(client.invoke("A")).startswith("A")
 
 
+@pytest.mark.differs("mms", reason="413 without a body")
 @pytest.mark.case(33)
 def test_over_limit_to_a_client_that_sends_on(client: Client, zoo: Zoo) -> None:
     """An ordinary client that writes all of its body before it reads gets the 413 too."""
@@ -122,6 +126,7 @@ def test_expect_100_continue(client: Client, target: Target, zoo: Zoo) -> None:
         assert raw.Answer(connection).status == 200
 
 
+@pytest.mark.differs("mms", reason="413 without a body")
 @pytest.mark.case(34)
 def test_expectation_over_the_limit(client: Client, target: Target, zoo: Zoo) -> None:
     """A body that is too large is refused instead of being asked for."""
@@ -209,6 +214,7 @@ def test_interleaved_models(client: Client, zoo: Zoo) -> None:
         assert score == pytest.approx(alone[request][1], abs=0.002)
 
 
+@pytest.mark.differs("mms", reason="any method runs the model")
 @pytest.mark.case(40)
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_other_methods_on_invoke(client: Client, zoo: Zoo, method: str) -> None:
@@ -256,6 +262,7 @@ def busy(client: Client) -> float:
     return gauges[RUNNING] + gauges[WAITING]
 
 
+@pytest.mark.differs("mms", reason="answers to pipelined requests come in any order")
 @pytest.mark.case(43)
 def test_pipelined_requests(client: Client, target: Target, zoo: Zoo) -> None:
     """Two requests in one packet get two answers, in their order."""

@@ -19,6 +19,7 @@ def test_list_shows_name_and_url(client: Client, target: Target, zoo: Zoo) -> No
     assert client.list().json() == {"models": [{"modelName": "A", "modelUrl": url}]}
 
 
+@pytest.mark.differs("mms", reason="seven fields of its own beside the two of the contract")
 @pytest.mark.case(11)
 def test_get_is_an_object(client: Client, target: Target, zoo: Zoo) -> None:
     """No array around it, as some servers have."""
@@ -45,6 +46,9 @@ def test_unloaded_models_disappear(client: Client, zoo: Zoo) -> None:
     assert client.describe("A").status_code == 404
 
 
+@pytest.mark.differs(
+    "mms", reason="not compared: that many loads, an import of PyTorch each, take minutes"
+)
 @pytest.mark.case(14, 15)
 def test_pages(client: Client, target: Target, zoo: Zoo) -> None:
     """Every name once, in order; full pages but the last; a token only when there is more."""

@@ -31,6 +31,7 @@ GOOD_NAMES = (
 )  # fmt: skip
 
 
+@pytest.mark.differs("mms", reason="control characters of a name come back in the error")
 @pytest.mark.case(77)
 @pytest.mark.parametrize("trick", TRICKS)
 def test_tricks_in_the_path(client: Client, target: Target, zoo: Zoo, trick: str) -> None:
@@ -48,6 +49,7 @@ def test_tricks_in_the_path(client: Client, target: Target, zoo: Zoo, trick: str
     assert client.names() == {"a", "b"}
 
 
+@pytest.mark.differs("mms", reason="a name with a slash is taken, and can never be addressed again")
 @pytest.mark.case(77, 79)
 @pytest.mark.parametrize("name", BAD_NAMES)
 def test_bad_names_are_400(client: Client, zoo: Zoo, name: str) -> None:
@@ -57,6 +59,7 @@ def test_bad_names_are_400(client: Client, zoo: Zoo, name: str) -> None:
     assert client.gauges()[RESERVED] == 0
 
 
+@pytest.mark.differs("mms", reason="an error repeats a name of any length")
 @pytest.mark.case(77, 79)
 def test_an_overlong_name_in_the_path(client: Client) -> None:
     """Is no model's: 400 or 404, whatever its length."""
@@ -93,6 +96,9 @@ def test_decoded_once(client: Client, zoo: Zoo) -> None:
     assert client.request("GET", "/models/a+b").status_code == 404
 
 
+@pytest.mark.differs(
+    "mms", reason="refused with 500 instead of 400 or 404, by the process that was started for it"
+)
 @pytest.mark.case(80)
 @pytest.mark.parametrize(
     "url",
@@ -107,6 +113,7 @@ def test_urls_off_the_root(client: Client, url: str) -> None:
     assert client.list().json() == {"models": []}
 
 
+@pytest.mark.differs("mms", reason="500 for a link out of the root")
 @pytest.mark.case(80)
 def test_ways_out_of_the_root(client: Client, target: Target, zoo: Zoo) -> None:
     """Dots and symbolic links are followed before they are judged, also one level above the artifact."""

@@ -24,6 +24,10 @@ from tests.contract.artifacts import Zoo
 from tests.contract.waiting import until
 from tests.emulator.hosting.test_loading import lru_evictions
 
+pytestmark = pytest.mark.differs(
+    "mms", reason="not compared: the platform starts the container by itself"
+)
+
 MODELS, CAPACITY = 6, 3
 ROLE = "arn:aws:iam::123456789012:role/execution"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/many-models:1"

@@ -17,6 +17,7 @@ GROWTH_LIMIT = 20 << 20
 BODY = json.dumps(TEXT).encode()
 
 
+@pytest.mark.differs("mms", reason="what lies below a route is served by it")
 @pytest.mark.case(83)
 @pytest.mark.parametrize(
     "path", ["/", "/nowhere", "/ping/x", "/models/A/x", "/models/A/invoke/x", "//models", "/PING"]
@@ -28,6 +29,7 @@ def test_unknown_paths_are_404(client: Client, target: Target, path: str) -> Non
         assert raw.exchange(address(target), raw.head(method, path)).status == 404
 
 
+@pytest.mark.differs("mms", reason="other methods are 404 or served, and 405 has no Allow")
 @pytest.mark.case(83)
 @pytest.mark.parametrize(
     ("path", "allowed"),
@@ -64,6 +66,7 @@ MALFORMED = (
 )
 
 
+@pytest.mark.differs("mms", reason="what is no HTTP is dropped without a word, or served")
 @pytest.mark.case(84)
 @pytest.mark.parametrize("request_bytes", MALFORMED)
 def test_malformed_requests(client: Client, target: Target, request_bytes: bytes) -> None:
@@ -152,6 +155,7 @@ def test_head_ping(client: Client) -> None:
     assert response.content == b""
 
 
+@pytest.mark.differs("mms", reason="an error closes the connection without saying so")
 @pytest.mark.case(87)
 def test_a_thousand_requests_on_one_connection(client: Client, target: Target, zoo: Zoo) -> None:
     """Every tenth an error; a connection that an error does not keep has to say so."""

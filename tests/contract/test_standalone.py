@@ -15,6 +15,10 @@ from tests.contract.targets import Target
 from tests.contract.test_invoke import picture
 from tests.contract.waiting import until
 
+pytestmark = pytest.mark.differs(
+    "mms", reason="MME_FRONT=multi-model-server serves the platform alone"
+)
+
 
 @pytest.fixture(scope="module")
 def directory(zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> Path:

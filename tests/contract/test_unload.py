@@ -15,6 +15,7 @@ from tests.contract.targets import RESERVED, Target, memory, processes
 TOLERANCE = 16 << 20
 
 
+@pytest.mark.differs("mms", reason="not compared: it has no ledger that could be watched")
 @pytest.mark.case(49)
 def test_memory_is_back_with_the_answer(client: Client, target: Target, zoo: Zoo) -> None:
     """Looked at right after the 200, in the ledger and in the kernel's books."""
@@ -41,6 +42,7 @@ def test_unloading_what_is_not_there(client: Client, zoo: Zoo) -> None:
     assert client.unload("A").status_code == 404
 
 
+@pytest.mark.differs("mms", reason="405 without Allow")
 @pytest.mark.case(52)
 def test_the_list_cannot_be_deleted(client: Client, zoo: Zoo) -> None:
     """405, and every model is still there."""

@@ -12,7 +12,10 @@ from tests.contract.client import Client, label
 from tests.contract.targets import RESERVED, RUNNING, Target, worker
 from tests.contract.waiting import background, together, until
 
-pytestmark = pytest.mark.usefixtures("pid")
+pytestmark = [
+    pytest.mark.usefixtures("pid"),
+    pytest.mark.differs("mms", reason="not compared: its processes have no names to find them by"),
+]
 CALLERS, DEATHS = 6, 3
 RESTORE_LIMIT_S = 20.0
 
