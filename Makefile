@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 REPORT := $(VENV)/contract.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks check test test-notebooks test-sdk java contract docs test-gpu bench
+.PHONY: help install demo notebooks check test test-notebooks test-sdk test-contract image java contract docs test-gpu bench bench-docs
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,15 +61,36 @@ test-sdk: $(STAMP) $(SDK_STAMPS) java ## both SageMaker SDKs and multi-model-ser
 	.venv-core/bin/python $(SDK_TEST) tests/sdk/core
 	$(BIN)/python $(SDK_TEST) tests/sdk/mms
 
-contract: $(STAMP) ## the conformance suite alone: make contract TARGET=process|app
-	$(BIN)/python -m pytest tests/contract --target=$(or $(TARGET),process)
+CONTRACT = $(BIN)/python -m pytest tests/contract --contract-report=$(REPORT) \
+  --target=$(or $(TARGET),process) --artifacts=$(or $(ARTIFACTS),huggingface)
 
-docs: $(STAMP) ## write the conformance table anew from a run of the suite
-	$(BIN)/python -m pytest tests/contract --contract-report=$(REPORT)
+contract: $(STAMP) ## the conformance suite: make contract TARGET=process|app|mms|image ARTIFACTS=huggingface|code
+	$(CONTRACT)
+
+docs: $(STAMP) ## write its outcome into docs/contract.md: make docs TARGET=… ARTIFACTS=…
+	$(CONTRACT)
 	$(BIN)/python -m tests.contract.document $(REPORT)
+
+test-contract: $(STAMP) ## the suite with code in every artifact, a process for each
+	$(MAKE) contract ARTIFACTS=code
+	$(BIN)/python -m tests.contract.document $(REPORT) --check
+
+image: ## the image localhost/mme:cpu, with or without a Docker engine: make image FLAVOR=cpu|gpu
+	image/build.sh $(or $(FLAVOR),cpu)
 
 test-gpu: $(STAMP) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest tests -m gpu
 
-bench: $(STAMP) ## density and load time beside from_pretrained: make bench SCENARIO=density
-	$(BIN)/python -m benchmarks.$(or $(SCENARIO),density)
+RESULTS ?= build/bench-results
+
+.venv-hf/.installed: benchmarks/peers/constraints-hf.txt
+	$(PYTHON) -m venv .venv-hf
+	.venv-hf/bin/python -m pip install --quiet --disable-pip-version-check -c $< \
+	  torch sagemaker-huggingface-inference-toolkit multi-model-server setuptools transformers
+	@touch $@
+
+bench: $(STAMP) .venv-hf/.installed java ## beside plain PyTorch and a peer: make bench SCENARIO=hot-tiny-032
+	$(BIN)/python -m benchmarks $(SCENARIO) --output $(RESULTS)
+
+bench-docs: $(STAMP) ## docs/performance.md from the results: make bench-docs RESULTS=…
+	$(BIN)/python -m benchmarks.document $(RESULTS)

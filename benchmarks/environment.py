@@ -20,6 +20,7 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "measured": time.strftime("%Y-%m-%d"),
+        "load_average": os.getloadavg(),
     }
 
 

@@ -4,6 +4,7 @@ Writes DIR/0000/model, DIR/0001/model, …: two-layer BERT classifiers of 4.4 mi
 all different, with one word-piece tokenizer among them.
 """
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 VOCABULARY = 30522
+INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -20,7 +22,7 @@ def main() -> None:
     root, count = Path(sys.argv[1]), int(sys.argv[2])
     torch.set_num_threads(1)
     tokenizer = root / "tokenizer"
-    _tokenizer().save_pretrained(tokenizer)
+    save_tokenizer(tokenizer)
     config = BertConfig(
         vocab_size=VOCABULARY,
         hidden_size=128,
@@ -36,11 +38,21 @@ def main() -> None:
     shutil.rmtree(tokenizer)
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
-    """As many entries as bert-base has; letters as word pieces, so that any text can be spelt."""
+def save_tokenizer(
+    directory: Path, size: int = VOCABULARY, inputs: tuple[str, ...] = INPUTS
+) -> None:
+    """Readable by transformers 4 too, which does not know the class that 5 writes down."""
+    _tokenizer(size).save_pretrained(directory)
+    path = directory / "tokenizer_config.json"
+    own = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": inputs}
+    path.write_text(json.dumps(json.loads(path.read_text()) | own, indent=2))
+
+
+def _tokenizer(size: int) -> PreTrainedTokenizerFast:
+    """`size` entries; letters as word pieces, so that any text can be spelt."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     pieces = [*SPECIAL, *letters, *(f"##{letter}" for letter in letters), "warm", "as", "toast"]
-    pieces += [f"word{number}" for number in range(VOCABULARY - len(pieces))]
+    pieces += [f"word{number}" for number in range(size - len(pieces))]
     vocabulary = {piece: number for number, piece in enumerate(pieces)}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)

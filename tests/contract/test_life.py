@@ -130,6 +130,7 @@ def test_one_log_line_per_request(client: Client, target: Target, zoo: Zoo) -> N
     secret = f"secret-{time.monotonic_ns()}"
     name, wanted = "logged-model", "folder/logged.tar.gz"
     client.load(name, zoo.a, target=wanted)
+    until(lambda: log_lines(target, f"load_model.*{name}"))
     before = len(log_lines(target, name))
     for _ in range(3):
         assert client.invoke(name, {"inputs": secret}, **{TARGET: wanted}).status_code == 200

@@ -1,0 +1,104 @@
+"""python -m benchmarks [SCENARIO…] [--output DIR] [--models DIR]
+
+Without a name: every regular scenario. Writes one raw JSON per scenario with the environment beside it;
+`python -m benchmarks.targets DIR` makes the tables of them.
+"""
+
+import argparse
+import dataclasses
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import cold, environment, generation, pressure, steady
+from benchmarks.scenarios import (
+    REGULAR,
+    SCENARIOS,
+    Churn,
+    Cold,
+    Cycles,
+    Hog,
+    Hot,
+    Mix,
+    Neighbours,
+    Scenario,
+    Start,
+    Storm,
+    tiny,
+)
+
+MODELS = Path(__file__).parent.parent / "build/bench-models"
+
+
+def main() -> None:
+    arguments = _arguments()
+    if unknown := set(arguments.scenarios) - set(SCENARIOS):
+        raise SystemExit(f"no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
+    for name in arguments.scenarios or REGULAR:
+        scenario = _chosen(name, arguments.cycles)
+        print(f"{name}: {scenario}", flush=True)
+        _build(arguments.models, scenario)
+        began = time.monotonic()
+        result = measure(scenario, arguments.models)
+        lasted = round(time.monotonic() - began, 1)
+        print(f"{name}: {lasted} s", flush=True)
+        if arguments.output is not None:
+            record = {"scenario": dataclasses.asdict(scenario), "seconds": lasted, **result}
+            environment.write(arguments.output, name, record)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO")
+    parser.add_argument("--output", type=Path, default=None, help="directory for the raw JSON")
+    parser.add_argument("--models", type=Path, default=MODELS, help="where models are built")
+    parser.add_argument("--cycles", type=int, default=None, help="for the scenario `cycles`")
+    return parser.parse_args()
+
+
+def _chosen(name: str, cycles: int | None) -> Scenario:
+    scenario = SCENARIOS[name]
+    if isinstance(scenario, Cycles) and cycles is not None:
+        return dataclasses.replace(scenario, cycles=cycles)
+    return scenario
+
+
+def _build(root: Path, scenario: Scenario) -> None:
+    """In a process of its own: this one must not hold PyTorch."""
+    command = [sys.executable, "-m", "benchmarks.full_models", str(root), *needed(scenario)]
+    subprocess.run(command, check=True)
+
+
+def needed(scenario: Scenario) -> tuple[str, ...]:
+    """The models a scenario asks for."""
+    match scenario:
+        case Hot(model=model) | Cold(model=model):
+            return (model,)
+        case Mix(models=models):
+            return models
+        case Churn(models=count) | Storm(models=count) | Cycles(models=count):
+            return tiny(count)
+        case Neighbours(asked=asked, coming=coming):
+            return (asked, *coming)
+        case Hog(short=short, generating=generating):
+            return (short, generating)
+        case Start():
+            return ()
+
+
+def measure(scenario: Scenario, root: Path) -> dict[str, Any]:
+    match scenario:
+        case Hot() | Mix():
+            return steady.measure(scenario, root)
+        case Churn() | Storm() | Cycles() | Neighbours():
+            return pressure.measure(scenario, root)
+        case Hog():
+            return generation.measure(scenario, root)
+        case Cold() | Start():
+            return cold.measure(scenario, root)
+
+
+if __name__ == "__main__":
+    main()

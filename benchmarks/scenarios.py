@@ -1,0 +1,171 @@
+"""What is measured, as frozen records. A scenario's name is its file in results/ and its SCENARIO= in make.
+
+`seconds` is the length of one window; windows of the sides alternate, `repetitions` times.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks import traffic
+
+CLIENTS = (1, 8, 32)
+
+
+@dataclass(frozen=True)
+class Hot:
+    """One model, all texts of one length (`words` tokens and two more), beside a peer and plain PyTorch.
+
+    `bare`: pairs of batch size and threads. The container computes with one thread here, too: the other
+    core is the front's and the client's.
+    """
+
+    model: str
+    words: int
+    clients: tuple[int, ...] = CLIENTS
+    peer: str | None = "hugging-face"
+    bare: tuple[tuple[int, int], ...] = ((1, 1), (32, 1))
+    seconds: float = 2.5
+    repetitions: int = 5
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Several loaded models; the first is asked most, by Zipf's law. Texts of ragged lengths."""
+
+    models: tuple[str, ...]
+    skew: float
+    clients: tuple[int, ...] = CLIENTS
+    peer: str = "hugging-face"
+    seconds: float = 2.5
+    repetitions: int = 5
+
+
+@dataclass(frozen=True)
+class Churn:
+    """More models than memory: the platform unloads the least recently used when a load is refused."""
+
+    models: int
+    skew: float
+    share: float
+    clients: int = 8
+    seconds: float = 4.0
+    repetitions: int = 5
+
+
+@dataclass(frozen=True)
+class Storm:
+    """All models are loaded at once by the platform's eight hands, then each is asked."""
+
+    models: int
+    repetitions: int = 5
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """One client asks a tiny model while others are loaded and unloaded beside it."""
+
+    asked: str = "tiny-000"
+    coming: tuple[str, ...] = ("ner", "marian", "bart-large")
+    repetitions: int = 5
+
+
+@dataclass(frozen=True)
+class Hog:
+    """Short requests beside a client that generates all the time."""
+
+    short: str = "tiny-000"
+    generating: str = "marian"
+    rate: float = 20.0
+    new_tokens: int = 60
+    seconds: float = 6.0
+    repetitions: int = 5
+
+
+@dataclass(frozen=True)
+class Cycles:
+    """Load, invoke, unload; memory at intervals; a load that is refused now and then."""
+
+    models: int = 20
+    cycles: int = 2000
+    refusals: int = 200
+
+
+@dataclass(frozen=True)
+class Cold:
+    """Load and first answer less a hot answer, beside `from_pretrained`; CPU and wall time."""
+
+    model: str = "topics"
+    repetitions: int = 7
+
+
+@dataclass(frozen=True)
+class Start:
+    """From the start of the process to /ping."""
+
+    repetitions: int = 5
+
+
+Scenario = Hot | Mix | Churn | Storm | Neighbours | Hog | Cycles | Cold | Start
+
+
+def tiny(count: int) -> tuple[str, ...]:
+    return tuple(f"tiny-{number:03}" for number in range(count))
+
+
+BOTH = ((1, 1), (32, 1), (32, 2))
+GENERATING = ("marian", "bart-large")
+FIVE = ("distilbert", "topics", "ner", "marian", "bart-large")
+
+SCENARIOS: dict[str, Scenario] = {
+    "start": Start(),
+    "cold": Cold(),
+    "hot-tiny-015": Hot("tiny-000", 13),
+    "hot-tiny-032": Hot("tiny-000", 30, clients=(32,)),
+    "hot-tiny-128": Hot("tiny-000", 126, clients=(32,)),
+    "hot-tiny-384": Hot("tiny-000", 382, clients=(32,), seconds=4),
+    "hot-distilbert-032": Hot("distilbert", 30, clients=(8, 32), bare=BOTH, seconds=4),
+    "hot-bert-032": Hot("topics", 30, clients=(32,), peer=None, bare=BOTH, seconds=6),
+    "hot-bert-128": Hot("topics", 126, clients=(32,), peer=None, bare=BOTH, seconds=10),
+    "zipf-20": Mix(tiny(20), 0.9, clients=(8, 32)),
+    "zipf-50": Mix(tiny(50), 0.9, clients=(8, 32)),
+    "five-models": Mix(FIVE, 0.9, clients=(8,), seconds=15),
+    **{
+        f"churn-{skew}-{share:.0%}".replace("%", ""): Churn(20, skew, share)
+        for skew in (0.7, 0.9, 1.1)
+        for share in (0.1, 0.25, 0.5)
+    },
+    "storm": Storm(50),
+    "neighbours": Neighbours(),
+    "hog": Hog(),
+    "cycles": Cycles(),
+}
+
+# Together within twenty minutes on two cores; the others are asked for by name
+REGULAR = (
+    "start",
+    "cold",
+    "hot-tiny-015",
+    "hot-tiny-032",
+    "hot-distilbert-032",
+    "hot-bert-032",
+    "zipf-20",
+    "churn-0.9-25",
+    "storm",
+    "neighbours",
+    "hog",
+    "cycles",
+)
+
+
+def document(model: str, text: str, new_tokens: int = 16) -> dict[str, Any]:
+    """A request. Toolkits have limits of their own for generation, so these are spelt out."""
+    if model not in GENERATING:
+        return {"inputs": text}
+    limits = {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens, "num_beams": 4}
+    return {"inputs": text, "parameters": limits}
+
+
+def texts(scenario: Hot | Mix, seed: int = 7) -> list[str]:
+    if isinstance(scenario, Hot):
+        return traffic.texts(scenario.words, 256, seed)
+    return traffic.ragged(256, seed)

@@ -1,0 +1,186 @@
+"""The servers under measurement, each started by its own command in its own environment.
+
+A server runs in a session of its own, and everything in that session is ended with its block.
+"""
+
+import contextlib
+import os
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).parent.parent
+PATIENCE_S = 180.0
+PING_EVERY_S = 0.005
+START_LIMIT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Stack:
+    """`workers`: processes per model, where the server has such a thing."""
+
+    name: str
+    command: tuple[str, ...]
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+OURS = Stack("ours", (sys.executable, "-m", "container", "serve"), {"MME_DEVICE": "cpu"})
+_PEER = str(ROOT / ".venv-hf/bin/python")
+_START = str(ROOT / "benchmarks/peers/start.py")
+_OFFLINE = {"HF_HUB_OFFLINE": "1", "SAGEMAKER_MODEL_SERVER_WORKERS": "1"}
+HUGGING_FACE = Stack("hugging-face", (_PEER, _START, "hugging-face"), _OFFLINE)
+PIPELINES = Stack("mms-pipelines", (_PEER, _START, "pipelines"), _OFFLINE)
+
+
+@dataclass(frozen=True)
+class Server:
+    name: str
+    port: int
+    leader: int
+    ping_s: float
+    client: httpx.Client
+
+    # ---- the contract ----
+
+    def load(self, model: str, directory: Path) -> float:
+        """Seconds. Raises httpx.HTTPStatusError."""
+        began = time.perf_counter()
+        document = {"model_name": model, "url": str(directory.resolve())}
+        self.client.post("/models", json=document).raise_for_status()
+        return time.perf_counter() - began
+
+    def unload(self, model: str) -> float:
+        """Seconds."""
+        began = time.perf_counter()
+        self.client.delete(f"/models/{model}").raise_for_status()
+        return time.perf_counter() - began
+
+    def invoke(self, model: str, document: Any) -> Any:
+        response = self.client.post(f"/models/{model}/invoke", json=document)
+        return response.raise_for_status().json()
+
+    # ---- what it costs ----
+
+    def processes(self) -> list[psutil.Process]:
+        return session(self.leader)
+
+    def cpu_s(self) -> float:
+        """Of every thread that is still there, to the nanosecond; psutil counts ticks of 10 ms."""
+        return sum(cpu_s(process.pid) for process in self.processes())
+
+    def pss_nbytes(self) -> int:
+        """Memory shared by n processes counts as an nth for each."""
+        return sum(_rollup(process.pid, "Pss") for process in self.processes())
+
+    def anonymous_nbytes(self) -> int:
+        return sum(_rollup(process.pid, "Anonymous") for process in self.processes())
+
+
+@contextlib.contextmanager
+def serving(stack: Stack, root: Path, **settings: str) -> Iterator[Server]:
+    """`root` holds the models."""
+    port = _free_port()
+    contract = {"SAGEMAKER_MULTI_MODEL": "true", "SAGEMAKER_BIND_TO_PORT": str(port)}
+    contract |= {"SAGEMAKER_SAFE_PORT_RANGE": "21000-25000"}
+    if stack is OURS:
+        contract["MME_MODEL_ROOT"] = str(root.resolve())
+    with tempfile.TemporaryDirectory(prefix="mme-bench-") as scratch:
+        own = {"TMPDIR": scratch} if stack is not OURS else {}
+        environment = os.environ | contract | own | stack.settings | settings
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            stack.command,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            _await_ping(port, process)
+            ping_s = time.perf_counter() - began
+            base = f"http://127.0.0.1:{port}"
+            with httpx.Client(base_url=base, timeout=PATIENCE_S) as client:
+                yield Server(stack.name, port, process.pid, ping_s, client)
+        finally:
+            _end(process)
+
+
+def _await_ping(port: int, process: subprocess.Popen[bytes]) -> None:
+    """A fresh connection every few milliseconds, since the time to the first answer is measured."""
+    limit = time.monotonic() + START_LIMIT_S
+    while not _pings(port):
+        if process.poll() is not None or time.monotonic() > limit:
+            raise SystemExit("the server did not answer /ping")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(PING_EVERY_S)
+
+
+def _pings(port: int) -> bool:
+    ask = b"GET /ping HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("127.0.0.1", port), timeout=5) as connection,
+    ):
+        connection.sendall(ask)
+        return connection.recv(64).startswith(b"HTTP/1.1 200")
+    return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for each in session(process.pid):
+        with contextlib.suppress(psutil.Error):
+            each.terminate()
+    _, left = psutil.wait_procs(session(process.pid), timeout=10)
+    for each in left:
+        with contextlib.suppress(psutil.Error):
+            each.kill()
+    process.wait()
+
+
+def session(leader: int) -> list[psutil.Process]:
+    """All that the server started: its children, and what left them but not their session."""
+    found = set()
+    with contextlib.suppress(psutil.Error):
+        top = psutil.Process(leader)
+        found = {top, *top.children(recursive=True)}
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, psutil.Error):
+            if os.getsid(process.pid) == leader:
+                found.add(process)
+    return sorted(found, key=lambda process: process.pid)
+
+
+def cpu_s(pid: int) -> float:
+    total = 0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):
+            total += int(path.read_text().split()[0])
+    return total / 1e9
+
+
+def _rollup(pid: int, field_name: str) -> int:
+    """Bytes from the kernel's summary; 0 for a process that has just ended."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith(f"{field_name}:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def _free_port() -> int:
+    """Below 32767: multi-model-server refuses the others."""
+    for port in random.sample(range(26_000, 32_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise SystemExit("no port is free")

@@ -1,0 +1,173 @@
+"""Throughput and latency of loaded models: the container, a peer and plain PyTorch in alternating windows."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from benchmarks import load, stacks, traffic
+from benchmarks.scenarios import Hot, Mix, document, texts
+from benchmarks.stacks import HUGGING_FACE, OURS, PIPELINES, Server
+
+PEERS = {stack.name: stack for stack in (HUGGING_FACE, PIPELINES)}
+TOLERANCE = 2e-4  # of scores: other versions of the libraries, other order of additions
+CHECKED = 4  # texts per model whose answers are compared
+
+
+def measure(scenario: Hot | Mix, root: Path) -> dict[str, Any]:
+    models = (scenario.model,) if isinstance(scenario, Hot) else scenario.models
+    peers = [] if scenario.peer is None else [PEERS[scenario.peer]]
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(stacks.serving(each, root)) for each in [OURS, *peers]]
+        loads = {server.name: _load(server, models, root) for server in servers}
+        result: dict[str, Any] = {
+            "load_s": loads,
+            "pss_nbytes": {server.name: server.pss_nbytes() for server in servers},
+            "processes": {server.name: len(server.processes()) for server in servers},
+            "largest_difference": _compare(servers, models, texts(scenario)),
+        }
+        runs = _windows(scenario, servers, models)
+        bare = list(_bare(scenario, root, stack)) if isinstance(scenario, Hot) else []
+        result["runs"] = []
+        for repetition in range(scenario.repetitions):
+            result["runs"] += _round(repetition, [*runs, *bare])
+    return result
+
+
+Window = Any  # called without arguments, returns one run
+
+
+def _round(repetition: int, windows: Sequence[Window]) -> list[dict[str, Any]]:
+    """Every window once, in turning order."""
+    ordered = windows if repetition % 2 == 0 else list(reversed(windows))
+    runs = []
+    for window in ordered:
+        run = window()
+        runs.append({"repetition": repetition, **run, "load_average": os.getloadavg()[0]})
+        print(f"  {json.dumps(_brief(run))}", flush=True)
+    return runs
+
+
+def _brief(run: dict[str, Any]) -> dict[str, Any]:
+    short: dict[str, Any] = {
+        key: run[key] for key in ("side", "clients", "batch", "threads") if key in run
+    }
+    short["per_s"] = round(run["per_s"], 1)
+    return short | ({"p99": round(run["all"]["p99"], 1)} if "all" in run else {})
+
+
+# ---- servers ----
+
+
+def _load(server: Server, models: Sequence[str], root: Path) -> list[float]:
+    return [server.load(model, root / model / "model") for model in models]
+
+
+def _compare(servers: Sequence[Server], models: Sequence[str], bodies: Sequence[str]) -> float:
+    """The largest difference between two servers' scores. Exits where an answer differs otherwise."""
+    largest = 0.0
+    for model in models:
+        for text in bodies[:CHECKED]:
+            answers = [
+                comparable(server.invoke(model, document(model, text))) for server in servers
+            ]
+            for other in answers[1:]:
+                largest = max(largest, difference(answers[0], other))
+    if largest > TOLERANCE:
+        raise SystemExit(f"scores differ by {largest}")
+    return largest
+
+
+def comparable(answer: Any) -> list[tuple[tuple[Any, ...], tuple[float, ...]]]:
+    """What has to be equal, and what nearly. Generated text has another name in each toolkit."""
+    rows = answer if isinstance(answer, list) else [answer]
+    exact = ("label", "entity", "index", "word", "start", "end")
+    texts_of = ("generated_text", "translation_text", "summary_text")
+    return [
+        (
+            tuple(row[name] for name in (*exact, *texts_of) if name in row),
+            (float(row["score"]),) if "score" in row else (),
+        )
+        for row in rows
+    ]
+
+
+def difference(mine: list[Any], theirs: list[Any]) -> float:
+    """Raises SystemExit where more than scores differ."""
+    if [row[0] for row in mine] != [row[0] for row in theirs]:
+        raise SystemExit(f"answers differ: {mine} {theirs}")
+    pairs = zip(mine, theirs, strict=True)
+    return max((abs(a - b) for x, y in pairs for a, b in zip(x[1], y[1], strict=True)), default=0.0)
+
+
+def _windows(scenario: Hot | Mix, servers: Sequence[Server], models: Sequence[str]) -> list[Window]:
+    kinds = _kinds(scenario, models)
+    return [
+        _window(server, load.Plan(server.port, kinds, scenario.seconds, clients))
+        for clients in scenario.clients
+        for server in servers
+    ]
+
+
+def _kinds(scenario: Hot | Mix, models: Sequence[str]) -> list[load.Kind]:
+    bodies = {
+        model: [json.dumps(document(model, text)) for text in texts(scenario)] for model in models
+    }
+    shares = [1.0] if isinstance(scenario, Hot) else traffic.zipf(len(models), scenario.skew)
+    return [
+        load.Kind(model, f"/models/{model}/invoke", bodies[model], share)
+        for model, share in zip(models, shares, strict=True)
+    ]
+
+
+def _window(server: Server, plan: load.Plan) -> Window:
+    def run() -> dict[str, Any]:
+        front, whole = stacks.cpu_s(server.leader), server.cpu_s()
+        outcome = load.run(plan)
+        served = outcome.per_s * plan.seconds
+        return {
+            "side": server.name,
+            "clients": plan.clients,
+            "cpu_s_per_request": (server.cpu_s() - whole) / served,
+            "leader_cpu_s_per_request": (stacks.cpu_s(server.leader) - front) / served,
+            **msgspec.to_builtins(outcome),
+        }
+
+    return run
+
+
+# ---- plain PyTorch ----
+
+
+def _bare(scenario: Hot, root: Path, stack: contextlib.ExitStack) -> Iterator[Window]:
+    directory = str(root / scenario.model / "model")
+    command = [sys.executable, "-m", "benchmarks.peers.bare", directory]
+    process = stack.enter_context(
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    )
+    stack.callback(process.terminate)
+    assert process.stdout is not None
+    process.stdout.readline()  # its imports must not fall into a window
+    for batch, threads in scenario.bare:
+        ask = {"batch": batch, "threads": threads, "seconds": scenario.seconds}
+        yield _bare_window(process, ask | {"texts": texts(scenario)})
+
+
+def _bare_window(process: subprocess.Popen[str], ask: dict[str, Any]) -> Window:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    stdin, stdout = process.stdin, process.stdout
+
+    def run() -> dict[str, Any]:
+        stdin.write(json.dumps(ask) + "\n")
+        stdin.flush()
+        figures = json.loads(stdout.readline())
+        return {"side": "bare", "batch": ask["batch"], "threads": ask["threads"], **figures}
+
+    return run

@@ -1,0 +1,94 @@
+"""Figures out of raw results, and the page made of them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import document, environment, targets
+from benchmarks.__main__ import needed
+from benchmarks.full_models import MODELS
+from benchmarks.scenarios import REGULAR, SCENARIOS
+
+PAIRS = [(900.0, 100.0), (400.0, 100.0), (100.0, 50.0)]
+
+
+def hot(pairs: list[tuple[float, float]]) -> dict[str, Any]:
+    runs: list[dict[str, Any]] = []
+    for repetition, (ours, theirs) in enumerate(pairs):
+        for side, per_s in (("ours", ours), ("hugging-face", theirs)):
+            tails = {"p99": 1e3 / per_s}
+            run = {"side": side, "clients": 32, "per_s": per_s, "all": tails, "load_average": 1.5}
+            runs.append({"repetition": repetition, **run})
+    return {"runs": runs}
+
+
+def test_a_ratio_is_taken_within_a_round_and_its_median_over_the_rounds() -> None:
+    assert targets.throughput(32)(hot(PAIRS)) == 4.0  # of 9, 4 and 2
+
+
+def test_a_round_without_one_side_is_an_error() -> None:
+    raw = hot(PAIRS)
+    raw["runs"].pop()
+    with pytest.raises(ValueError):
+        targets.throughput(32)(raw)
+
+
+@pytest.mark.parametrize(("value", "met"), [(4.9, False), (5.0, True), (5.1, True)])
+def test_at_least(value: float, met: bool) -> None:
+    target = targets.Target("", "", "", targets.start_s, least=5)
+    assert target.met(value) is met
+
+
+@pytest.mark.parametrize(("value", "met"), [(4.9, True), (5.0, True), (5.1, False)])
+def test_at_most(value: float, met: bool) -> None:
+    target = targets.Target("", "", "", targets.start_s, most=5)
+    assert target.met(value) is met
+
+
+def test_drift_is_measured_from_the_end_of_the_warm_up() -> None:
+    sizes = [50, 100, *[100] * 17, 102]
+    raw = {"memory": [{"anonymous_nbytes": size} for size in sizes]}
+    assert targets.drift(raw) == pytest.approx(2)
+
+
+def test_growth_is_counted_in_steps() -> None:
+    """Two generations of 50 tokens per second: a step takes 10 ms."""
+    short = {"alone": 5.0, "together": 20.0}
+    run = {
+        when: {"short": {"all": {"p99": p99}}, "generating": {"per_s": 2.0}}
+        for when, p99 in short.items()
+    }
+    raw = {"scenario": {"new_tokens": 50}, "runs": [{"repetition": 0, "side": "ours", **run}]}
+    assert targets.steps_waited(raw) == pytest.approx(1.5)
+
+
+def test_every_target_has_a_scenario_and_one_bound() -> None:
+    for target in targets.TARGETS:
+        assert target.scenario in SCENARIOS
+        assert (target.most is None) != (target.least is None)
+
+
+def test_every_scenario_asks_for_models_that_can_be_built() -> None:
+    assert set(REGULAR) <= set(SCENARIOS)
+    for scenario in SCENARIOS.values():
+        for model in needed(scenario):
+            assert model in MODELS or model.startswith("tiny-")
+
+
+def test_the_page_says_what_was_met_missed_and_not_measured(tmp_path: Path) -> None:
+    environment.write(tmp_path, "hot-tiny-015", hot(PAIRS))
+    page = document.page(document.read(tmp_path), tmp_path)
+    rows = {row.split(" | ")[0].lstrip("| "): row for row in page.splitlines() if row[:1] == "|"}
+    assert "| 4 × | **no** |" in rows["tiny, 32 clients"]
+    assert "not measured" in rows["start"]
+    assert "| 400 | 100 |" in rows["hot-tiny-015"]
+    assert "1.5 to 1.5" in page
+
+
+def test_the_notes_are_part_of_the_page(tmp_path: Path) -> None:
+    environment.write(tmp_path, "hot-tiny-015", hot([(100.0, 10.0)]))
+    (tmp_path / "notes.md").write_text("## Why\n\nBecause.\n")
+    page = document.page(document.read(tmp_path), tmp_path)
+    assert "## Why\n\nBecause." in page
+    assert "| 10 × | yes |" in page
