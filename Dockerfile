@@ -30,7 +30,6 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf pip install --no-deps --no-b
 
 FROM ${BASE_IMAGE}
 ARG VERSION=0.1.0
-ARG REVISION=unknown
 ARG CUDA=none
 LABEL com.amazonaws.sagemaker.capabilities.multi-models=true \
       com.amazonaws.sagemaker.capabilities.accept-bind-to-port=true \
@@ -38,8 +37,7 @@ LABEL com.amazonaws.sagemaker.capabilities.multi-models=true \
       org.opencontainers.image.title="SageMaker multi-model container" \
       org.opencontainers.image.description="Many models on one GPU behind SageMaker's multi-model contract" \
       org.opencontainers.image.licenses=Apache-2.0 \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.version="${VERSION}"
 COPY --from=build /opt/venv /opt/venv
 # Bytecode was written by the build; a read-only root and any user shall do
 ENV PATH=/opt/venv/bin:$PATH \

@@ -89,7 +89,7 @@ class Server:
 @contextlib.contextmanager
 def serving(stack: Stack, root: Path, **settings: str) -> Iterator[Server]:
     """`root` holds the models."""
-    port = _free_port()
+    port = free_port()
     contract = {"SAGEMAKER_MULTI_MODEL": "true", "SAGEMAKER_BIND_TO_PORT": str(port)}
     contract |= {"SAGEMAKER_SAFE_PORT_RANGE": "21000-25000"}
     if stack is OURS:
@@ -177,7 +177,7 @@ def _rollup(pid: int, field_name: str) -> int:
     return 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Below 32767: multi-model-server refuses the others."""
     for port in random.sample(range(26_000, 32_000), 100):
         with socket.socket() as probe, contextlib.suppress(OSError):

@@ -25,8 +25,9 @@ print("[global]", *(f"{key} = {value}" for key, value in settings.items()), sep=
 arguments=(
   --build-arg "FLAVOR=$flavor"
   --build-arg "VERSION=$(sed -n 's/^ *version="\(.*\)",/\1/p' setup.py)"
-  --build-arg "REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)"
   --build-arg "CUDA=$([ "$flavor" = gpu ] && echo 13.0 || echo none)"
+  # As a label and no argument: a new commit with the same files is the same image but for its name
+  --label "org.opencontainers.image.revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)"
   --secret "id=pip,src=$scratch/pip.conf"
   --tag "$image"
 )
@@ -35,9 +36,14 @@ with_docker() {
   DOCKER_BUILDKIT=1 docker build "${arguments[@]}" ${BASE_IMAGE:+--build-arg "BASE_IMAGE=$BASE_IMAGE"} .
 }
 
+tools=(buildah podman runc mmdebstrap eatmydata)
+
 with_buildah() {
-  command -v buildah podman runc mmdebstrap eatmydata >/dev/null && [ "$(command -v buildah podman runc mmdebstrap eatmydata | wc -l)" = 5 ] || install_tools
+  for tool in "${tools[@]}"; do
+    command -v "$tool" >/dev/null || { install_tools; break; }
+  done
   export CONTAINERS_CONF=$PWD/image/containers.conf
+  # shellcheck disable=SC2046  # the mounts are words
   buildah bud --pull-never --isolation chroot --network host --format docker --layers \
     --build-arg "BASE_IMAGE=${BASE_IMAGE:-$(debian_base)}" "${arguments[@]}" $(mounts) .
 }
@@ -45,7 +51,7 @@ with_buildah() {
 install_tools() {
   [ "$(id -u)" = 0 ] || { echo "there is no Docker engine, and only root can install buildah" >&2; exit 1; }
   apt-get update --quiet --quiet
-  apt-get install --yes --quiet --quiet --no-install-recommends buildah podman runc mmdebstrap eatmydata
+  apt-get install --yes --quiet --quiet --no-install-recommends "${tools[@]}"
 }
 
 # Debian with Python, once per list of packages.

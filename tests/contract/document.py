@@ -18,6 +18,7 @@ from tests.contract.report import DIFFERS, FAILED, NOT_RUN, PASSED
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENT = REPOSITORY / "docs" / "contract.md"
 README = REPOSITORY / "README.md"
+NOT_COMPARED = "not compared: "
 Report = dict[str, Any]
 
 
@@ -78,16 +79,21 @@ def _exceptions(report: Report) -> Iterator[str]:
 
 
 def _differences(report: Report) -> Iterator[str]:
-    """What the tests say about where this target differs on purpose."""
+    """What the tests say about where this target differs on purpose, and what was not compared."""
     yield "| # | here | there |"
     yield "|---|---|---|"
+    left: dict[str, list[str]] = {}
     for case in report["cases"]:
         reasons = [one for one in case["reason"].split("; ") if one.startswith(DIFFERS)]
-        if reasons:
-            there = "; ".join(reason.removeprefix(DIFFERS) for reason in reasons)
-            yield f"| {case['number']} | {case['title']} | {there} |"
-    passed = [case["number"] for case in report["cases"] if case["outcome"] == PASSED]
-    yield f"\nThe other tests of {len(passed)} cases pass there too: {', '.join(map(str, passed))}."
+        there = [reason.removeprefix(DIFFERS) for reason in reasons]
+        for reason in (one for one in there if one.startswith(NOT_COMPARED)):
+            left.setdefault(reason.removeprefix(NOT_COMPARED), []).append(str(case["number"]))
+        if words := "; ".join(one for one in there if not one.startswith(NOT_COMPARED)):
+            yield f"| {case['number']} | {case['title']} | {words} |"
+    yield from ("", "Not compared, or not by all of their tests:", "")
+    yield from (f"- {', '.join(numbers)}: {reason}" for reason, numbers in left.items())
+    passed = [str(case["number"]) for case in report["cases"] if case["outcome"] == PASSED]
+    yield f"\nThe other tests of {len(passed)} cases pass there too: {', '.join(passed)}."
 
 
 PARTS: dict[str, Callable[[Report], Iterator[str]]] = {"process": _table, "mms": _differences}

@@ -13,6 +13,7 @@ import pytest
 from tests.contract.targets import REPOSITORY, ServerProcess, settings_of
 from tests.contract.waiting import until
 
+CONFIGURATION = REPOSITORY / "image/containers.conf"  # podman's; docker does not look at it
 IMAGE = os.environ.get("IMAGE", "localhost/mme:cpu")
 # As the platform has it, but for the network, on which the tests find it
 OPTIONS = ("--network", "host", "--read-only", "--tmpfs", "/tmp")
@@ -30,7 +31,7 @@ def engine() -> str:
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {"CONTAINERS_CONF": str(REPOSITORY / "image/containers.conf")}
+    return os.environ | {"CONTAINERS_CONF": str(CONFIGURATION)}
 
 
 def ask(*arguments: str) -> str:
