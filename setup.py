@@ -20,6 +20,7 @@ SERVING = [
 ]
 
 LOCAL_PLATFORM = [
+    "backports.tarfile>=1.2",
     "boto3>=1.44",
     "httpx>=0.28",
     "moto[applicationautoscaling,cloudwatch,ecr,iam,s3,server,sts]>=5.2",
