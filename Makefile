@@ -31,7 +31,7 @@ check: $(STAMP) ## style, types, import arrows
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check ## all tests but the two slower tiers below
+test: check ## all tests but the slower tiers below
 	$(BIN)/python -m pytest tests --ignore=tests/notebooks --contract-report=$(REPORT)
 	$(BIN)/python -m tests.contract.document $(REPORT) --check
 
