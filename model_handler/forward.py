@@ -21,7 +21,7 @@ from model_handler.errors import (
     InsufficientMemory,
     InvalidRequest,
 )
-from model_handler.handlers import Codec, Handler, Prepared, Unit
+from model_handler.handlers import Codec, Encodes, Handler, Payload, Prepared, Unit
 from model_handler.messages import InferenceRequest, InferenceResponse, Refusal
 
 log = logging.getLogger(__name__)
@@ -39,9 +39,10 @@ _TOKEN_BUDGET = {"cpu": 512, "cuda": 16384}
 
 @dataclass(slots=True)
 class Slot:
-    """One request on its way: prepared or refused, then with one output per unit."""
+    """One request on its way: decoded, prepared or refused, then with one output per unit."""
 
     request: InferenceRequest
+    payload: Payload | None = None
     prepared: Prepared | None = None
     error: EngineError | None = None
     outputs: list[Any] = field(default_factory=list)
@@ -69,20 +70,49 @@ class _Item:
 
 def prepare(handler: Handler, requests: Sequence[InferenceRequest]) -> Batch:
     """Decode and preprocess every request; those that fail are refused in `finish`."""
-    return Batch(handler, [_prepared(handler, request) for request in requests])
+    slots = [_decoded(handler, request) for request in requests]
+    payloads = [slot.payload for slot in slots if slot.payload is not None]
+    encoded = iter(_encoded(handler, payloads))
+    for slot in slots:
+        if slot.payload is not None:
+            _preprocess(handler, slot, next(encoded))
+    return Batch(handler, slots)
 
 
-def _prepared(handler: Handler, request: InferenceRequest) -> Slot:
+def _decoded(handler: Handler, request: InferenceRequest) -> Slot:
     slot = Slot(request)
     try:
         codec = _codec(handler)
         codec.check_accept(request.accept)
-        slot.prepared = handler.preprocess(codec.decode(request))
-        slot.outputs = [None] * len(slot.prepared.units)
-    # Tokenizers and image processors raise anything at odd inputs
+        slot.payload = codec.decode(request)
+    # A codec may be the artifact's own
     except Exception as error:
         slot.error = _refusal(error, InvalidRequest, request.body)
     return slot
+
+
+def _encoded(handler: Handler, payloads: Sequence[Payload]) -> Sequence[Any]:
+    """Nothing where it fails for the batch: the one that it failed for will fail by itself."""
+    nothing = [None] * len(payloads)
+    if not isinstance(handler, Encodes):
+        return nothing
+    try:
+        return handler.encode(payloads)
+    except Exception as error:
+        log.info("a batch is tokenized one by one", exc_info=error)
+        return nothing
+
+
+def _preprocess(handler: Handler, slot: Slot, encoded: Any) -> None:
+    payload, slot.payload = slot.payload, None
+    assert payload is not None
+    try:
+        ahead = () if encoded is None else (encoded,)
+        slot.prepared = handler.preprocess(payload, *ahead)
+        slot.outputs = [None] * len(slot.prepared.units)
+    # Tokenizers and image processors raise anything at odd inputs
+    except Exception as error:
+        slot.error = _refusal(error, InvalidRequest, slot.request.body)
 
 
 def _codec(handler: Handler) -> Codec:

@@ -14,6 +14,7 @@ from model_handler.collation import collate, separate
 from model_handler.errors import InferenceFailed, InvalidRequest
 from model_handler.generation import PARAMETERS, Deadline, check, fit, padding_matters, trim
 from model_handler.handlers import Payload, Prepared, Unit
+from model_handler.handlers.plain_text import PlainTexts
 from model_handler.handlers.staged import Call, Staged
 from model_handler.handlers.traits import CHOICES, PADDING_SENSITIVE, TRAITS, Padding
 from model_handler.media import materialise
@@ -38,6 +39,7 @@ class _State:
     parameters: dict[str, Any]
     postprocess: dict[str, Any]
     counts: list[int]
+    plain: PlainTexts | None = None
 
 
 class PipelineHandler:
@@ -54,6 +56,7 @@ class PipelineHandler:
         self._nbytes = nbytes
         self._padding = self._safe_padding()
         self._vocabulary = _vocabulary(self.model)
+        self._plain = PlainTexts.of(self._family, pipeline, self._traits.defaults)
 
     @property
     def nbytes(self) -> int:
@@ -70,7 +73,7 @@ class PipelineHandler:
 
     def release(self) -> None:
         """Drop the model. Nothing else may be called afterwards."""
-        self._staged = None
+        self._staged = self._plain = None
 
     @property
     def _stages(self) -> Staged:
@@ -83,7 +86,20 @@ class PipelineHandler:
 
     # ---- before ----
 
-    def preprocess(self, payload: Payload) -> Prepared:
+    def encode(self, payloads: Sequence[Payload]) -> list[Any]:
+        """One tokenizer call for all that are a text without parameters; None for the others."""
+        plain = self._plain
+        if plain is None:
+            return [None] * len(payloads)
+        texts = [each.inputs for each in payloads if _is_plain(each)]
+        rows = iter(plain.rows(texts) if texts else ())
+        return [next(rows) if _is_plain(each) else None for each in payloads]
+
+    def preprocess(self, payload: Payload, encoded: Any = None) -> Prepared:
+        if encoded is not None and self._plain is not None:
+            call = self._plain.call
+            state = _State(payload.inputs, {}, call.postprocess, [1], self._plain)
+            return Prepared([self._unit(encoded, call.forward, asked=False)], state)
         inputs = materialise(payload.inputs, kind_of(self.task), self._rate())
         parameters = self._accepted(payload.parameters)
         call = self._read(inputs, parameters)
@@ -247,11 +263,18 @@ class PipelineHandler:
 
     def postprocess(self, prepared: Prepared, outputs: list[Any]) -> Any:
         state: _State = prepared.state
+        if state.plain is not None:
+            return state.plain.shaped(self._stages.item_answer(outputs, state.postprocess))
         answers, rest = [], iter(outputs)
         for count in state.counts:
             rows = [next(rest) for _ in range(count)]
             answers.append(self._stages.item_answer(rows, state.postprocess))
         return self._stages.answer(state.inputs, state.parameters, answers)
+
+
+def _is_plain(payload: Payload) -> bool:
+    """An empty text has no row of its own with some tokenizers."""
+    return type(payload.inputs) is str and bool(payload.inputs) and not payload.parameters
 
 
 def _vocabulary(model: Any) -> int:

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from model_handler.handlers.pipeline import PipelineHandler
-from model_handler.messages import InferenceRequest
+from model_handler.messages import InferenceRequest, InferenceResponse, Refusal
 from tests import artifacts
 from tests.model_handler.harness import Builder, answers, loaded, refusal, run
 
@@ -119,6 +119,19 @@ def test_answers_of_different_parameters_come_from_one_forward(classifier: Pair)
         {"inputs": TEXTS},
     ]
     assert groups(classifier.handler, *documents) == 1
+
+
+def test_a_text_that_cannot_be_tokenized_leaves_the_others_of_its_batch_alone(
+    classifier: Pair,
+) -> None:
+    half = b'{"inputs": "half of a pair: \\ud83d"}'
+    good, bad, empty = run(classifier.handler, {"inputs": TEXTS[0]}, half, {"inputs": ""})
+    assert isinstance(good, InferenceResponse)
+    assert_same(json.loads(good.body), classifier.plain({"inputs": TEXTS[0]}))
+    assert isinstance(bad, Refusal)
+    assert bad.error == "InvalidRequest"
+    assert isinstance(empty, InferenceResponse)
+    assert_same(json.loads(empty.body), classifier.plain({"inputs": ""}))
 
 
 def test_texts_beyond_the_models_maximum_are_truncated(classifier: Pair) -> None:
