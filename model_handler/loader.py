@@ -19,7 +19,7 @@ import torch
 import transformers
 from transformers.pipelines import SUPPORTED_TASKS
 
-from model_handler import skeletons, tasks, weights
+from model_handler import skeletons, tasks, turnstile, weights
 from model_handler.device import Device, is_out_of_memory, is_sticky
 from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed
 from model_handler.handlers import Handler
@@ -29,7 +29,7 @@ from model_handler.handlers.staged import Staged
 from model_handler.handlers.text2text import PIPELINES as TEXT2TEXT
 from model_handler.processors import Processors, has_tokenizer
 from model_handler.skeletons import Skeletons
-from model_handler.turnstile import Turnstile
+from model_handler.turnstile import Kind, Turnstile
 
 log = logging.getLogger(__name__)
 
@@ -144,11 +144,13 @@ class TorchLoader:
                 output_loading_info=True,
             )
         _check_complete(info, task)
+        if tasks.generates(task):
+            _let_brief_pass(model)
         return model.eval().requires_grad_(False)
 
     def _alone_if_not_float32(self, dtype: torch.dtype) -> AbstractContextManager[object]:
         """from_pretrained sets the default dtype of the whole process while it builds the modules."""
-        return nullcontext() if dtype is torch.float32 else self.lane
+        return nullcontext() if dtype is torch.float32 else self.lane.turn(Kind.LONG)
 
     def _target(self, dtype: str, stored: torch.dtype) -> torch.dtype:
         if dtype != "auto":
@@ -166,6 +168,20 @@ class TorchLoader:
             cast = persistent and tensor.is_floating_point() and not precise(name)
             tensor.data = tensor.data.to(device, dtype if cast else tensor.dtype)
         model.config.dtype = dtype
+
+
+def _let_brief_pass(model: Any) -> None:
+    """Between two layers of this model, whoever else has brief work may compute."""
+    stacks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    inner = {id(module) for stack in stacks for layer in stack for module in layer.modules()}
+    for stack in stacks:
+        if id(stack) not in inner:
+            for layer in stack:
+                layer.register_forward_pre_hook(_before_layer)
+
+
+def _before_layer(*_: object) -> None:
+    turnstile.let_brief_pass()
 
 
 # ---- what the artifact says ----

@@ -6,7 +6,7 @@ Always true: everything it computes with came through its socket; when the socke
                          ├─► unloading thread    never waits for another model's load
                          └─► host thread ──► device thread   ──► host thread
                              prepare n+1     forward n           finish n, send
-                                        └──► generating thread
+                                        └──► generating threads
                                              forward n, giving way between tokens
 """
 
@@ -18,6 +18,7 @@ import queue
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ from model_handler.messages import (
     decode_command,
     frame,
 )
-from model_handler.turnstile import Turnstile
+from model_handler.turnstile import GENERATIONS, Kind, Turn, Turnstile
 
 log = logging.getLogger(__name__)
 RECEIVE_NBYTES = 1 << 20
@@ -83,12 +84,16 @@ class Work:
 
 
 class Lane(threading.Thread):
-    """A thread that does one thing after the other, in the order asked."""
+    """A thread that does one thing after the other, in the order asked; or several that share the tasks."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, tasks: "queue.SimpleQueue[Task] | None" = None) -> None:
         super().__init__(name=name, daemon=True)
-        self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self._tasks = tasks or queue.SimpleQueue()
         self.start()
+
+    def join_in(self, name: str) -> "Lane":
+        """A further thread for the same tasks."""
+        return Lane(name, self._tasks)
 
     def put(self, task: Task) -> None:
         self._tasks.put(task)
@@ -111,6 +116,7 @@ class Worker:
         self._end = end
         self._device = device
         self._forwarding = Turnstile()
+        self._ready_brief: deque[Work] = deque()
         self._loader = TorchLoader(device, self._forwarding)
         self._formats = FormatLoader(device)
         self._handlers: dict[int, Handler] = {}
@@ -123,6 +129,8 @@ class Worker:
     def serve(self) -> None:
         self._loading, self._unloading = Lane("load"), Lane("unload")
         self._host, self._forward, self._generate = Lane("host"), Lane("device"), Lane("generate")
+        for number in range(1, GENERATIONS):
+            self._generate.join_in(f"generate {number}")
         self._send(self._ready())
         frames = FrameBuffer()
         while chunk := self._end.recv(RECEIVE_NBYTES):
@@ -207,24 +215,39 @@ class Worker:
         began = time.monotonic()
         batch = prepare(handler, run.requests)
         work = Work(run.batch_id, batch, deadline, prepare_s=time.monotonic() - began)
-        lane = self._generate if run.model_id in self._generating else self._forward
-        lane.put(functools.partial(self._compute, work))
+        if run.model_id in self._generating:
+            self._generate.put(functools.partial(self._compute_long, work))
+        else:
+            self._ready_brief.append(work)
+            self._forward.put(self._compute_brief)
 
     def _finish(self, work: Work) -> None:
         self._send(Done(work.batch_id, finish(work.batch), work.prepare_s, work.forward_s))
 
     # ---- device thread ----
 
-    def _compute(self, work: Work) -> None:
-        began = time.monotonic()
+    def _compute_brief(self) -> None:
+        """All that is ready in one stay: who left between two batches would lose the time it is owed."""
+        if not self._ready_brief:
+            return
+        with self._forwarding.turn(Kind.BRIEF) as turn:
+            self._compute(self._ready_brief.popleft(), turn)
+            while self._ready_brief:
+                self._forwarding.give_way()
+                self._compute(self._ready_brief.popleft(), turn)
+
+    def _compute_long(self, work: Work) -> None:
+        turnstile.pass_through(self._forwarding)
+        with self._forwarding.turn(Kind.LONG) as turn:
+            self._compute(work, turn)
+
+    def _compute(self, work: Work, turn: Turn) -> None:
         try:
-            with self._forwarding:
-                turnstile.pass_through(self._forwarding)
-                forward(work.batch, self._device, work.deadline)
+            forward(work.batch, self._device, work.deadline)
         except Exception as error:  # forward raises only what loses the device
             self._exit_if_sticky(error)
             raise
-        work.forward_s = time.monotonic() - began
+        work.forward_s = turn.lap()
         self._host.put(functools.partial(self._finish, work))
 
     def _exit_if_sticky(self, error: BaseException) -> None:

@@ -12,7 +12,7 @@ import transformers
 
 from model_handler.device import CpuDevice, CudaDevice
 from model_handler.loader import TorchLoader
-from model_handler.turnstile import Turnstile
+from model_handler.turnstile import Kind, Turnstile
 from tests import artifacts
 from tests.model_handler.harness import answers, implied_task, loaded, loader
 from tests.model_handler.loading import (
@@ -96,7 +96,7 @@ def test_the_default_precision_changes_only_while_no_forward_runs(copy: Path) ->
         owner.load(copy, "text-classification")
         finished.set()
 
-    with lane:
+    with lane.turn(Kind.BRIEF):
         thread = threading.Thread(target=load)
         thread.start()
         assert not finished.wait(0.5)
