@@ -26,11 +26,20 @@ _LENGTHS = ("input_ids", "input_values", "input_features")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row before its forward. `asked`: the caller set some of what steers the forward."""
+    """One row before its forward. `asked`: the caller set some of what steers the forward. `plain`: it is
+    all there is of its request."""
 
     inputs: dict[str, Any]
     parameters: dict[str, Any]
     asked: bool
+    plain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """An output that needs no postprocessing any more."""
+
+    answer: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,7 @@ class PipelineHandler:
         if encoded is not None and self._plain is not None:
             call = self._plain.call
             state = _State(payload.inputs, {}, call.postprocess, [1], self._plain)
-            return Prepared([self._unit(encoded, call.forward, asked=False)], state)
+            return Prepared([self._unit(encoded, call.forward, asked=False, plain=True)], state)
         inputs = materialise(payload.inputs, kind_of(self.task), self._rate())
         parameters = self._accepted(payload.parameters)
         call = self._read(inputs, parameters)
@@ -143,7 +152,9 @@ class PipelineHandler:
             raise InvalidRequest(f"{self._family} cannot take a bare number, boolean or null")
         return self._stages.read(inputs, parameters)
 
-    def _unit(self, features: Any, forward: dict[str, Any], asked: bool) -> Unit:
+    def _unit(
+        self, features: Any, forward: dict[str, Any], asked: bool, plain: bool = False
+    ) -> Unit:
         inputs = dict(features)
         self._check_tokens(inputs)
         parameters = forward
@@ -153,7 +164,7 @@ class PipelineHandler:
         if self._traits.generates and self._can_generate:
             parameters = self._fitted(parameters, inputs)
         group = self._group(inputs, parameters)
-        return Unit(Row(inputs, parameters, asked), length, group)
+        return Unit(Row(inputs, parameters, asked, plain), length, group)
 
     def _check_tokens(self, inputs: Mapping[str, Any]) -> None:
         """What would index out of range, which on a GPU costs the whole worker."""
@@ -233,8 +244,15 @@ class PipelineHandler:
             if not rows[0].asked:
                 raise
             raise InvalidRequest(f"these parameters do not go together: {error}") from error
+        if (answers := self._answers(rows, outputs)) is not None:
+            return [_Answered(answer) for answer in answers]
         each = separate(outputs, len(rows))
         return [self._alone(row, output) for row, output in zip(rows, each, strict=True)]
+
+    def _answers(self, rows: list[Row], outputs: Any) -> list[Any] | None:
+        if self._plain is None or not all(row.plain for row in rows):
+            return None
+        return self._plain.answers(outputs)
 
     def _side(self) -> str:
         side = getattr(self._pipeline.tokenizer, "padding_side", "right")
@@ -264,7 +282,10 @@ class PipelineHandler:
     def postprocess(self, prepared: Prepared, outputs: list[Any]) -> Any:
         state: _State = prepared.state
         if state.plain is not None:
-            return state.plain.shaped(self._stages.item_answer(outputs, state.postprocess))
+            (output,) = outputs
+            if not isinstance(output, _Answered):
+                output = _Answered(self._stages.item_answer([output], state.postprocess))
+            return state.plain.shaped(output.answer)
         answers, rest = [], iter(outputs)
         for count in state.counts:
             rows = [next(rest) for _ in range(count)]

@@ -112,6 +112,27 @@ def test_text_classification(classifier: Pair) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("problem", "labels"),
+    [
+        ("regression", ("score",)),
+        (None, ("score",)),
+        ("multi_label_classification", ("a", "b", "c")),
+        ("single_label_classification", ("a", "b", "c")),
+    ],
+)
+def test_what_scores_are_made_of(
+    tmp_path: Path, problem: str | None, labels: tuple[str, ...]
+) -> None:
+    artifacts.bert_classifier(tmp_path, labels=labels)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"problem_type": problem}))
+    with loaded(tmp_path, "text-classification") as handler:
+        Pair(tmp_path, "text-classification", handler).check(
+            [*({"inputs": text} for text in TEXTS), {"inputs": TEXTS[:2]}]
+        )
+
+
 def test_answers_of_different_parameters_come_from_one_forward(classifier: Pair) -> None:
     documents = [
         {"inputs": TEXTS[0]},
