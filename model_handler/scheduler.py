@@ -52,6 +52,7 @@ class Lane:
         self.each = each or depth
         self.grace_s = grace_s
         self.in_flight = 0
+        self.pumping = False
         self.turns: Shares[int] = Shares()
 
 
@@ -123,7 +124,7 @@ class Scheduler:
         line.note_change()
         line.lane.turns.enter(model.model_id)
         self._held_nbytes += len(job.request.body)
-        self.pump(line.lane)
+        self._pump_soon(line.lane)
         try:
             return await job.answer
         finally:
@@ -166,6 +167,16 @@ class Scheduler:
         return sum(len(line.running) for line in self._lines.values())
 
     # ---- turns ----
+
+    def _pump_soon(self, lane: Lane) -> None:
+        """Once for all requests that came with one turn of the event loop, or the first would go alone."""
+        if not lane.pumping:
+            lane.pumping = True
+            asyncio.get_running_loop().call_soon(self._pump_now, lane)
+
+    def _pump_now(self, lane: Lane) -> None:
+        lane.pumping = False
+        self.pump(lane)
 
     def pump(self, lane: Lane) -> None:
         """Start what can be started. Called whenever work, room or a model arrives."""
