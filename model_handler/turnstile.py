@@ -1,14 +1,15 @@
 """Whose turn it is to compute: one thread at a time, in fair shares between brief work and long.
 
-A generation passes here between two tokens, so that whoever came meanwhile goes first: short requests
-wait for a decode step and not for a whole text; between two layers it lets brief work pass, so that they
-do not even wait for a long prompt to be read. Always true: the holder is one thread; of one kind nobody
-is overtaken; while both kinds wait, brief work gets three quarters of the time.
+A generation passes here between two tokens, so that others get their share: short requests wait for a
+decode step and not for a whole text; between two layers it lets brief work pass, so that they do not even
+wait for a long prompt to be read. Always true: the holder is one thread; brief work is not overtaken by
+other brief work; of the time in which all want to compute it gets three quarters beside two generations,
+and these get equal parts of the rest, however long their steps are.
 """
 
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -23,7 +24,7 @@ class Kind(Enum):
     LONG = "many forwards, one after the other"
 
 
-_WEIGHTS = {Kind.BRIEF: 3.0, Kind.LONG: 1.0}
+_WEIGHTS = {Kind.BRIEF: 3.0 * GENERATIONS, Kind.LONG: 1.0}
 
 
 class Turn:
@@ -31,6 +32,7 @@ class Turn:
 
     def __init__(self, kind: Kind, clock: Callable[[], float]) -> None:
         self.kind = kind
+        self.key: Kind | Turn = kind if kind is Kind.BRIEF else self  # whose share it takes
         self._clock = clock
         self._go = threading.Lock()
         self._since = 0.0
@@ -70,13 +72,11 @@ class Turnstile:
         self._clock = clock
         self._guard = threading.Lock()  # of all below
         self._holder: Turn | None = None
-        self._waiting: dict[Kind, deque[Turn]] = {kind: deque() for kind in Kind}
-        self._shares: Shares[Kind] = Shares()
-        for kind in Kind:
-            self._shares.enter(kind)
+        self._waiting: dict[Kind | Turn, deque[Turn]] = defaultdict(deque)
+        self._shares: Shares[Kind | Turn] = Shares()
 
     def waiting(self) -> int:
-        return sum(map(len, self._waiting.values()))
+        return sum(map(len, list(self._waiting.values())))
 
     @contextmanager
     def turn(self, kind: Kind) -> Iterator[Turn]:
@@ -87,6 +87,9 @@ class Turnstile:
         finally:
             with self._guard:
                 self._hand_over()
+                if turn.key is turn:
+                    self._shares.forget(turn)
+                    del self._waiting[turn]
 
     def give_way(self) -> None:
         """By the holder, who has more to do: let those go first whose turn it is."""
@@ -100,8 +103,8 @@ class Turnstile:
 
     def _wait(self, turn: Turn) -> None:
         with self._guard:
-            turn.block()
-            self._waiting[turn.kind].append(turn)
+            self._shares.enter(turn.key)
+            self._stand_in_line(turn)
             if self._holder is None:
                 self._hand_over()
         turn.await_go()
@@ -110,18 +113,21 @@ class Turnstile:
         with self._guard:
             turn = self._holder
             assert turn is not None
-            turn.block()
-            self._waiting[turn.kind].append(turn)
+            self._stand_in_line(turn)
             self._hand_over()
         turn.await_go()
 
+    def _stand_in_line(self, turn: Turn) -> None:
+        turn.block()
+        self._waiting[turn.key].append(turn)
+
     def _hand_over(self) -> None:
         if (left := self._holder) is not None:
-            self._shares.charge(left.kind, left.end(), _WEIGHTS[left.kind])
+            self._shares.charge(left.key, left.end(), _WEIGHTS[left.kind])
             self._holder = None
-        kind = self._shares.next(lambda kind: bool(self._waiting[kind]))
-        if kind is not None:
-            self._holder = self._waiting[kind].popleft()
+        key = self._shares.next(lambda key: bool(self._waiting[key]))
+        if key is not None:
+            self._holder = self._waiting[key].popleft()
             self._holder.begin()
             self._holder.go()
 

@@ -70,35 +70,40 @@ class Clock:
         return self.now
 
 
-@pytest.mark.parametrize(("brief_s", "long_s"), [(0.001, 0.1), (0.1, 0.001), (0.01, 0.01)])
-def test_while_both_wait_brief_work_gets_three_quarters(brief_s: float, long_s: float) -> None:
+@pytest.mark.parametrize("brief_s", [0.001, 0.03, 0.1])
+@pytest.mark.parametrize("long_s", [(0.1, 0.001), (0.01, 0.01), (0.05, 0.2)])
+def test_shares_of_time_while_all_want_to_compute(
+    brief_s: float, long_s: tuple[float, float]
+) -> None:
     clock = Clock()
     turnstile = Turnstile(clock)
-    had = dict.fromkeys(Kind, 0.0)
-    both, over = threading.Barrier(3), threading.Event()
+    works = [(Kind.BRIEF, brief_s), *((Kind.LONG, seconds) for seconds in long_s)]
+    had = [0.0, 0.0, 0.0]
+    ready, over = threading.Barrier(4), threading.Event()
 
-    def compute(kind: Kind, seconds: float) -> None:
-        both.wait(PATIENCE_S)
+    def compute(number: int, kind: Kind, seconds: float) -> None:
+        ready.wait(PATIENCE_S)
         with turnstile.turn(kind) as turn:
             while not over.is_set():
                 clock.now += seconds
-                had[kind] += turn.lap()
-                if clock.now > 20:
+                had[number] += turn.lap()
+                if clock.now > 40:
                     over.set()
                 turnstile.give_way()
 
     with turnstile.turn(Kind.BRIEF):
         threads = [
-            threading.Thread(target=compute, args=(Kind.BRIEF, brief_s)),
-            threading.Thread(target=compute, args=(Kind.LONG, long_s)),
+            threading.Thread(target=compute, args=(number, *work))
+            for number, work in enumerate(works)
         ]
         for thread in threads:
             thread.start()
-        both.wait(PATIENCE_S)
-        _until_waiting(turnstile, 2)
+        ready.wait(PATIENCE_S)
+        _until_waiting(turnstile, 3)
     for thread in threads:
         thread.join(PATIENCE_S)
-    assert had[Kind.BRIEF] == pytest.approx(0.75 * sum(had.values()), rel=0.05)
+    shares = [each / sum(had) for each in had]
+    assert shares == pytest.approx([0.75, 0.125, 0.125], abs=0.02)
 
 
 def _until_waiting(turnstile: Turnstile, count: int) -> None:
