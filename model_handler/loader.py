@@ -81,6 +81,7 @@ class TorchLoader:
         """Frees the model and returns the bytes of it that something still holds."""
         assert isinstance(handler, PipelineHandler), "not loaded here"
         held = [(weakref.ref(tensor), _nbytes(tensor)) for tensor in _tensors(handler.model)]
+        self.processors.keep(handler.processors)
         handler.release()
         if any(tensor() is not None for tensor, _ in held):
             gc.collect()

@@ -16,6 +16,7 @@ import logging
 import os
 import queue
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -56,12 +57,16 @@ from model_handler.turnstile import GENERATIONS, Kind, Turn, Turnstile
 
 log = logging.getLogger(__name__)
 RECEIVE_NBYTES = 1 << 20
+# How long a thread that prepares or finishes may keep the interpreter from the one that computes: the
+# default of 5 ms is longer than many a forward
+SWITCH_INTERVAL_S = 0.0005
 Task = Callable[[], None]
 
 
 def main(end: socket.socket, device_name: str) -> None:
     """Serve the socket until its end of file."""
     gc.enable()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         device = devices.parse(device_name)
     except ValueError as error:
@@ -69,6 +74,7 @@ def main(end: socket.socket, device_name: str) -> None:
         return
     if device.name == "cpu":
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))  # one core is the front's
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # so is it for tokenizers
     Worker(end, device).serve()
 
 

@@ -76,6 +76,12 @@ class PipelineHandler:
         return self._pipeline.model
 
     @property
+    def processors(self) -> list[Any]:
+        """Its tokenizer and what else comes before the model."""
+        names = ("tokenizer", "image_processor", "feature_extractor")
+        return [each for name in names if (each := getattr(self._pipeline, name)) is not None]
+
+    @property
     def whole(self) -> Any:
         """The transformers pipeline in one piece, for code that brings steps of its own."""
         return self._stages.whole
