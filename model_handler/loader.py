@@ -26,7 +26,7 @@ from model_handler.handlers.pipeline import PipelineHandler
 from model_handler.handlers.question_answering import QuestionAnsweringPipeline
 from model_handler.handlers.staged import Staged
 from model_handler.handlers.text2text import PIPELINES as TEXT2TEXT
-from model_handler.pages import FilePages
+from model_handler.pages import MAPS, SMAPS, FilePages
 from model_handler.processors import Processors, has_tokenizer
 from model_handler.skeletons import Skeletons
 from model_handler.turnstile import Kind, Turnstile
@@ -104,9 +104,9 @@ class TorchLoader:
         max_tokens = _max_tokens(config)
         auto = _auto_class(task, config)
         parts = self._parts(kind, path, config, task, max_tokens)
-        model = self._model(auto, path, task, config, stored)
+        model, written = self._model(auto, path, task, config, stored)
         max_tokens = _offset_positions(model, max_tokens)
-        self._place(model, path, self._target(dtype, stored))
+        self._place(model, path, self._target(dtype, stored), written)
         if (tokenizer := parts.get("tokenizer")) is not None and max_tokens is not None:
             tokenizer.model_max_length = min(tokenizer.model_max_length, max_tokens)
         device = self.device.torch_device
@@ -126,17 +126,23 @@ class TorchLoader:
             parts["feature_extractor"] = self.processors.feature_extractor(path)
         return parts
 
-    def _model(self, auto: Any, path: Path, task: str, config: Any, stored: torch.dtype) -> Any:
-        """Built like one that was loaded before, where there was one with the same structure."""
+    def _model(
+        self, auto: Any, path: Path, task: str, config: Any, stored: torch.dtype
+    ) -> tuple[Any, bool]:
+        """Built like one that was loaded before, where there was one with the same structure.
+
+        And whether something may have been written into its views of the files.
+        """
         files = weights.safetensors_files(path)
         if not files:
-            return self._built_by_transformers(auto, path, task, config, stored)
+            return self._built_by_transformers(auto, path, task, config, stored), True
         key = skeletons.key(auto, path / "config.json", files, stored)
         model = self.skeletons.build(key, files, config)
-        if model is None:
-            model = self._built_by_transformers(auto, path, task, config, stored)
-            self.skeletons.learn(key, model, files)
-        return model
+        if model is not None:
+            return model, False
+        model = self._built_by_transformers(auto, path, task, config, stored)
+        self.skeletons.learn(key, model, files)
+        return model, True
 
     def _built_by_transformers(
         self, auto: Any, path: Path, task: str, config: Any, stored: torch.dtype
@@ -162,8 +168,9 @@ class TorchLoader:
         """from_pretrained sets the default dtype of the whole process while it builds the modules."""
         return nullcontext() if dtype is torch.float32 else self.lane.turn(Kind.LONG)
 
-    def _place(self, model: Any, path: Path, dtype: torch.dtype) -> None:
-        views = FilePages(weights.safetensors_files(path) if self.uploader else ())
+    def _place(self, model: Any, path: Path, dtype: torch.dtype, written: bool) -> None:
+        files = weights.safetensors_files(path) if self.uploader else ()
+        views = FilePages(files, SMAPS if written else MAPS)
         placement.place(model, dtype, self.device.torch_device, views, self.uploader)
 
     def _target(self, dtype: str, stored: torch.dtype) -> torch.dtype:

@@ -30,7 +30,7 @@ class FilePages:
 
     def __init__(self, files: Iterable[Path], source: Path = SMAPS) -> None:
         paths = {os.path.realpath(file) for file in files}
-        lines = source.read_text().splitlines() if source.is_file() else []
+        lines = source.read_text().splitlines() if paths and source.is_file() else []
         self._areas = sorted(_unchanged(lines, paths), key=lambda area: area.start)
 
     def place(self, tensor: torch.Tensor) -> tuple[str, int] | None:
