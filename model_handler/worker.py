@@ -19,7 +19,7 @@ import socket
 import sys
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ import torch
 
 from model_handler import device as devices
 from model_handler import formats, tasks, turnstile
+from model_handler.ceilings import Ceilings
 from model_handler.conventions import Convention
 from model_handler.device import Device, is_sticky
 from model_handler.errors import EngineError, ModelLoadFailed, ModelNotFound
@@ -126,6 +127,7 @@ class Worker:
         self._loader = TorchLoader(device, self._forwarding)
         self._formats = FormatLoader(device)
         self._handlers: dict[int, Handler] = {}
+        self._ceilings: defaultdict[int, Ceilings] = defaultdict(Ceilings)
         self._generating: set[int] = set()  # models whose forward takes many steps
         self._loads = threading.Lock()  # guards the two sets
         self._pending: set[int] = set()  # loads accepted and not done
@@ -162,6 +164,7 @@ class Worker:
                 self._withdrawn.add(model_id)
                 return
             handler = self._handlers.pop(model_id, None)
+            self._ceilings.pop(model_id, None)
         self._unloading.put(functools.partial(self._drop, model_id, handler))
 
     def _ready(self) -> Ready:
@@ -219,7 +222,7 @@ class Worker:
             self._send(Done(run.batch_id, [refusal] * len(run.requests), 0.0, 0.0))
             return
         began = time.monotonic()
-        batch = prepare(handler, run.requests)
+        batch = prepare(handler, run.requests, self._ceilings[run.model_id])
         work = Work(run.batch_id, batch, deadline, prepare_s=time.monotonic() - began)
         if run.model_id in self._generating:
             self._generate.put(functools.partial(self._compute_long, work))
