@@ -21,11 +21,9 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
-
-import torch
 
 from model_handler import device as devices
 from model_handler import formats, tasks, turnstile
@@ -54,6 +52,7 @@ from model_handler.messages import (
     decode_command,
     frame,
 )
+from model_handler.threads import Threads
 from model_handler.turnstile import GENERATIONS, Kind, Turn, Turnstile
 
 log = logging.getLogger(__name__)
@@ -74,9 +73,16 @@ def main(end: socket.socket, device_name: str) -> None:
         end.sendall(frame(Poisoned(str(error))))
         return
     if device.name == "cpu":
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))  # one core is the front's
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # so is it for tokenizers
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the other core is the front's
     Worker(end, device).serve()
+
+
+@dataclass(slots=True)
+class Experience:
+    """With one model: how many rows fit, and how long its last batch would have taken one thread."""
+
+    ceilings: Ceilings = field(default_factory=Ceilings)
+    work_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -86,6 +92,7 @@ class Work:
     batch_id: int
     batch: Batch
     deadline: float
+    experience: Experience
     prepare_s: float
     forward_s: float = 0.0
 
@@ -123,11 +130,12 @@ class Worker:
         self._end = end
         self._device = device
         self._forwarding = Turnstile()
+        self._threads = Threads.of(device.torch_device)
         self._ready_brief: deque[Work] = deque()
         self._loader = TorchLoader(device, self._forwarding)
         self._formats = FormatLoader(device)
         self._handlers: dict[int, Handler] = {}
-        self._ceilings: defaultdict[int, Ceilings] = defaultdict(Ceilings)
+        self._experience: defaultdict[int, Experience] = defaultdict(Experience)
         self._generating: set[int] = set()  # models whose forward takes many steps
         self._loads = threading.Lock()  # guards the two sets
         self._pending: set[int] = set()  # loads accepted and not done
@@ -164,7 +172,7 @@ class Worker:
                 self._withdrawn.add(model_id)
                 return
             handler = self._handlers.pop(model_id, None)
-            self._ceilings.pop(model_id, None)
+            self._experience.pop(model_id, None)
         self._unloading.put(functools.partial(self._drop, model_id, handler))
 
     def _ready(self) -> Ready:
@@ -222,8 +230,10 @@ class Worker:
             self._send(Done(run.batch_id, [refusal] * len(run.requests), 0.0, 0.0))
             return
         began = time.monotonic()
-        batch = prepare(handler, run.requests, self._ceilings[run.model_id])
-        work = Work(run.batch_id, batch, deadline, prepare_s=time.monotonic() - began)
+        experience = self._experience[run.model_id]
+        batch = prepare(handler, run.requests, experience.ceilings)
+        took_s = time.monotonic() - began
+        work = Work(run.batch_id, batch, deadline, experience, prepare_s=took_s)
         if run.model_id in self._generating:
             self._generate.put(functools.partial(self._compute_long, work))
         else:
@@ -240,10 +250,16 @@ class Worker:
         if not self._ready_brief:
             return
         with self._forwarding.turn(Kind.BRIEF) as turn:
-            self._compute(self._ready_brief.popleft(), turn)
+            self._compute_next(turn)
             while self._ready_brief:
                 self._forwarding.give_way()
-                self._compute(self._ready_brief.popleft(), turn)
+                self._compute_next(turn)
+
+    def _compute_next(self, turn: Turn) -> None:
+        work = self._ready_brief.popleft()
+        with self._threads.computing(work.experience.work_s) as threads:
+            self._compute(work, turn)
+        work.experience.work_s = work.forward_s * threads
 
     def _compute_long(self, work: Work) -> None:
         turnstile.pass_through(self._forwarding)
