@@ -70,8 +70,10 @@ def main(end: socket.socket, device_name: str) -> None:
     try:
         device = devices.parse(device_name)
     except ValueError as error:
+        log.critical("no device", extra={"wanted": device_name, "reason": str(error)})
         end.sendall(frame(Poisoned(str(error))))
         return
+    log.info("device", extra=devices.facts(device))
     if device.name == "cpu":
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the other core is the front's
     Worker(end, device).serve()
