@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 REPORT := $(VENV)/contract.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks check test test-notebooks test-sdk test-contract image test-image java contract docs test-gpu bench bench-docs
+.PHONY: help install demo notebooks check test test-notebooks test-sdk test-contract image test-image java registry contract docs test-gpu bench bench-docs
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -78,7 +78,12 @@ test-contract: $(STAMP) ## the suite with code in every artifact, a process for 
 image: ## the image localhost/mme:cpu, with or without a Docker engine: make image FLAVOR=cpu|gpu
 	image/build.sh $(or $(FLAVOR),cpu)
 
-test-image: $(STAMP) image ## the built image: the suite against it, five models on two instances of it
+registry:
+	@command -v docker-registry >/dev/null || { apt-get update --quiet && \
+	  apt-get install --yes --quiet --no-install-recommends docker-registry; } || \
+	  { echo "A registry is missing: as root, apt-get install docker-registry" >&2; exit 1; }
+
+test-image: $(STAMP) image registry ## the built image: the suite, five models on two instances, a push
 	$(MAKE) contract TARGET=image
 	$(BIN)/python -m pytest -c tests/image/pytest.ini --rootdir=. tests/image
 
