@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 REPORT := $(VENV)/contract.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks check test test-notebooks test-sdk test-contract image test-image java registry contract docs test-gpu bench bench-docs
+.PHONY: help install demo notebooks check test test-notebooks test-sdk test-contract image test-image sbom java registry contract docs test-gpu bench bench-docs
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,11 +25,12 @@ demo: $(STAMP) ## five real models behind a local endpoint, boto3 all the way, m
 notebooks: $(STAMP) ## run the notebooks on the local platform and store their outputs
 	$(BIN)/python -m tests.notebooks.execute
 
-check: $(STAMP) ## style, types, import arrows
+check: $(STAMP) ## style, types, import arrows, known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python image/audit.py
 
 test: check ## all tests but the slower tiers below
 	$(BIN)/python -m pytest tests --ignore=tests/notebooks --contract-report=$(REPORT)
@@ -77,6 +78,10 @@ test-contract: $(STAMP) ## the suite with code in every artifact, a process for 
 
 image: ## the image localhost/mme:cpu, with or without a Docker engine: make image FLAVOR=cpu|gpu
 	image/build.sh $(or $(FLAVOR),cpu)
+
+sbom: $(STAMP) ## what Python packages the image holds, as CycloneDX: build/sbom.json
+	@mkdir -p build
+	$(BIN)/python image/sbom.py > build/sbom.json
 
 registry:
 	@command -v docker-registry >/dev/null || { apt-get update --quiet && \

@@ -44,6 +44,7 @@ EXTRAS = {
     "dev": [
         *FORMATS,
         *LOCAL_PLATFORM,
+        "cyclonedx-python-lib>=11",
         "hypothesis>=6.130",
         "import-linter>=2.3",
         "ipykernel>=7",
@@ -54,6 +55,7 @@ EXTRAS = {
         "nbformat>=5.10",
         "onnx>=1.19",
         "onnxscript>=0.5",  # exports the digits example
+        "pip-audit>=2.9",
         "psutil>=7",
         "pytest-timeout>=2.3",
         "pytest>=8.3",
