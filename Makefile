@@ -30,6 +30,8 @@ check: $(STAMP) ## style, types, import arrows, known vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/shellcheck .ci/run image/*.sh scripts/*.sh
 	$(BIN)/python image/audit.py
 
 test: check ## all tests but the slower tiers below

