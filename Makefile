@@ -92,6 +92,7 @@ registry:
 
 test-image: $(STAMP) image registry ## the built image: the suite, five models on two instances, a push
 	$(MAKE) contract TARGET=image
+	$(BIN)/python -m tests.contract.document $(REPORT) --check
 	$(BIN)/python -m pytest -c tests/image/pytest.ini --rootdir=. tests/image
 
 test-gpu: $(STAMP) ## the tests that need a CUDA device
