@@ -25,11 +25,12 @@ demo: $(STAMP) ## five real models behind a local endpoint, boto3 all the way, m
 notebooks: $(STAMP) ## run the notebooks on the local platform and store their outputs
 	$(BIN)/python -m tests.notebooks.execute
 
-check: $(STAMP) ## style, types, import arrows
+check: $(STAMP) ## style, types, import arrows, the CloudFormation template
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/cfn-lint scripts/cloudformation/*.yaml
 
 test: check ## all tests but the slower tiers below
 	$(BIN)/python -m pytest tests --ignore=tests/notebooks --contract-report=$(REPORT)

@@ -44,6 +44,7 @@ EXTRAS = {
     "dev": [
         *FORMATS,
         *LOCAL_PLATFORM,
+        "cfn-lint>=1.40",
         "hypothesis>=6.130",
         "import-linter>=2.3",
         "ipykernel>=7",
