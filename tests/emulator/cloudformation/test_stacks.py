@@ -107,7 +107,7 @@ def test_an_update_that_fails_late_undoes_what_had_succeeded(stack: Named) -> No
     """The endpoint had moved when the target was refused: it moves back."""
     stack.create()
     config = stack.endpoint()["EndpointConfigName"]
-    broken = TEMPLATE.replace("MinCapacity: 1", "MinCapacity: 9")
+    broken = TEMPLATE.replace("MinCapacity: 1", "Colour: red")
     assert stack.fails("update", broken, Scaled="yes", Count="2") == "UPDATE_ROLLBACK_COMPLETE"
     assert any(event.startswith("CREATE_FAILED") for event in stack.events("Target"))
     assert stack.endpoint()["EndpointConfigName"] == config

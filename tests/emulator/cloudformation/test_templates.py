@@ -10,7 +10,19 @@ ROLE = """
   Role:
     Type: AWS::IAM::Role
     Properties:
-      AssumeRolePolicyDocument: {Version: "2012-10-17", Statement: []}
+      AssumeRolePolicyDocument:
+        Version: "2012-10-17"
+        Statement:
+          - Effect: Allow
+            Principal: {Service: sagemaker.amazonaws.com}
+            Action: sts:AssumeRole
+"""
+POLICY = """
+      Policies:
+        - PolicyName: one
+          PolicyDocument:
+            Version: "2012-10-17"
+            Statement: [{Effect: Allow, Action: "s3:GetObject", Resource: "arn:aws:s3:::bucket/*"}]
 """
 
 
@@ -102,7 +114,7 @@ def test_templates_that_are_refused(template: str, said: str, stack: Named) -> N
         ("!Ref Count", "several", "must be of type integer, not 'several'"),
         ("Config.EndpointConfigName", "Config.Colour", "does not support attribute Colour"),
         ("      EndpointConfigName: !GetAtt Config.EndpointConfigName\n", "", "cannot be empty"),
-        ("s3://bucket/models/", "models/", "is no S3 prefix"),
+        ("s3://bucket/models/", "s3://bucket/a.tar.gz", "is one archive"),
     ],
 )
 def test_mistakes_in_properties_fail_the_stack(
@@ -121,13 +133,12 @@ def test_roles_have_to_be_acknowledged(client: Any) -> None:
 
 
 def test_a_role_follows_its_template(stack: Named) -> None:
-    policy = "{PolicyName: %s, PolicyDocument: {Version: '2012-10-17', Statement: []}}"
-    template = resource(ROLE + f"      Policies: [{policy % 'one'}]\n")
+    template = resource(ROLE + POLICY.lstrip("\n"))
     stack.create(template)
     iam = stack.aws.client("iam")
     role = stack.resources["Role"]
     assert iam.list_role_policies(RoleName=role)["PolicyNames"] == ["one"]
-    stack.update(template.replace("one", "two"))
+    stack.update(template.replace("PolicyName: one", "PolicyName: two"))
     assert stack.resources["Role"] == role
     assert iam.list_role_policies(RoleName=role)["PolicyNames"] == ["two"]
     stack.delete()
