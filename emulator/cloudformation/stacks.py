@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any
 
 from emulator.account import Caller
@@ -50,7 +51,7 @@ class Stacks:
     """`calls`: for the region of a caller. `patience_s`: how long a Describe waits for a transition."""
 
     def __init__(self, calls: Callable[[str], Calls], patience_s: float) -> None:
-        self._calls = calls
+        self._calls = cache(calls)
         self._patience_s = patience_s
         self._stacks: list[Stack] = []
         self._transitions: set[asyncio.Task[None]] = set()

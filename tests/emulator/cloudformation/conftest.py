@@ -30,6 +30,7 @@ class Named:
     aws: LocalSageMaker
     name: str
     client: Any
+    sagemaker: Any
 
     def create(self, template: str = TEMPLATE, **given: Any) -> None:
         self.start(template, **given)
@@ -94,7 +95,7 @@ class Named:
 
     def hosted(self) -> list[str]:
         """Every name of this stack's that SageMaker knows."""
-        sagemaker = self.aws.client("sagemaker")
+        sagemaker = self.sagemaker
         kinds = ("Models", "EndpointConfigs", "Endpoints")
         calls = (sagemaker.list_models, sagemaker.list_endpoint_configs, sagemaker.list_endpoints)
         listed = [
@@ -103,7 +104,7 @@ class Named:
         return [entry[f"{kind[:-1]}Name"] for kind, answer in listed for entry in answer[kind]]
 
     def endpoint(self) -> Any:
-        return self.aws.client("sagemaker").describe_endpoint(EndpointName=self.name)
+        return self.sagemaker.describe_endpoint(EndpointName=self.name)
 
 
 def listed(parameters: dict[str, str]) -> list[dict[str, str]]:
@@ -115,6 +116,11 @@ def client(aws: LocalSageMaker) -> Any:
     return aws.client("cloudformation")
 
 
+@pytest.fixture(scope="package")
+def sagemaker(aws: LocalSageMaker) -> Any:
+    return aws.client("sagemaker")
+
+
 @pytest.fixture
-def stack(aws: LocalSageMaker, client: Any) -> Named:
-    return Named(aws, f"stack{next(_numbers)}x", client)
+def stack(aws: LocalSageMaker, client: Any, sagemaker: Any) -> Named:
+    return Named(aws, f"stack{next(_numbers)}x", client, sagemaker)

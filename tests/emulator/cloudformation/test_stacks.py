@@ -116,24 +116,23 @@ def test_an_update_that_fails_late_undoes_what_had_succeeded(stack: Named) -> No
 
 
 def test_what_someone_else_has_deleted_does_not_stop_a_deletion(
-    stack: Named, aws: LocalSageMaker
+    stack: Named, sagemaker: Any
 ) -> None:
     stack.create()
-    sagemaker = aws.client("sagemaker")
     sagemaker.delete_endpoint(EndpointName=stack.name)
     sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=stack.name)
     stack.delete()
     assert stack.hosted() == []
 
 
-def test_what_is_retained_stays(stack: Named, aws: LocalSageMaker) -> None:
+def test_what_is_retained_stays(stack: Named, sagemaker: Any) -> None:
     kept = TEMPLATE.replace(
         "Type: AWS::SageMaker::Model", "Type: AWS::SageMaker::Model\n    DeletionPolicy: Retain"
     )
     stack.create(kept)
     stack.delete()
     (model,) = stack.hosted()
-    aws.client("sagemaker").delete_model(ModelName=model)
+    sagemaker.delete_model(ModelName=model)
 
 
 def test_a_resource_with_a_fixed_name_cannot_be_replaced(stack: Named) -> None:
@@ -169,7 +168,7 @@ def test_lists(stack: Named) -> None:
 
 def test_the_platform_stops_while_a_stack_is_on_its_way() -> None:
     with LocalSageMaker(fake_hosting, patience_s=1, environ={}) as platform:
-        stack = Named(platform, "slow", platform.client("cloudformation"))
+        stack = Named(platform, "slow", platform.client("cloudformation"), None)
         stack.start(Image=SLOW_IMAGE)
         assert stack.described["StackStatus"] == "CREATE_IN_PROGRESS"
         assert "cannot be deleted while in status" in stack.refused("delete")
