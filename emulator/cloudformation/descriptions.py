@@ -9,6 +9,7 @@ from emulator.cloudformation.functions import text
 from emulator.cloudformation.refusals import not_here
 from emulator.cloudformation.stack import Goal, Resource, Stack, StackStatus
 from emulator.cloudformation.stacks import KINDS, Stacks
+from emulator.cloudformation.template import Template
 
 Members = dict[str, Any]
 
@@ -82,14 +83,33 @@ class Descriptions:
         return {"TemplateBody": goal.template.body, "StagesAvailable": ["Original", "Processed"]}
 
     async def validation(self, _: Caller, members: Members) -> Members:
-        if "TemplateBody" not in members:
-            raise not_here("ValidateTemplate without a TemplateBody")
-        wanted = template.read(members["TemplateBody"], KINDS)
+        wanted = _given(members)
         return {
             "Description": wanted.description,
             "Capabilities": wanted.capabilities,
             "Parameters": [_declared(name, d) for name, d in wanted.parameters.items()],
         }
+
+    async def template_summary(self, _: Caller, members: Members) -> Members:
+        if "StackName" in members:
+            wanted = self._stacks.find(members["StackName"]).goal.template
+        else:
+            wanted = _given(members)
+        return {
+            "Description": wanted.description,
+            "Capabilities": wanted.capabilities,
+            "ResourceTypes": sorted({d.type for d in wanted.resources.values()}),
+            "Parameters": [
+                {**_declared(name, declaration), "ParameterType": declaration["Type"]}
+                for name, declaration in wanted.parameters.items()
+            ],
+        }
+
+
+def _given(members: Members) -> Template:
+    if "TemplateBody" not in members:
+        raise not_here("A template other than in TemplateBody")
+    return template.read(members["TemplateBody"], KINDS)
 
 
 def parameters(goal: Goal) -> list[Members]:

@@ -65,6 +65,7 @@ def _operations(stacks: Stacks) -> dict[str, Operation]:
         "DescribeStackEvents": told.events,
         "DescribeStackResources": told.resources,
         "GetTemplate": told.template,
+        "GetTemplateSummary": told.template_summary,
         "ListStackResources": told.resource_listing,
         "ListStacks": told.listing,
         "ValidateTemplate": told.validation,

@@ -189,6 +189,13 @@ def test_validation_tells_what_is_asked_for(client: Any) -> None:
     told = client.validate_template(TemplateBody=resource(ROLE))
     assert told["Capabilities"] == ["CAPABILITY_IAM"]
     assert {p["ParameterKey"] for p in told["Parameters"]} == {"Image", "Count", "Scaled"}
+    summary = client.get_template_summary(TemplateBody=TEMPLATE)
+    assert {p["ParameterKey"]: p["ParameterType"] for p in summary["Parameters"]} == {
+        "Image": "String",
+        "Count": "Number",
+        "Scaled": "String",
+    }
+    assert "AWS::SageMaker::Model" in summary["ResourceTypes"]
 
 
 @pytest.mark.parametrize("member", ["RoleARN", "TemplateURL"])
