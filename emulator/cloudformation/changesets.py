@@ -7,9 +7,9 @@ from typing import Any
 
 from emulator.account import ACCOUNT, Caller
 from emulator.cloudformation.descriptions import parameters
-from emulator.cloudformation.refusals import invalid, not_here
+from emulator.cloudformation.refusals import not_here
 from emulator.cloudformation.stack import Goal, Stack, StackStatus
-from emulator.cloudformation.stacks import Stacks
+from emulator.cloudformation.stacks import Stacks, refuse_kept_failure, refuse_unready
 from emulator.refusal import Refused
 
 Members = dict[str, Any]
@@ -80,6 +80,7 @@ class ChangeSets:
         }
 
     async def execute(self, _: Caller, members: Members) -> Members:
+        refuse_kept_failure(members)
         found = self._find(members)
         if found.execution != "AVAILABLE":
             raise Refused(
@@ -90,10 +91,9 @@ class ChangeSets:
         stack = found.stack
         if stack.status is StackStatus.REVIEW_IN_PROGRESS:
             self._stacks.start_creation(stack)
-        elif stack.updatable:
-            self._stacks.start_update(stack, found.goal)
         else:
-            raise invalid(f"Stack:{stack.arn} is in {stack.status} state and can not be updated.")
+            refuse_unready(stack)
+            self._stacks.start_update(stack, found.goal)
         found.executed = True
         return {}
 

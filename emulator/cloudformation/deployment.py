@@ -27,11 +27,16 @@ _RANDOM_BYTES = 6
 
 
 class StepFailed(Exception):
-    """One resource could not be made, changed or deleted."""
+    """One resource could not be made, changed or deleted; None stands for the outputs."""
 
-    def __init__(self, resource: str, reason: str) -> None:
+    def __init__(self, resource: str | None, reason: str) -> None:
         super().__init__(reason)
         self.resource = resource
+
+    def told(self, what: str) -> str:
+        if self.resource is None:
+            return str(self)
+        return f"The following resource(s) {what}: [{self.resource}]."
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ class Deployment:
         try:
             await self._reach(stack.goal)
         except StepFailed as failure:
-            reason = f"The following resource(s) failed to create: [{failure.resource}]."
+            reason = failure.told("failed to create")
             if stack.keeps_failure:
                 stack.become(StackStatus.CREATE_FAILED, reason)
                 return
@@ -74,7 +79,7 @@ class Deployment:
         try:
             await self._reach(goal)
         except StepFailed as failure:
-            reason = f"The following resource(s) failed to update: [{failure.resource}]."
+            reason = failure.told("failed to update")
             stack.become(StackStatus.UPDATE_ROLLBACK_IN_PROGRESS, reason)
             await self._undo(
                 StackStatus.UPDATE_ROLLBACK_COMPLETE, StackStatus.UPDATE_ROLLBACK_FAILED
@@ -93,24 +98,21 @@ class Deployment:
                 await self._delete(resource, kept=resource.declaration.retained)
                 del stack.resources[name]
         except StepFailed as failure:
-            reason = f"The following resource(s) failed to delete: [{failure.resource}]."
+            reason = failure.told("failed to delete")
             stack.become(StackStatus.DELETE_FAILED, reason)
             return
         stack.become(StackStatus.DELETE_COMPLETE)
 
     async def _reach(self, goal: Goal) -> None:
-        try:
-            scope = self._stack.scope(goal)
-        except Refused as refused:
-            raise StepFailed(self._stack.name, refused.message) from refused
         made: dict[str, Identity] = {}
-        scope = replace(scope, resources=made)
+        scope = replace(self._stack.scope(goal), resources=made)
         for declaration in _wanted(goal, scope):
             made[declaration.name] = await self._step(declaration, scope)
         try:
             self._stack.outputs = _outputs(goal, scope)
-        except Refused as refused:
-            raise StepFailed(self._stack.name, refused.message) from refused
+        except Exception as error:  # a bug must not leave the stack in transition
+            _log_bug(error, self._stack)
+            raise StepFailed(None, _reason(error)) from error
 
     async def _step(self, declaration: Declaration, scope: Scope) -> Identity:
         """The resource as it is afterwards."""
@@ -123,6 +125,9 @@ class Deployment:
                 return (await self._make(declaration, properties, before, verb)).identity
             if before.properties != properties:
                 await self._change(before, declaration, properties)
+            else:
+                kept = replace(before, declaration=declaration)
+                self._stack.resources[declaration.name] = kept
             return before.identity
         except Exception as error:  # a bug must not leave the stack in transition
             self._failed(declaration, verb, error)
@@ -176,8 +181,7 @@ class Deployment:
     def _failed(self, declaration: Declaration, verb: str, error: Exception) -> NoReturn:
         resource = self._stack.resources.get(declaration.name)
         physical_id = resource.identity.physical_id if resource else ""
-        if not isinstance(error, _TOLD):
-            log.exception("stack failed", extra={"stack": self._stack.name})
+        _log_bug(error, self._stack)
         self._stack.note(declaration, physical_id, f"{verb}_FAILED", _reason(error))
         raise StepFailed(declaration.name, _reason(error)) from error
 
@@ -188,8 +192,7 @@ class Deployment:
                 await self._undo_step(self._steps[-1])
                 self._steps.pop()
         except StepFailed as failure:
-            reason = f"The following resource(s) could not be rolled back: [{failure.resource}]."
-            self._stack.become(failed, reason)
+            self._stack.become(failed, failure.told("could not be rolled back"))
             return
         self._stack.become(undone)
 
@@ -244,7 +247,6 @@ class Deployment:
 
 
 _REPLACED = "Requested update requires the creation of a new physical resource; hence creating one."
-_TOLD = (Refused, ClientError, BotoCoreError)
 
 
 def _wanted(goal: Goal, scope: Scope) -> list[Declaration]:
@@ -298,6 +300,12 @@ _NAMES = {
 def _generated(stack: str, logical_id: str) -> str:
     end = f"-{logical_id}-{secrets.token_hex(_RANDOM_BYTES)}"
     return stack[: _LONGEST_NAME - len(end)] + end
+
+
+def _log_bug(error: Exception, stack: Stack) -> None:
+    """What nobody has refused is a mistake of ours."""
+    if not isinstance(error, Refused | ClientError | BotoCoreError):
+        log.exception("stack failed", extra={"stack": stack.name})
 
 
 def _reason(error: Exception) -> str:

@@ -204,7 +204,8 @@ def _split(arguments: Any, scope: Scope) -> list[str]:
 
 def _select(arguments: Any, scope: Scope) -> Any:
     index, items = (resolved(item, scope) for item in _listed("Fn::Select", arguments, 2))
-    if not isinstance(items, list) or not 0 <= int(index) < len(items):
+    numbered = str(index).isdecimal() and isinstance(items, list)
+    if not numbered or int(index) >= len(items):
         raise invalid(
             f"Template error: Fn::Select cannot select nonexistent value at index {index}"
         )

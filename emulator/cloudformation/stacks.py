@@ -32,15 +32,22 @@ KINDS: dict[str, Kind] = {
     kind.type: kind for kind in (*HOSTING_KINDS, Role(), ScalableTarget(), ScalingPolicy())
 }
 _NOT_HERE = (
-    "ClientRequestToken",
+    "DeletionMode",
     "DeploymentConfig",
+    "DeploymentMode",
+    "EnableTerminationProtection",
+    "ImportExistingResources",
     "NotificationARNs",
+    "OnStackFailure",
     "ResourceTypes",
     "ResourcesToImport",
+    "RetainExceptOnCreate",
     "RetainResources",
     "RoleARN",
     "RollbackConfiguration",
     "StackPolicyBody",
+    "StackPolicyDuringUpdateBody",
+    "StackPolicyDuringUpdateURL",
     "StackPolicyURL",
     "TemplateURL",
     "TimeoutInMinutes",
@@ -87,8 +94,9 @@ class Stacks:
         return {"StackId": stack.arn}
 
     async def update(self, _: Caller, members: Members) -> Members:
+        refuse_kept_failure(members)
         stack = self.find(members["StackName"])
-        _refuse_unready(stack)
+        refuse_unready(stack)
         goal = self.goal(members, stack.goal)
         if goal.same(stack.goal):
             raise invalid("No updates are to be performed.")
@@ -164,7 +172,13 @@ class Stacks:
         task.add_done_callback(self._transitions.discard)
 
 
-def _refuse_unready(stack: Stack) -> None:
+def refuse_kept_failure(members: Members) -> None:
+    """Of anything but a creation."""
+    if members.get("DisableRollback"):
+        raise not_here("DisableRollback of an update or a change set")
+
+
+def refuse_unready(stack: Stack) -> None:
     if not stack.updatable:
         raise invalid(f"Stack:{stack.arn} is in {stack.status} state and can not be updated.")
 

@@ -115,6 +115,13 @@ def test_an_update_that_fails_late_undoes_what_had_succeeded(stack: Named) -> No
     stack.delete()
 
 
+def test_an_output_that_cannot_be_told_fails_the_stack(stack: Named) -> None:
+    broken = TEMPLATE.replace("!GetAtt Endpoint.EndpointName, D", "!GetAtt Endpoint.Colour, D")
+    assert stack.fails("create", broken) == "ROLLBACK_COMPLETE"
+    assert "does not support attribute Colour" in "".join(stack.events(stack.name))
+    assert stack.hosted() == []
+
+
 def test_what_someone_else_has_deleted_does_not_stop_a_deletion(
     stack: Named, sagemaker: Any
 ) -> None:
