@@ -5,11 +5,14 @@ ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build
 ARG FLAVOR=cpu
+ARG CUDA=none
 RUN python3 -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
 COPY constraints.txt image/requirements.lock ./
-# Every wheel by its hash but PyTorch's, of which each flavor and index has another file
+# Every wheel by its hash but PyTorch's, of which each flavor and index has another file. Its CUDA is the label's:
+# `===` takes no build with a name of its own, such as +cpu. Triton (0.7 GB) is torch.compile's, which also wants a
+# C compiler; the two go in together or not at all
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=pip,target=/etc/pip.conf \
     pip install --require-hashes --no-deps --requirement requirements.lock
@@ -18,9 +21,12 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     torch=$(sed -n 's/^torch==//p' constraints.txt) \
     && case "$FLAVOR" in \
          cpu) pip install --no-deps "torch==$torch+cpu" ;; \
-         gpu) pip install --constraint constraints.txt "torch==$torch" ;; \
+         gpu) pip install --constraint constraints.txt "torch===$torch" \
+              && pip uninstall --yes triton ;; \
          *) echo "FLAVOR is cpu or gpu, not $FLAVOR" >&2; exit 1 ;; \
        esac \
+    && has=$(python -c "import torch; print(torch.version.cuda or 'none')") \
+    && { [ "$has" = "$CUDA" ] || { echo "PyTorch has CUDA $has, and --build-arg CUDA is $CUDA" >&2; exit 1; }; } \
     && rm -rf /opt/venv/lib/python3*/site-packages/torch/include
 COPY setup.py README.md ./
 COPY container container
