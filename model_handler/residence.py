@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from model_handler.eviction import Standing
 from model_handler.memory import Reservation, Tier
 from model_handler.model import Model
 
@@ -23,7 +24,7 @@ class Residence:
     device: Reservation | None = None
     tier: Tier = Tier.DISK
     leases: int = 0
-    used: int = 0
+    standing: Standing = field(default_factory=Standing)
     leaving: bool = False
     closed: bool = False
     displaced: bool = False

@@ -9,6 +9,7 @@ import pytest
 from model_handler.admission import LineBounds
 from model_handler.batcher import Job
 from model_handler.errors import InsufficientMemory, ModelLoadFailed
+from model_handler.eviction import POLICIES
 from model_handler.messages import InferenceRequest
 from model_handler.metrics import Metrics
 from model_handler.residency import Residency
@@ -33,6 +34,15 @@ def house(host: int | None) -> tuple[FakeWorker, Residency]:
     return worker, residency
 
 
+async def loaded(worker: FakeWorker, residency: Residency, key: int) -> None:
+    task = asyncio.create_task(residency.admit(model(key), SIZES[key]))
+    while not task.done():
+        await turns()
+        if worker.calls:
+            worker.let_go(0)
+    task.result()
+
+
 def test_two_loads_that_fit_singly_but_not_together() -> None:
     async def scenario() -> None:
         worker, residency = house(host=None)
@@ -53,11 +63,7 @@ def test_a_full_device_demotes_the_idle_before_it_refuses() -> None:
     async def scenario() -> None:
         worker, residency = house(host=190)
         for key in (4, 3):
-            task = asyncio.create_task(residency.admit(model(key), SIZES[key]))
-            while not task.done():
-                await turns()
-                if worker.calls:
-                    worker.let_go(0)
+            await loaded(worker, residency, key)
         assert worker.held == {3}
         assert residency.host is not None
         assert residency.host.reserved == SIZES[3] + SIZES[4]
@@ -159,5 +165,39 @@ def test_a_batch_that_got_no_company_runs_alone() -> None:
             await turns()
         worker.let_go(0)
         await answer
+
+    story(scenario())
+
+
+def test_of_several_that_leave_none_is_leased_meanwhile() -> None:
+    """Two make room for a large one; while the first is still leaving, the second is asked for."""
+
+    async def scenario() -> None:
+        worker, residency = house(host=250)
+        for key in (1, 3):
+            await loaded(worker, residency, key)
+        coming = asyncio.create_task(residency.admit(model(5), SIZES[5]))
+        await turns()
+        assert not residency.resident(model(1))
+        assert not residency.resident(model(3))
+        while not coming.done():
+            worker.let_go(0)
+            await turns()
+        assert worker.held == {5}
+
+    story(scenario())
+
+
+@pytest.mark.parametrize(("policy", "left"), [("lru", 1), ("gdsf", 3)])
+def test_who_leaves_is_a_matter_of_policy(policy: str, left: int) -> None:
+    """Model 1 is small and was used longest ago, model 3 is larger; either one would make room."""
+
+    async def scenario() -> None:
+        worker = FakeWorker(lambda one: SIZES[one.model_id])
+        residency = Residency(worker, POLICIES[policy])
+        residency.open(CAPACITY, 250)
+        for key in (1, 3, 2):
+            await loaded(worker, residency, key)
+        assert {1, 2, 3} - worker.held == {left}
 
     story(scenario())
