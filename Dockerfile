@@ -25,7 +25,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 COPY setup.py README.md ./
 COPY container container
 COPY model_handler model_handler
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf pip install --no-deps --no-build-isolation . \
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    pip install --no-cache-dir --no-deps --no-build-isolation . \
     && pip uninstall --yes --quiet pip setuptools wheel
 
 FROM ${BASE_IMAGE}

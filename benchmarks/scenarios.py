@@ -77,7 +77,7 @@ class Hog:
     generating: str = "marian"
     rate: float = 20.0
     new_tokens: int = 60
-    seconds: float = 6.0
+    seconds: float = 4.0
     repetitions: int = 5
 
 
@@ -120,11 +120,12 @@ SCENARIOS: dict[str, Scenario] = {
     "start": Start(),
     "cold": Cold(),
     "hot-tiny-015": Hot("tiny-000", 13),
+    "hot-tiny-015-mms": Hot("tiny-000", 13, peer="mms-pipelines", bare=()),
     "hot-tiny-032": Hot("tiny-000", 30, clients=(32,)),
     "hot-tiny-128": Hot("tiny-000", 126, clients=(32,)),
     "hot-tiny-384": Hot("tiny-000", 382, clients=(32,), seconds=4),
     "hot-distilbert-032": Hot("distilbert", 30, clients=(8, 32), bare=BOTH, seconds=4),
-    "hot-bert-032": Hot("topics", 30, clients=(32,), peer=None, bare=BOTH, seconds=6),
+    "hot-bert-032": Hot("topics", 30, clients=(32,), peer=None, bare=BOTH, seconds=5),
     "hot-bert-128": Hot("topics", 126, clients=(32,), peer=None, bare=BOTH, seconds=10),
     "zipf-20": Mix(tiny(20), 0.9, clients=(8, 32)),
     "zipf-50": Mix(tiny(50), 0.9, clients=(8, 32)),

@@ -22,18 +22,23 @@ settings = {key.rpartition(".")[2].strip("."): ast.literal_eval(value) for key, 
 print("[global]", *(f"{key} = {value}" for key, value in settings.items()), sep="\n")
 ' >"$scratch/pip.conf"
 
+revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
+[ -z "$(git status --porcelain 2>/dev/null)" ] || revision+=-dirty
+
 arguments=(
   --build-arg "FLAVOR=$flavor"
   --build-arg "VERSION=$(sed -n 's/^ *version="\(.*\)",/\1/p' setup.py)"
   --build-arg "CUDA=$([ "$flavor" = gpu ] && echo 13.0 || echo none)"
   # As a label and no argument: a new commit with the same files is the same image but for its name
-  --label "org.opencontainers.image.revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)"
+  --label "org.opencontainers.image.revision=$revision"
   --secret "id=pip,src=$scratch/pip.conf"
   --tag "$image"
 )
 
 with_docker() {
-  DOCKER_BUILDKIT=1 docker build "${arguments[@]}" ${BASE_IMAGE:+--build-arg "BASE_IMAGE=$BASE_IMAGE"} .
+  # An attestation would make the image an OCI index, which SageMaker refuses
+  export DOCKER_BUILDKIT=1 BUILDX_NO_DEFAULT_ATTESTATIONS=1
+  docker build "${arguments[@]}" ${BASE_IMAGE:+--build-arg "BASE_IMAGE=$BASE_IMAGE"} .
 }
 
 tools=(buildah podman runc mmdebstrap eatmydata)

@@ -54,12 +54,13 @@ def _read(file: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LineBounds:
-    """Of one model: requests that may wait, requests per batch, and how long an idle device waits for a
-    batch to fill, in seconds."""
+    """Of one model: requests that may wait, requests per batch, how long an idle device waits for a
+    batch to fill, in seconds, and its share of a busy device beside another's of weight 1."""
 
     limit: int
     batch_size: int
     delay_s: float = 0.0
+    weight: float = 1.0
 
 
 def line(artifact: Artifact, options: EngineOptions) -> LineBounds:
@@ -72,4 +73,5 @@ def line(artifact: Artifact, options: EngineOptions) -> LineBounds:
         limit=properties.job_queue_size or options.max_queue,
         batch_size=1 if artifact.isolated else properties.batch_size or options.max_batch_size,
         delay_s=(properties.max_batch_delay_ms or 0) / 1000,
+        weight=properties.scheduling_weight or 1,
     )

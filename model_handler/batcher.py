@@ -1,10 +1,10 @@
-"""One model's waiting requests, and whose turn it is among the models that have some.
+"""One model's waiting requests.
 
 Always true: a queue holds only requests somebody still waits for, and at most `limit` of them.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from model_handler.errors import QueueFull
@@ -58,31 +58,3 @@ class Queue:
     def take_all(self) -> Iterable[Job]:
         jobs, self._jobs = self._jobs, {}
         return jobs
-
-
-class Turns:
-    """Round robin: every key that stays in gets its turn before any key gets a second one."""
-
-    def __init__(self) -> None:
-        self._keys: dict[int, None] = {}
-
-    def __contains__(self, key: int) -> bool:
-        return key in self._keys
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._keys)
-
-    def enter(self, key: int) -> None:
-        self._keys.setdefault(key, None)
-
-    def leave(self, key: int) -> None:
-        self._keys.pop(key, None)
-
-    def next(self, can_run: Callable[[int], bool]) -> int | None:
-        """The first key that can run, moved to the back; None when nobody can."""
-        for key in self._keys:
-            if can_run(key):
-                del self._keys[key]
-                self._keys[key] = None
-                return key
-        return None

@@ -136,10 +136,7 @@ def check_accept(accept: str | None) -> None:
 def _encode_json(answer: Any) -> bytes:
     """Byte for byte the toolkit's: compact, not ASCII-escaped, no NaN."""
     try:
-        text = json.dumps(
-            answer, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain
-        )
-        return text.encode()
+        return _JSON.encode(answer).encode()
     except (ValueError, TypeError, RecursionError) as error:
         raise InferenceFailed(f"the answer cannot be written as JSON: {error}") from error
 
@@ -166,3 +163,6 @@ def _plain(value: Any) -> Any:
         value.save(stream, format="PNG")
         return base64.b64encode(stream.getvalue()).decode()
     raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 # What a padded place holds, by the name of the feature; anything else is padded with zeros.
 _MASKED = {"p_mask": 1, "special_tokens_mask": 1}
@@ -25,16 +26,8 @@ def _stack(column: list[Any], side: str, value: int) -> Any:
         return column
     if len({tensor.shape for tensor in column}) == 1:
         return torch.cat(column)
-    longest = max(tensor.shape[1] for tensor in column)
-    return torch.cat([_pad(tensor, longest, side, value) for tensor in column])
-
-
-def _pad(tensor: torch.Tensor, length: int, side: str, value: int) -> torch.Tensor:
-    missing = length - tensor.shape[1]
-    if missing == 0:
-        return tensor
-    padding = tensor.new_full((1, missing, *tensor.shape[2:]), value)
-    return torch.cat([padding, tensor] if side == "left" else [tensor, padding], dim=1)
+    rows = [tensor[0] for tensor in column]
+    return pad_sequence(rows, batch_first=True, padding_value=value, padding_side=side)
 
 
 def separate(outputs: Any, count: int) -> list[Any]:

@@ -5,6 +5,7 @@ Only here is it decided whether an error is about memory, about the device, or a
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -92,10 +93,18 @@ class CudaDevice:
 _SPELLING = re.compile(r"cuda(?::(\d{1,3}))?")
 
 
-def parse(spelling: str) -> Device:
-    """The device meant by `cpu`, `cuda`, `cuda:<n>` or `auto`. Raises ValueError when there is none."""
+def parse(spelling: str, nodes: Path = Path("/dev")) -> Device:
+    """The device meant by `cpu`, `cuda`, `cuda:<n>` or `auto`.
+
+    Raises ValueError when there is none, and for `auto` also when there is one that cannot be used: an
+    endpoint that pays for a GPU must not serve from its CPU unnoticed. `nodes`: where the driver's are.
+    """
     text = spelling.strip().lower()
-    if text == "cpu" or (text == "auto" and not torch.cuda.is_available()):
+    if text == "cpu":
+        return CpuDevice()
+    if text == "auto" and not torch.cuda.is_available():
+        if torch.version.cuda and any(nodes.glob("nvidia[0-9]*")):
+            raise ValueError(f"the machine's GPU cannot be used: {_why_not()}")
         return CpuDevice()
     match = _SPELLING.fullmatch("cuda" if text == "auto" else text)
     if match is None:
@@ -106,8 +115,41 @@ def parse(spelling: str) -> Device:
 def _cuda(index: int) -> CudaDevice:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if index >= count:
-        raise ValueError(f"device cuda:{index} does not exist: this machine has {count}")
+        reason = f"this machine has {count}" if count else _why_not()
+        raise ValueError(f"device cuda:{index} does not exist: {reason}")
     return CudaDevice(index)
+
+
+def _why_not() -> str:
+    """What PyTorch says of CUDA here: no driver, one too old for this build, no device."""
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except (AssertionError, RuntimeError) as error:
+        return str(error).partition("\n")[0]
+    return "no device answers"
+
+
+def facts(device: Device) -> dict[str, object]:
+    """For the log: what computes, and whether driver and build fit each other."""
+    found: dict[str, object] = {
+        "device": device.name, "torch": torch.__version__, "built_for_cuda": torch.version.cuda,
+    }  # fmt: skip
+    if isinstance(device, CudaDevice):
+        properties = torch.cuda.get_device_properties(device.index)
+        found |= {
+            "gpu": properties.name,
+            "compute_capability": f"{properties.major}.{properties.minor}",
+            "driver_supports_cuda": _driver_version(),
+            "device_nbytes": device.total_nbytes(),
+            "device_free_nbytes": device.free_nbytes(),
+        }
+    return found
+
+
+def _driver_version() -> str:
+    """CUDA counts versions as 1000 × major + 10 × minor."""
+    number = torch._C._cuda_getDriverVersion()  # type: ignore[attr-defined]
+    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 # ---- what went wrong ----

@@ -71,14 +71,14 @@ def _arguments() -> argparse.Namespace:
 
 def serve(control: socket.socket) -> None:
     """Fork on demand and report deaths until the control socket ends."""
-    wakeup = _child_signals()
+    wakeup, signalled = _child_signals()
     workers: set[int] = set()
     while True:
         readable, _, _ = select.select([control, wakeup], [], [])
         if wakeup in readable:
             wakeup.recv(4096)
             _reap(control, workers)
-        if control in readable and not _obey(control, wakeup, workers):
+        if control in readable and not _obey([control, wakeup, signalled], workers):
             break
     signal.set_wakeup_fd(-1)  # nobody reads the other end any more
     for pid in workers:
@@ -87,13 +87,13 @@ def serve(control: socket.socket) -> None:
     _end_orphans(set())
 
 
-def _child_signals() -> socket.socket:
-    """A socket that becomes readable when a child ends."""
+def _child_signals() -> tuple[socket.socket, socket.socket]:
+    """A socket that becomes readable when a child ends, and the end that says so."""
     wakeup, signalled = socket.socketpair()
     signalled.setblocking(False)
-    signal.set_wakeup_fd(signalled.detach())
+    signal.set_wakeup_fd(signalled.fileno())
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    return wakeup
+    return wakeup, signalled
 
 
 def _reap(control: socket.socket, workers: set[int]) -> None:
@@ -103,8 +103,9 @@ def _reap(control: socket.socket, workers: set[int]) -> None:
             _bury(control, workers, pid, status)
 
 
-def _obey(control: socket.socket, wakeup: socket.socket, workers: set[int]) -> bool:
-    """Carry out the orders that arrived; False at the end of the control socket."""
+def _obey(own: list[socket.socket], workers: set[int]) -> bool:
+    """Carry out the orders that arrived at the first; False at its end. No worker keeps any of them."""
+    control = own[0]
     try:
         lines, fds, _, _ = socket.recv_fds(control, 4096, 16)
     except ConnectionResetError:
@@ -112,8 +113,8 @@ def _obey(control: socket.socket, wakeup: socket.socket, workers: set[int]) -> b
     for line in lines.splitlines():
         order = json.loads(line)
         if "fork" in order:
-            own = [fds.pop(0) for _ in range(ROLES[order["fork"]])]
-            workers.add(_fork(order, own, [control, wakeup]))
+            theirs = [fds.pop(0) for _ in range(ROLES[order["fork"]])]
+            workers.add(_fork(order, theirs, own))
         elif order["kill"] in workers:
             _kill(control, workers, order["kill"])
     return bool(lines)
@@ -165,7 +166,7 @@ def _parent(pid: int) -> int | None:
 
 def _become_worker(order: Order, fds: list[int]) -> NoReturn:
     """In the child: never returns into the fork server's loop."""
-    os.close(signal.set_wakeup_fd(-1))
+    signal.set_wakeup_fd(-1)  # from Python 3.12 on, asyncio has done so in every child
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     code = 1

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from model_handler import codecs
+from model_handler.ceilings import Ceilings
 from model_handler.device import Device, is_out_of_memory, is_sticky
 from model_handler.errors import (
     DeadlineExceeded,
@@ -21,7 +22,7 @@ from model_handler.errors import (
     InsufficientMemory,
     InvalidRequest,
 )
-from model_handler.handlers import Codec, Handler, Prepared, Unit
+from model_handler.handlers import Codec, Encodes, Handler, Payload, Prepared, Unit
 from model_handler.messages import InferenceRequest, InferenceResponse, Refusal
 
 log = logging.getLogger(__name__)
@@ -39,9 +40,10 @@ _TOKEN_BUDGET = {"cpu": 512, "cuda": 16384}
 
 @dataclass(slots=True)
 class Slot:
-    """One request on its way: prepared or refused, then with one output per unit."""
+    """One request on its way: decoded, prepared or refused, then with one output per unit."""
 
     request: InferenceRequest
+    payload: Payload | None = None
     prepared: Prepared | None = None
     error: EngineError | None = None
     outputs: list[Any] = field(default_factory=list)
@@ -49,10 +51,11 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Requests for one model."""
+    """Requests for one model, and what is known of how many fit together."""
 
     handler: Handler
     slots: list[Slot]
+    ceilings: Ceilings = field(default_factory=Ceilings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +70,56 @@ class _Item:
 # ---- prepare ----
 
 
-def prepare(handler: Handler, requests: Sequence[InferenceRequest]) -> Batch:
-    """Decode and preprocess every request; those that fail are refused in `finish`."""
-    return Batch(handler, [_prepared(handler, request) for request in requests])
+def prepare(
+    handler: Handler, requests: Sequence[InferenceRequest], ceilings: Ceilings | None = None
+) -> Batch:
+    """Decode and preprocess every request; those that fail are refused in `finish`.
+
+    `ceilings`: the model's, from one batch to the next.
+    """
+    slots = [_decoded(handler, request) for request in requests]
+    payloads = [slot.payload for slot in slots if slot.payload is not None]
+    encoded = iter(_encoded(handler, payloads))
+    for slot in slots:
+        if slot.payload is not None:
+            _preprocess(handler, slot, next(encoded))
+    return Batch(handler, slots, ceilings or Ceilings())
 
 
-def _prepared(handler: Handler, request: InferenceRequest) -> Slot:
+def _decoded(handler: Handler, request: InferenceRequest) -> Slot:
     slot = Slot(request)
     try:
         codec = _codec(handler)
         codec.check_accept(request.accept)
-        slot.prepared = handler.preprocess(codec.decode(request))
-        slot.outputs = [None] * len(slot.prepared.units)
-    # Tokenizers and image processors raise anything at odd inputs
+        slot.payload = codec.decode(request)
+    # A codec may be the artifact's own
     except Exception as error:
         slot.error = _refusal(error, InvalidRequest, request.body)
     return slot
+
+
+def _encoded(handler: Handler, payloads: Sequence[Payload]) -> Sequence[Any]:
+    """Nothing where it fails for the batch: the one that it failed for will fail by itself."""
+    nothing = [None] * len(payloads)
+    if not isinstance(handler, Encodes):
+        return nothing
+    try:
+        return handler.encode(payloads)
+    except Exception as error:
+        log.info("a batch is tokenized one by one", exc_info=error)
+        return nothing
+
+
+def _preprocess(handler: Handler, slot: Slot, encoded: Any) -> None:
+    payload, slot.payload = slot.payload, None
+    assert payload is not None
+    try:
+        ahead = () if encoded is None else (encoded,)
+        slot.prepared = handler.preprocess(payload, *ahead)
+        slot.outputs = [None] * len(slot.prepared.units)
+    # Tokenizers and image processors raise anything at odd inputs
+    except Exception as error:
+        slot.error = _refusal(error, InvalidRequest, slot.request.body)
 
 
 def _codec(handler: Handler) -> Codec:
@@ -101,7 +138,7 @@ def forward(
     """
     budget = token_budget or _TOKEN_BUDGET[device.torch_device.type]
     for items in _groups(batch, budget):
-        _run(batch.handler, items, deadline, device)
+        _run(batch, items, deadline, device)
 
 
 def _groups(batch: Batch, token_budget: int) -> Iterator[list[_Item]]:
@@ -110,37 +147,41 @@ def _groups(batch: Batch, token_budget: int) -> Iterator[list[_Item]]:
         for index, unit in enumerate(slot.prepared.units if slot.prepared else ()):
             by_group.setdefault(unit.group, []).append(_Item(slot, index, unit))
     for items in by_group.values():
-        yield from _cut(sorted(items, key=lambda item: item.unit.length), token_budget)
+        ordered = sorted(items, key=lambda item: item.unit.length)
+        yield from _cut(ordered, token_budget, batch.ceilings)
 
 
-def _cut(items: list[_Item], token_budget: int) -> Iterator[list[_Item]]:
+def _cut(items: list[_Item], token_budget: int, ceilings: Ceilings) -> Iterator[list[_Item]]:
     """Runs of `items`, short to long, whose padded size and share of padding stay bounded."""
     start = 0
     for end, item in enumerate(items):
         longest = item.unit.length
-        too_big = (end - start + 1) * longest > token_budget
+        too_big = (end - start + 1) * longest > ceilings.bound(longest, token_budget)
         if end > start and (too_big or longest > _WASTE * max(items[start].unit.length, 1)):
             yield items[start:end]
             start = end
     yield items[start:]
 
 
-def _run(handler: Handler, items: list[_Item], deadline: float, device: Device) -> None:
+def _run(batch: Batch, items: list[_Item], deadline: float, device: Device) -> None:
     """One forward, or several smaller ones when it fails."""
     items = [item for item in items if item.slot.error is None]
     if not items:
         return
-    failure = _attempt(handler, items, deadline)
+    failure = _attempt(batch.handler, items, deadline)
+    size = len(items), items[-1].unit.length
     if failure is None:
+        batch.ceilings.passed(*size)
         return
     if isinstance(failure, InsufficientMemory):
+        batch.ceilings.failed(*size)
         device.empty_cache()
     if len(items) == 1 or isinstance(failure, DeadlineExceeded):
         for item in items:
             item.slot.error = failure
         return
     for part in _parts(items, failure):
-        _run(handler, part, deadline, device)
+        _run(batch, part, deadline, device)
 
 
 def _parts(items: list[_Item], failure: EngineError) -> list[list[_Item]]:

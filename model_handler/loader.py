@@ -9,7 +9,6 @@ import json
 import logging
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 import transformers
 from transformers.pipelines import SUPPORTED_TASKS
 
-from model_handler import skeletons, tasks, weights
+from model_handler import placement, skeletons, tasks, turnstile, weights
 from model_handler.device import Device, is_out_of_memory, is_sticky
 from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed
 from model_handler.handlers import Handler
@@ -27,9 +26,11 @@ from model_handler.handlers.pipeline import PipelineHandler
 from model_handler.handlers.question_answering import QuestionAnsweringPipeline
 from model_handler.handlers.staged import Staged
 from model_handler.handlers.text2text import PIPELINES as TEXT2TEXT
+from model_handler.pages import MAPS, SMAPS, FilePages
 from model_handler.processors import Processors, has_tokenizer
 from model_handler.skeletons import Skeletons
-from model_handler.turnstile import Turnstile
+from model_handler.turnstile import Kind, Turnstile
+from model_handler.upload import Uploader
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,11 @@ class TorchLoader:
     lane: Turnstile
     processors: Processors = field(default_factory=Processors)
     skeletons: Skeletons = field(default_factory=Skeletons)
+    uploader: Uploader | None = None  # where weights are used from the files' own pages
+
+    def __post_init__(self) -> None:
+        if self.uploader is None and self.device.torch_device.type != "cpu":
+            self.uploader = Uploader(self.device.torch_device)
 
     def load(self, path: str | Path, task: str, dtype: str = "auto") -> PipelineHandler:
         """Raises ModelLoadFailed, or InsufficientMemory; a sticky device error comes out as it is."""
@@ -80,7 +86,11 @@ class TorchLoader:
     def unload(self, handler: Handler) -> int:
         """Frees the model and returns the bytes of it that something still holds."""
         assert isinstance(handler, PipelineHandler), "not loaded here"
-        held = [(weakref.ref(tensor), _nbytes(tensor)) for tensor in _tensors(handler.model)]
+        held = [
+            (weakref.ref(tensor), placement.nbytes(tensor))
+            for tensor in placement.tensors(handler.model)
+        ]
+        self.processors.keep(handler.processors)
         handler.release()
         if any(tensor() is not None for tensor, _ in held):
             gc.collect()
@@ -94,14 +104,14 @@ class TorchLoader:
         max_tokens = _max_tokens(config)
         auto = _auto_class(task, config)
         parts = self._parts(kind, path, config, task, max_tokens)
-        model = self._model(auto, path, task, config, stored)
+        model, written = self._model(auto, path, task, config, stored)
         max_tokens = _offset_positions(model, max_tokens)
-        self._place(model, self._target(dtype, stored))
+        self._place(model, path, self._target(dtype, stored), written)
         if (tokenizer := parts.get("tokenizer")) is not None and max_tokens is not None:
             tokenizer.model_max_length = min(tokenizer.model_max_length, max_tokens)
         device = self.device.torch_device
         pipeline = Staged(kind, model=model, task=task, device=device, **parts)
-        nbytes = sum(_nbytes(tensor) for tensor in _tensors(model))
+        nbytes = sum(placement.nbytes(tensor) for tensor in placement.tensors(model))
         return PipelineHandler(task, pipeline, nbytes=nbytes, max_tokens=max_tokens)
 
     def _parts(
@@ -116,17 +126,23 @@ class TorchLoader:
             parts["feature_extractor"] = self.processors.feature_extractor(path)
         return parts
 
-    def _model(self, auto: Any, path: Path, task: str, config: Any, stored: torch.dtype) -> Any:
-        """Built like one that was loaded before, where there was one with the same structure."""
+    def _model(
+        self, auto: Any, path: Path, task: str, config: Any, stored: torch.dtype
+    ) -> tuple[Any, bool]:
+        """Built like one that was loaded before, where there was one with the same structure.
+
+        And whether something may have been written into its views of the files.
+        """
         files = weights.safetensors_files(path)
         if not files:
-            return self._built_by_transformers(auto, path, task, config, stored)
+            return self._built_by_transformers(auto, path, task, config, stored), True
         key = skeletons.key(auto, path / "config.json", files, stored)
         model = self.skeletons.build(key, files, config)
-        if model is None:
-            model = self._built_by_transformers(auto, path, task, config, stored)
-            self.skeletons.learn(key, model, files)
-        return model
+        if model is not None:
+            return model, False
+        model = self._built_by_transformers(auto, path, task, config, stored)
+        self.skeletons.learn(key, model, files)
+        return model, True
 
     def _built_by_transformers(
         self, auto: Any, path: Path, task: str, config: Any, stored: torch.dtype
@@ -144,28 +160,37 @@ class TorchLoader:
                 output_loading_info=True,
             )
         _check_complete(info, task)
+        if tasks.generates(task):
+            _let_brief_pass(model)
         return model.eval().requires_grad_(False)
 
     def _alone_if_not_float32(self, dtype: torch.dtype) -> AbstractContextManager[object]:
         """from_pretrained sets the default dtype of the whole process while it builds the modules."""
-        return nullcontext() if dtype is torch.float32 else self.lane
+        return nullcontext() if dtype is torch.float32 else self.lane.turn(Kind.LONG)
+
+    def _place(self, model: Any, path: Path, dtype: torch.dtype, written: bool) -> None:
+        files = weights.safetensors_files(path) if self.uploader else ()
+        views = FilePages(files, SMAPS if written else MAPS)
+        placement.place(model, dtype, self.device.torch_device, views, self.uploader)
 
     def _target(self, dtype: str, stored: torch.dtype) -> torch.dtype:
         if dtype != "auto":
             return _DTYPES[dtype]
         return torch.float32 if self.device.torch_device.type == "cpu" else stored
 
-    def _place(self, model: Any, dtype: torch.dtype) -> None:
-        """Every tensor on the device, weights in `dtype`, one at a time so that no second copy exists.
 
-        Buffers that are no part of the checkpoint (rotary frequencies) keep their precision.
-        """
-        device = self.device.torch_device
-        precise = _precise(model)
-        for name, tensor, persistent in _named_tensors(model):
-            cast = persistent and tensor.is_floating_point() and not precise(name)
-            tensor.data = tensor.data.to(device, dtype if cast else tensor.dtype)
-        model.config.dtype = dtype
+def _let_brief_pass(model: Any) -> None:
+    """Between two layers of this model, whoever else has brief work may compute."""
+    stacks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    inner = {id(module) for stack in stacks for layer in stack for module in layer.modules()}
+    for stack in stacks:
+        if id(stack) not in inner:
+            for layer in stack:
+                layer.register_forward_pre_hook(_before_layer)
+
+
+def _before_layer(*_: object) -> None:
+    turnstile.let_brief_pass()
 
 
 # ---- what the artifact says ----
@@ -278,40 +303,6 @@ def _failure(error: Exception) -> EngineError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else "no reason given"
     return ModelLoadFailed(f"{type(error).__name__}: {text}"[:500])
-
-
-# ---- tensors ----
-
-
-def _named_tensors(model: Any) -> Iterator[tuple[str, torch.Tensor, bool]]:
-    """Name, tensor, and whether the checkpoint holds it. Tied weights come once."""
-    kept = model.state_dict().keys()
-    for name, parameter in model.named_parameters():
-        yield name, parameter, True
-    for name, buffer in model.named_buffers():
-        yield name, buffer, name in kept
-
-
-def _tensors(model: Any) -> Iterator[torch.Tensor]:
-    """Each stretch of memory once, tied or not."""
-    seen: set[tuple[int, int]] = set()
-    for _, tensor, _ in _named_tensors(model):
-        place = tensor.data_ptr(), _nbytes(tensor)
-        if place not in seen:
-            seen.add(place)
-            yield tensor
-
-
-def _nbytes(tensor: torch.Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
-
-
-def _precise(model: Any) -> Callable[[str], bool]:
-    """A predicate on names: modules that their authors want in float32 whatever the rest is in."""
-    lenient = getattr(model, "_keep_in_fp32_modules", None) or ()
-    strict = getattr(model, "_keep_in_fp32_modules_strict", None) or ()
-    parts = {*lenient, *strict}
-    return lambda name: any(part in name.split(".") or part in name for part in parts)
 
 
 def _quieten() -> None:

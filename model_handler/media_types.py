@@ -1,6 +1,6 @@
 """What Content-Type and Accept say: the media type of a body, and which of several an answer may have."""
 
-from collections.abc import Sequence
+import functools
 from email.message import Message
 
 from model_handler.errors import InvalidRequest, UnacceptableAccept, UnsupportedContentType
@@ -11,6 +11,7 @@ PLAIN = "text/plain"
 OCTETS = "application/octet-stream"
 
 
+@functools.lru_cache(maxsize=256)  # callers send the same few; a head is bounded
 def parse(header: str) -> tuple[str, str | None]:
     """Media type, in lower case, and charset of a Content-Type."""
     message = Message()
@@ -30,7 +31,8 @@ def text(body: bytes, charset: str | None) -> str:
         raise InvalidRequest(f"the body is not text in {(charset or 'utf-8')[:40]}") from None
 
 
-def choose(accept: str | None, offered: Sequence[str]) -> str:
+@functools.lru_cache(maxsize=256)
+def choose(accept: str | None, offered: tuple[str, ...]) -> str:
     """The first of those offered that is wanted most. Raises UnacceptableAccept when none is."""
     ranges = [_range(item) for item in (accept or "").split(",") if item.strip()]
     if not ranges:

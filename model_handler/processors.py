@@ -1,12 +1,14 @@
 """Tokenizers and feature extractors, one object for all models whose files for it are the same.
 
-Held weakly: an object lives as long as a model that uses it. A tokenizer costs several megabytes,
-more than everything else about a small idle model, and fine-tuned models mostly share one.
+An object lives as long as a model that uses it, and the last few a while longer: building a tokenizer is
+the larger part of loading a small model again. It costs several megabytes, more than everything else about
+a small idle model, and fine-tuned models mostly share one.
 """
 
 import hashlib
 import weakref
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +24,20 @@ _TOKENIZER_FILES = (
 _TOKENIZER_SUFFIXES = (".model", ".spm", ".tiktoken", ".bpe", ".vocab")
 _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
+KEPT = 8  # objects that no model uses any more
+KEPT_ENTRIES = 300_000  # of their vocabularies, at some 250 bytes each
+
 Build = Callable[[], Any]
 
 
 class Processors:
-    """One per worker, used by the thread that loads models."""
+    """One per worker; `keep` is called by the thread that unloads models, all else by the one that loads."""
 
     def __init__(self) -> None:
         self._alive: weakref.WeakValueDictionary[tuple[str, ...], Any] = (
             weakref.WeakValueDictionary()
         )
+        self._kept: deque[Any] = deque(maxlen=KEPT)
 
     def __len__(self) -> int:
         return len(self._alive)
@@ -43,6 +49,14 @@ class Processors:
             raise ModelLoadFailed("the artifact has no tokenizer (tokenizer.json, vocab.txt, …)")
         key = ("tokenizer", task, str(max_tokens), config.model_type, _digest(files))
         return self._shared(key, lambda: _tokenizer(path, config, max_tokens))
+
+    def keep(self, objects: Iterable[Any]) -> None:
+        """Of a model that leaves: the ones that are kept longest make room."""
+        for each in objects:
+            if each not in self._kept:
+                self._kept.append(each)
+        while sum(map(_entries, self._kept)) > KEPT_ENTRIES:
+            self._kept.popleft()
 
     def image_processor(self, path: Path) -> Any:
         return self._processor("image processor", path, transformers.AutoImageProcessor)
@@ -61,6 +75,10 @@ class Processors:
         if found is None:
             found = self._alive[key] = build()
         return found
+
+
+def _entries(kept: Any) -> int:
+    return len(kept) if isinstance(kept, transformers.PreTrainedTokenizerBase) else 0
 
 
 def has_tokenizer(path: Path) -> bool:

@@ -37,6 +37,7 @@ class Properties:
     dtype: str | None = None
     isolation: Isolation | None = None
     concurrency: int | None = None
+    scheduling_weight: int | None = None
     batch_size: int | None = None
     max_batch_delay_ms: int | None = None
     job_queue_size: int | None = None
@@ -50,6 +51,7 @@ KEYS = (
     "option.dtype",
     "option.isolation",
     "option.concurrency",
+    "option.scheduling_weight",
     "batch_size",
     "max_batch_delay",
     "job_queue_size",
@@ -74,6 +76,7 @@ def read(directory: Path) -> Properties:
         dtype=_dtype(pairs.get("option.dtype")),
         isolation=_one_of(Isolation, pairs, "option.isolation"),
         concurrency=_positive(pairs, "option.concurrency"),
+        scheduling_weight=_positive(pairs, "option.scheduling_weight"),
         batch_size=_positive(pairs, "batch_size"),
         max_batch_delay_ms=_positive(pairs, "max_batch_delay"),
         job_queue_size=_positive(pairs, "job_queue_size"),

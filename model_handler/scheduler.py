@@ -1,6 +1,7 @@
 """Which model's batch runs next, and the batches that are running.
 
-Batches form while the device is busy, without timers, unless a model's artifact asks for a delay.
+Batches form while the device is busy, without timers, unless a model's artifact asks for a delay. Turns
+go by device time had, so that a model with heavy batches does not slow the others down to its pace.
 Always true: at most `depth` batches are in flight on a lane, each under a lease; every submitted job
 ends, with an answer or with an error.
 """
@@ -11,8 +12,9 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from model_handler.admission import LineBounds
-from model_handler.batcher import Job, Queue, Turns
+from model_handler.batcher import Job, Queue
 from model_handler.errors import EngineError, ModelUnloading, QueueFull, WorkerDied, from_wire
+from model_handler.fairness import Shares
 from model_handler.messages import Done, InferenceResponse, Refusal, Run
 from model_handler.metrics import Metrics
 from model_handler.model import Model
@@ -20,6 +22,8 @@ from model_handler.residence import Lease
 from model_handler.residency import Residency
 
 MAX_HELD_NBYTES = 1 << 30
+# Of the last batch in what the next one is expected to cost
+RECENCY = 0.5
 
 
 class Worker(Protocol):
@@ -36,21 +40,27 @@ class Lane:
     """One worker's work: whose turn it is on it, and how many batches it has.
 
     `depth`: batches that it may have at a time; by default one computes while the next is being
-    prepared. `grace_s`: a batch this late past its deadline means that the worker is wedged.
+    prepared. `each`: of those, of one model. `grace_s`: a batch this late past its deadline means that
+    the worker is wedged.
     """
 
-    def __init__(self, worker: Worker, depth: int = 2, grace_s: float = 30.0) -> None:
+    def __init__(
+        self, worker: Worker, depth: int = 2, grace_s: float = 30.0, each: int | None = None
+    ) -> None:
         self.worker = worker
         self.depth = depth
+        self.each = each or depth
         self.grace_s = grace_s
         self.in_flight = 0
-        self.turns = Turns()
+        self.pumping = False
+        self.turns: Shares[int] = Shares()
 
 
 class Line:
     """One model's work: its queue, its batches in flight, and the lease taken ahead for its next.
 
     `ripe_at`, on the event loop's clock: until then a batch that is not full waits for company.
+    `expected_s`: device time that its next batch is thought to take.
     """
 
     def __init__(self, model: Model, lane: Lane, bounds: LineBounds) -> None:
@@ -59,7 +69,9 @@ class Line:
         self.queue = Queue(model.info.name, bounds.limit)
         self.batch_size = bounds.batch_size
         self.delay_s = bounds.delay_s
+        self.weight = bounds.weight
         self.ripe_at = 0.0
+        self.expected_s = 0.0
         self.running: set[asyncio.Task[None]] = set()
         self.computing: set[Job] = set()
         self.fetch: asyncio.Task[None] | None = None
@@ -97,6 +109,7 @@ class Scheduler:
         """The line must be empty: see `drained` and `abandon`."""
         line = self._lines.pop(model.model_id)
         assert line.empty.is_set()
+        line.lane.turns.forget(model.model_id)
 
     async def submit(self, model: Model, job: Job) -> InferenceResponse:
         """The job's answer. Raises QueueFull at once, or what became of the batch.
@@ -111,7 +124,7 @@ class Scheduler:
         line.note_change()
         line.lane.turns.enter(model.model_id)
         self._held_nbytes += len(job.request.body)
-        self.pump(line.lane)
+        self._pump_soon(line.lane)
         try:
             return await job.answer
         finally:
@@ -155,6 +168,16 @@ class Scheduler:
 
     # ---- turns ----
 
+    def _pump_soon(self, lane: Lane) -> None:
+        """Once for all requests that came with one turn of the event loop, or the first would go alone."""
+        if not lane.pumping:
+            lane.pumping = True
+            asyncio.get_running_loop().call_soon(self._pump_now, lane)
+
+    def _pump_now(self, lane: Lane) -> None:
+        lane.pumping = False
+        self.pump(lane)
+
     def pump(self, lane: Lane) -> None:
         """Start what can be started. Called whenever work, room or a model arrives."""
         while lane.in_flight < lane.depth:
@@ -167,7 +190,7 @@ class Scheduler:
 
     def _can_run(self, model_id: int) -> bool:
         line = self._lines[model_id]
-        return self._here(line) and _ripe(line)
+        return len(line.running) < line.lane.each and self._here(line) and _ripe(line)
 
     def _here(self, line: Line) -> bool:
         return line.hold is not None or self._residency.resident(line.model)
@@ -203,6 +226,7 @@ class Scheduler:
         jobs = line.queue.take(line.batch_size)
         line.computing.update(jobs)
         line.lane.in_flight += 1
+        line.lane.turns.charge(line.model.model_id, line.expected_s, line.weight)
         task = asyncio.create_task(self._run(line, jobs, lease))
         line.running.add(task)
         self._settle(line)
@@ -210,8 +234,11 @@ class Scheduler:
     async def _run(self, line: Line, jobs: list[Job], lease: Lease) -> None:
         task = asyncio.current_task()
         assert task is not None
+        charged_s = line.expected_s
         try:
-            self._deliver(jobs, await self._compute(line, jobs))
+            done = await self._compute(line, jobs)
+            _settle_account(line, charged_s, done.forward_s)
+            self._deliver(jobs, done)
         except EngineError as error:
             _fail(jobs, error)
         finally:
@@ -247,6 +274,11 @@ class Scheduler:
                 job.answer.set_exception(from_wire(result.error, result.message, result.status))
             else:
                 job.answer.set_result(result)
+
+
+def _settle_account(line: Line, charged_s: float, took_s: float) -> None:
+    line.lane.turns.charge(line.model.model_id, took_s - charged_s, line.weight)
+    line.expected_s += RECENCY * (took_s - line.expected_s)
 
 
 def _ripe(line: Line) -> bool:

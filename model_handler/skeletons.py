@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from model_handler import mapped, weights
+from model_handler import mapped, pages, weights
 
 # Of config.json, what says nothing about structure
 _LABELS = ("id2label", "label2id")
@@ -61,10 +61,7 @@ class Skeletons:
         held = {id(tensor) for name, tensor in state.items() if not _computed(model, name)}
         if held - {id(state[name]) for name in stored} or not _self_contained(model):
             return
-        if not all(
-            torch.equal(tensor.to(state[name]), state[name])
-            for name, tensor in _read(files, stored)
-        ):
+        if not _as_stored(state, files, stored):
             return
         bare = {id(state[name]): _bare(state[name]) for name in stored}
         dtypes = {name: state[name].dtype for name in stored}
@@ -163,6 +160,16 @@ def _refers(value: object, depth: int = 3) -> bool:
 
 
 # ---- weights ----
+
+
+def _as_stored(state: dict[str, torch.Tensor], files: list[Path], names: set[str]) -> bool:
+    """Views of the files need no reading; what was converted on the way is compared."""
+    found = dict(_read(files, names))
+    unread = pages.FilePages(files)
+    return all(
+        unread.same(state[name], tensor) or torch.equal(tensor.to(state[name]), state[name])
+        for name, tensor in found.items()
+    )
 
 
 def _read(files: list[Path], names: set[str]) -> Iterator[tuple[str, torch.Tensor]]:

@@ -6,7 +6,7 @@ Always true: everything it computes with came through its socket; when the socke
                          ├─► unloading thread    never waits for another model's load
                          └─► host thread ──► device thread   ──► host thread
                              prepare n+1     forward n           finish n, send
-                                        └──► generating thread
+                                        └──► generating threads
                                              forward n, giving way between tokens
 """
 
@@ -16,17 +16,18 @@ import logging
 import os
 import queue
 import socket
+import sys
 import threading
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-import torch
-
 from model_handler import device as devices
 from model_handler import formats, tasks, turnstile
+from model_handler.ceilings import Ceilings
 from model_handler.conventions import Convention
 from model_handler.device import Device, is_sticky
 from model_handler.errors import EngineError, ModelLoadFailed, ModelNotFound
@@ -51,24 +52,39 @@ from model_handler.messages import (
     decode_command,
     frame,
 )
-from model_handler.turnstile import Turnstile
+from model_handler.threads import Threads
+from model_handler.turnstile import GENERATIONS, Kind, Turn, Turnstile
 
 log = logging.getLogger(__name__)
 RECEIVE_NBYTES = 1 << 20
+# How long a thread that prepares or finishes may keep the interpreter from the one that computes: the
+# default of 5 ms is longer than many a forward
+SWITCH_INTERVAL_S = 0.0005
 Task = Callable[[], None]
 
 
 def main(end: socket.socket, device_name: str) -> None:
     """Serve the socket until its end of file."""
     gc.enable()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         device = devices.parse(device_name)
     except ValueError as error:
+        log.critical("no device", extra={"wanted": device_name, "reason": str(error)})
         end.sendall(frame(Poisoned(str(error))))
         return
+    log.info("device", extra=devices.facts(device))
     if device.name == "cpu":
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))  # one core is the front's
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the other core is the front's
     Worker(end, device).serve()
+
+
+@dataclass(slots=True)
+class Experience:
+    """With one model: how many rows fit, and how long its last batch would have taken one thread."""
+
+    ceilings: Ceilings = field(default_factory=Ceilings)
+    work_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -78,17 +94,22 @@ class Work:
     batch_id: int
     batch: Batch
     deadline: float
+    experience: Experience
     prepare_s: float
     forward_s: float = 0.0
 
 
 class Lane(threading.Thread):
-    """A thread that does one thing after the other, in the order asked."""
+    """A thread that does one thing after the other, in the order asked; or several that share the tasks."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, tasks: "queue.SimpleQueue[Task] | None" = None) -> None:
         super().__init__(name=name, daemon=True)
-        self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self._tasks = tasks or queue.SimpleQueue()
         self.start()
+
+    def join_in(self, name: str) -> "Lane":
+        """A further thread for the same tasks."""
+        return Lane(name, self._tasks)
 
     def put(self, task: Task) -> None:
         self._tasks.put(task)
@@ -111,9 +132,12 @@ class Worker:
         self._end = end
         self._device = device
         self._forwarding = Turnstile()
+        self._threads = Threads.of(device.torch_device)
+        self._ready_brief: deque[Work] = deque()
         self._loader = TorchLoader(device, self._forwarding)
         self._formats = FormatLoader(device)
         self._handlers: dict[int, Handler] = {}
+        self._experience: defaultdict[int, Experience] = defaultdict(Experience)
         self._generating: set[int] = set()  # models whose forward takes many steps
         self._loads = threading.Lock()  # guards the two sets
         self._pending: set[int] = set()  # loads accepted and not done
@@ -123,6 +147,8 @@ class Worker:
     def serve(self) -> None:
         self._loading, self._unloading = Lane("load"), Lane("unload")
         self._host, self._forward, self._generate = Lane("host"), Lane("device"), Lane("generate")
+        for number in range(1, GENERATIONS):
+            self._generate.join_in(f"generate {number}")
         self._send(self._ready())
         frames = FrameBuffer()
         while chunk := self._end.recv(RECEIVE_NBYTES):
@@ -148,6 +174,7 @@ class Worker:
                 self._withdrawn.add(model_id)
                 return
             handler = self._handlers.pop(model_id, None)
+            self._experience.pop(model_id, None)
         self._unloading.put(functools.partial(self._drop, model_id, handler))
 
     def _ready(self) -> Ready:
@@ -205,26 +232,49 @@ class Worker:
             self._send(Done(run.batch_id, [refusal] * len(run.requests), 0.0, 0.0))
             return
         began = time.monotonic()
-        batch = prepare(handler, run.requests)
-        work = Work(run.batch_id, batch, deadline, prepare_s=time.monotonic() - began)
-        lane = self._generate if run.model_id in self._generating else self._forward
-        lane.put(functools.partial(self._compute, work))
+        experience = self._experience[run.model_id]
+        batch = prepare(handler, run.requests, experience.ceilings)
+        took_s = time.monotonic() - began
+        work = Work(run.batch_id, batch, deadline, experience, prepare_s=took_s)
+        if run.model_id in self._generating:
+            self._generate.put(functools.partial(self._compute_long, work))
+        else:
+            self._ready_brief.append(work)
+            self._forward.put(self._compute_brief)
 
     def _finish(self, work: Work) -> None:
         self._send(Done(work.batch_id, finish(work.batch), work.prepare_s, work.forward_s))
 
     # ---- device thread ----
 
-    def _compute(self, work: Work) -> None:
-        began = time.monotonic()
+    def _compute_brief(self) -> None:
+        """All that is ready in one stay: who left between two batches would lose the time it is owed."""
+        if not self._ready_brief:
+            return
+        with self._forwarding.turn(Kind.BRIEF) as turn:
+            self._compute_next(turn)
+            while self._ready_brief:
+                self._forwarding.give_way()
+                self._compute_next(turn)
+
+    def _compute_next(self, turn: Turn) -> None:
+        work = self._ready_brief.popleft()
+        with self._threads.computing(work.experience.work_s) as threads:
+            self._compute(work, turn)
+        work.experience.work_s = work.forward_s * threads
+
+    def _compute_long(self, work: Work) -> None:
+        turnstile.pass_through(self._forwarding)
+        with self._forwarding.turn(Kind.LONG) as turn:
+            self._compute(work, turn)
+
+    def _compute(self, work: Work, turn: Turn) -> None:
         try:
-            with self._forwarding:
-                turnstile.pass_through(self._forwarding)
-                forward(work.batch, self._device, work.deadline)
+            forward(work.batch, self._device, work.deadline)
         except Exception as error:  # forward raises only what loses the device
             self._exit_if_sticky(error)
             raise
-        work.forward_s = time.monotonic() - began
+        work.forward_s = turn.lap()
         self._host.put(functools.partial(self._finish, work))
 
     def _exit_if_sticky(self, error: BaseException) -> None:

@@ -15,6 +15,7 @@ from model_handler.properties import Isolation
 from model_handler.scheduler import Lane
 from model_handler.spares import Spares
 from model_handler.supervisor import Supervisor
+from model_handler.turnstile import GENERATIONS
 
 GRACE_S = 1.0  # past its deadline an isolated model's process can be ended without harm to others
 SHARED = "(shared)"
@@ -27,7 +28,7 @@ class Workers:
         self.device = device
         self.device_lane = Lane(device)
         # Of the same worker, which lets short batches pass between the tokens of a generating one
-        self.generating_lane = Lane(device)
+        self.generating_lane = Lane(device, depth=GENERATIONS, each=1)
         self._spares = Spares(forks)
         self._order: dict[str, object] = {}
         self._isolated: dict[int, Isolated] = {}

@@ -6,7 +6,7 @@ process, is called from one thread at a time per step, and owns its module and i
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from model_handler.messages import InferenceRequest
 
@@ -84,3 +84,15 @@ class Handler(Protocol):
     def postprocess(self, prepared: Prepared, outputs: list[Any]) -> Any:
         """The answer as its codec takes it; plain Python values where it has none of its own."""
         ...
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """A handler with work that is cheaper done for a whole batch than for each of its requests."""
+
+    def encode(self, payloads: Sequence[Payload]) -> list[Any]:
+        """For each payload what its `preprocess` gets besides it, or None. What it raises is about the
+        batch: each payload is then preprocessed without."""
+        ...
+
+    def preprocess(self, payload: Payload, encoded: Any = None) -> Prepared: ...

@@ -14,6 +14,7 @@ from model_handler.collation import collate, separate
 from model_handler.errors import InferenceFailed, InvalidRequest
 from model_handler.generation import PARAMETERS, Deadline, check, fit, padding_matters, trim
 from model_handler.handlers import Payload, Prepared, Unit
+from model_handler.handlers.plain_text import PlainTexts
 from model_handler.handlers.staged import Call, Staged
 from model_handler.handlers.traits import CHOICES, PADDING_SENSITIVE, TRAITS, Padding
 from model_handler.media import materialise
@@ -25,11 +26,20 @@ _LENGTHS = ("input_ids", "input_values", "input_features")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row before its forward. `asked`: the caller set some of what steers the forward."""
+    """One row before its forward. `asked`: the caller set some of what steers the forward. `plain`: it is
+    all there is of its request."""
 
     inputs: dict[str, Any]
     parameters: dict[str, Any]
     asked: bool
+    plain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """An output that needs no postprocessing any more."""
+
+    answer: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +48,7 @@ class _State:
     parameters: dict[str, Any]
     postprocess: dict[str, Any]
     counts: list[int]
+    plain: PlainTexts | None = None
 
 
 class PipelineHandler:
@@ -54,6 +65,7 @@ class PipelineHandler:
         self._nbytes = nbytes
         self._padding = self._safe_padding()
         self._vocabulary = _vocabulary(self.model)
+        self._plain = PlainTexts.of(self._family, pipeline, self._traits.defaults)
 
     @property
     def nbytes(self) -> int:
@@ -64,13 +76,19 @@ class PipelineHandler:
         return self._pipeline.model
 
     @property
+    def processors(self) -> list[Any]:
+        """Its tokenizer and what else comes before the model."""
+        names = ("tokenizer", "image_processor", "feature_extractor")
+        return [each for name in names if (each := getattr(self._pipeline, name)) is not None]
+
+    @property
     def whole(self) -> Any:
         """The transformers pipeline in one piece, for code that brings steps of its own."""
         return self._stages.whole
 
     def release(self) -> None:
         """Drop the model. Nothing else may be called afterwards."""
-        self._staged = None
+        self._staged = self._plain = None
 
     @property
     def _stages(self) -> Staged:
@@ -83,7 +101,20 @@ class PipelineHandler:
 
     # ---- before ----
 
-    def preprocess(self, payload: Payload) -> Prepared:
+    def encode(self, payloads: Sequence[Payload]) -> list[Any]:
+        """One tokenizer call for all that are a text without parameters; None for the others."""
+        plain = self._plain
+        if plain is None:
+            return [None] * len(payloads)
+        texts = [each.inputs for each in payloads if _is_plain(each)]
+        rows = iter(plain.rows(texts) if texts else ())
+        return [next(rows) if _is_plain(each) else None for each in payloads]
+
+    def preprocess(self, payload: Payload, encoded: Any = None) -> Prepared:
+        if encoded is not None and self._plain is not None:
+            call = self._plain.call
+            state = _State(payload.inputs, {}, call.postprocess, [1], self._plain)
+            return Prepared([self._unit(encoded, call.forward, asked=False, plain=True)], state)
         inputs = materialise(payload.inputs, kind_of(self.task), self._rate())
         parameters = self._accepted(payload.parameters)
         call = self._read(inputs, parameters)
@@ -127,7 +158,9 @@ class PipelineHandler:
             raise InvalidRequest(f"{self._family} cannot take a bare number, boolean or null")
         return self._stages.read(inputs, parameters)
 
-    def _unit(self, features: Any, forward: dict[str, Any], asked: bool) -> Unit:
+    def _unit(
+        self, features: Any, forward: dict[str, Any], asked: bool, plain: bool = False
+    ) -> Unit:
         inputs = dict(features)
         self._check_tokens(inputs)
         parameters = forward
@@ -137,7 +170,7 @@ class PipelineHandler:
         if self._traits.generates and self._can_generate:
             parameters = self._fitted(parameters, inputs)
         group = self._group(inputs, parameters)
-        return Unit(Row(inputs, parameters, asked), length, group)
+        return Unit(Row(inputs, parameters, asked, plain), length, group)
 
     def _check_tokens(self, inputs: Mapping[str, Any]) -> None:
         """What would index out of range, which on a GPU costs the whole worker."""
@@ -217,8 +250,15 @@ class PipelineHandler:
             if not rows[0].asked:
                 raise
             raise InvalidRequest(f"these parameters do not go together: {error}") from error
+        if (answers := self._answers(rows, outputs)) is not None:
+            return [_Answered(answer) for answer in answers]
         each = separate(outputs, len(rows))
         return [self._alone(row, output) for row, output in zip(rows, each, strict=True)]
+
+    def _answers(self, rows: list[Row], outputs: Any) -> list[Any] | None:
+        if self._plain is None or not all(row.plain for row in rows):
+            return None
+        return self._plain.answers(outputs)
 
     def _side(self) -> str:
         side = getattr(self._pipeline.tokenizer, "padding_side", "right")
@@ -247,11 +287,21 @@ class PipelineHandler:
 
     def postprocess(self, prepared: Prepared, outputs: list[Any]) -> Any:
         state: _State = prepared.state
+        if state.plain is not None:
+            (output,) = outputs
+            if not isinstance(output, _Answered):
+                output = _Answered(self._stages.item_answer([output], state.postprocess))
+            return state.plain.shaped(output.answer)
         answers, rest = [], iter(outputs)
         for count in state.counts:
             rows = [next(rest) for _ in range(count)]
             answers.append(self._stages.item_answer(rows, state.postprocess))
         return self._stages.answer(state.inputs, state.parameters, answers)
+
+
+def _is_plain(payload: Payload) -> bool:
+    """An empty text has no row of its own with some tokenizers."""
+    return type(payload.inputs) is str and bool(payload.inputs) and not payload.parameters
 
 
 def _vocabulary(model: Any) -> int:

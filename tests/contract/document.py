@@ -128,6 +128,10 @@ COUNTS = {
         re.compile(r"(?<=\*\*The contract\.\*\* ).*?image\.", re.DOTALL),
         lambda report: _sentence(report).replace("; ", ";\n  ", 1),
     ),
+    "image": (
+        re.compile(r"(?<=The built image: ).*?SHOULD"),
+        lambda report: _counts(report),
+    ),
     "process with code": (
         re.compile(r"(?<=code/inference\.py`: ).*?SHOULD"),
         lambda report: _counts(report),

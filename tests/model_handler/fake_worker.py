@@ -27,6 +27,7 @@ class FakeWorker:
     calls: list[Call] = field(default_factory=list)
     load_error: EngineError | None = None
     replaced: list[str] = field(default_factory=list)
+    forward_s: dict[int, float] = field(default_factory=dict)
 
     async def load(self, model: Model) -> int:
         assert model.model_id not in self.held, "loaded twice"
@@ -54,7 +55,8 @@ class FakeWorker:
             InferenceResponse(b"%d:" % command.model_id + request.body, "text/plain")
             for request in command.requests
         ]
-        return Done(command.batch_id, list(answers), 0.0, 0.0)
+        forward_s = self.forward_s.get(command.model_id, 0.0)
+        return Done(command.batch_id, list(answers), 0.0, forward_s)
 
     def replace(self, reason: str) -> None:
         self.replaced.append(reason)

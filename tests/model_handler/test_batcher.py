@@ -1,14 +1,12 @@
-"""Queues: first in, first out, bounded, nothing lost or served twice. Turns: nobody is passed over."""
+"""Queues: first in, first out, bounded, nothing lost or served twice."""
 
 import asyncio
-import itertools
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from model_handler.batcher import Job, Queue, Turns
+from model_handler.batcher import Job, Queue
 from model_handler.errors import QueueFull
 from model_handler.messages import InferenceRequest
 
@@ -69,24 +67,3 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueue = QueueMachine.TestCase
-
-
-@given(st.lists(st.integers(0, 5), min_size=1), st.integers(1, 30))
-def test_every_key_has_its_turn_before_any_has_a_second(keys: list[int], turns: int) -> None:
-    order = Turns()
-    for key in keys:
-        order.enter(key)
-    taken = [order.next(lambda _: True) for _ in range(turns)]
-    distinct = list(dict.fromkeys(keys))
-    assert taken == list(itertools.islice(itertools.cycle(distinct), turns))
-
-
-def test_who_cannot_run_keeps_the_place() -> None:
-    order = Turns()
-    for key in (1, 2, 3):
-        order.enter(key)
-    assert order.next(lambda key: key != 1) == 2
-    assert order.next(lambda _: True) == 1
-    assert order.next(lambda _: False) is None
-    order.leave(3)
-    assert list(order) == [2, 1]

@@ -1,9 +1,11 @@
 """The device's memory, and what its errors mean."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from model_handler.device import CpuDevice, CudaDevice, is_out_of_memory, is_sticky, parse
+from model_handler.device import CpuDevice, CudaDevice, facts, is_out_of_memory, is_sticky, parse
 
 
 @pytest.mark.parametrize("spelling", ["cpu", "CPU", " cpu "])
@@ -19,6 +21,30 @@ def test_no_such_device(spelling: str) -> None:
 
 def test_auto_takes_what_there_is() -> None:
     assert parse("auto") == (CudaDevice(0) if torch.cuda.is_available() else CpuDevice())
+
+
+def test_a_gpu_that_cannot_be_used_is_not_replaced_by_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver's device is there, PyTorch is built for CUDA, and yet it does not work."""
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert parse("auto", tmp_path) == CpuDevice()
+    (tmp_path / "nvidia0").touch()
+    with pytest.raises(ValueError, match=r"the machine's GPU cannot be used: .+"):
+        parse("auto", tmp_path)
+    assert parse("cpu", tmp_path) == CpuDevice()
+
+
+def test_what_the_log_says_of_a_cpu() -> None:
+    assert facts(CpuDevice())["device"] == "cpu"
+
+
+@pytest.mark.gpu
+def test_what_the_log_says_of_a_gpu() -> None:
+    said = facts(CudaDevice(0))
+    assert str(said["driver_supports_cuda"]).split(".") >= str(torch.version.cuda).split(".")
+    assert isinstance(said["device_free_nbytes"], int)
 
 
 def allocation_failure() -> RuntimeError:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from model_handler.ceilings import Ceilings
 from model_handler.device import CpuDevice
 from model_handler.errors import InvalidRequest
 from model_handler.forward import finish, forward, prepare
@@ -103,6 +104,30 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
     handler = DoubleHandler(rows=2)
     assert answers(handler, *[7] * 7) == [[14]] * 7
     assert [len(each) for each in handler.forwards] == [7, 3, 1, 2, 4, 2, 2]
+
+
+def test_what_did_not_fit_is_not_tried_again_at_once() -> None:
+    """The next batch of that length begins below, and after many that fit, one is tried that is larger."""
+    handler, ceilings = DoubleHandler(rows=5), Ceilings()
+    for _ in range(60):
+        batch = prepare(handler, [request(7)] * 8, ceilings)
+        forward(batch, CpuDevice(), time.monotonic() + 60)
+        assert errors(finish(batch)) == [None] * 8
+    sizes = [len(each) for each in handler.forwards]
+    assert sizes[:3] == [8, 4, 4]
+    assert sizes.count(8) == 1
+    failures = [size for size in sizes if size > handler.rows]
+    assert 1 < len(failures) < 20
+    assert len(sizes) < 3 * 60
+
+
+def test_ceilings_are_kept_by_length() -> None:
+    handler, ceilings = DoubleHandler(rows=2), Ceilings()
+    for number in (100, 3):
+        batch = prepare(handler, [request(number)] * 4, ceilings)
+        forward(batch, CpuDevice(), time.monotonic() + 60)
+    assert [len(each) for each in handler.forwards] == [4, 2, 2] * 2
+    assert ceilings.bound(100, 512) < 300 < ceilings.bound(300, 512) == 512
 
 
 def test_only_what_does_not_fit_alone_is_refused() -> None:

@@ -10,9 +10,10 @@ import safetensors.torch
 import torch
 import transformers
 
+from model_handler import processors
 from model_handler.device import CpuDevice, CudaDevice
 from model_handler.loader import TorchLoader
-from model_handler.turnstile import Turnstile
+from model_handler.turnstile import Kind, Turnstile
 from tests import artifacts
 from tests.model_handler.harness import answers, implied_task, loaded, loader
 from tests.model_handler.loading import (
@@ -96,7 +97,7 @@ def test_the_default_precision_changes_only_while_no_forward_runs(copy: Path) ->
         owner.load(copy, "text-classification")
         finished.set()
 
-    with lane:
+    with lane.turn(Kind.BRIEF):
         thread = threading.Thread(target=load)
         thread.start()
         assert not finished.wait(0.5)
@@ -179,6 +180,29 @@ def test_models_share_a_tokenizer_while_one_of_them_lives(tmp_path: Path) -> Non
     assert len(owner.processors) == 2
     assert answers(handlers[2], TEXT)
     assert [owner.unload(handler) for handler in handlers[2:]] == [0, 0]
+    gc.collect()
+    assert len(owner.processors) == 2  # for whoever comes back
+
+
+def test_of_tokenizers_that_nobody_uses_the_last_few_are_kept(tmp_path: Path) -> None:
+    owner = loader()
+    paths = []
+    for number in range(processors.KEPT + 2):
+        paths.append(path := artifacts.bert_classifier(tmp_path / str(number)))
+        edit(path / "tokenizer_config.json", cls_token=f"[CLS{number}]")
+        assert owner.unload(owner.load(path, implied_task(path))) == 0
+    gc.collect()
+    assert len(owner.processors) == processors.KEPT
+    again = owner.load(paths[-1], implied_task(paths[-1]))
+    assert len(owner.processors) == processors.KEPT
+    assert owner.unload(again) == 0
+
+
+def test_large_vocabularies_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processors, "KEPT_ENTRIES", 10)
+    owner = loader()
+    path = artifacts.bert_classifier(tmp_path)
+    assert owner.unload(owner.load(path, implied_task(path))) == 0
     gc.collect()
     assert len(owner.processors) == 0
 

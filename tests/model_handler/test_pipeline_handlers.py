@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from model_handler.handlers.pipeline import PipelineHandler
-from model_handler.messages import InferenceRequest
+from model_handler.messages import InferenceRequest, InferenceResponse, Refusal
 from tests import artifacts
 from tests.model_handler.harness import Builder, answers, loaded, refusal, run
 
@@ -112,6 +112,27 @@ def test_text_classification(classifier: Pair) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("problem", "labels"),
+    [
+        ("regression", ("score",)),
+        (None, ("score",)),
+        ("multi_label_classification", ("a", "b", "c")),
+        ("single_label_classification", ("a", "b", "c")),
+    ],
+)
+def test_what_scores_are_made_of(
+    tmp_path: Path, problem: str | None, labels: tuple[str, ...]
+) -> None:
+    artifacts.bert_classifier(tmp_path, labels=labels)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"problem_type": problem}))
+    with loaded(tmp_path, "text-classification") as handler:
+        Pair(tmp_path, "text-classification", handler).check(
+            [*({"inputs": text} for text in TEXTS), {"inputs": TEXTS[:2]}]
+        )
+
+
 def test_answers_of_different_parameters_come_from_one_forward(classifier: Pair) -> None:
     documents = [
         {"inputs": TEXTS[0]},
@@ -119,6 +140,19 @@ def test_answers_of_different_parameters_come_from_one_forward(classifier: Pair)
         {"inputs": TEXTS},
     ]
     assert groups(classifier.handler, *documents) == 1
+
+
+def test_a_text_that_cannot_be_tokenized_leaves_the_others_of_its_batch_alone(
+    classifier: Pair,
+) -> None:
+    half = b'{"inputs": "half of a pair: \\ud83d"}'
+    good, bad, empty = run(classifier.handler, {"inputs": TEXTS[0]}, half, {"inputs": ""})
+    assert isinstance(good, InferenceResponse)
+    assert_same(json.loads(good.body), classifier.plain({"inputs": TEXTS[0]}))
+    assert isinstance(bad, Refusal)
+    assert bad.error == "InvalidRequest"
+    assert isinstance(empty, InferenceResponse)
+    assert_same(json.loads(empty.body), classifier.plain({"inputs": ""}))
 
 
 def test_texts_beyond_the_models_maximum_are_truncated(classifier: Pair) -> None:

@@ -1,0 +1,31 @@
+"""What `make sbom` says is what the image holds."""
+
+import json
+import re
+import subprocess
+import sys
+
+from tests.contract import image
+from tests.scripts.runs import REPOSITORY
+
+INSTALLED = (
+    "import importlib.metadata as m; print(*(f'{d.name}=={d.version}' for d in m.distributions()))"
+)
+
+
+def test_it_names_what_the_image_holds() -> None:
+    done = subprocess.run(
+        [sys.executable, "image/sbom.py"], cwd=REPOSITORY, check=True, capture_output=True
+    )
+    document = json.loads(done.stdout)
+    told = [document["metadata"]["component"], *document["components"]]
+    run = ("run", "--rm", "--network", "host", "--entrypoint", "python3", image.IMAGE)
+    assert {pin(f"{each['name']}=={each['version']}") for each in told} == {
+        pin(each) for each in image.ask(*run, "-c", INSTALLED).split()
+    }
+
+
+def pin(text: str) -> str:
+    """With the name as the index writes it, and without the flavor of a version."""
+    name, _, version = text.partition("==")
+    return f"{re.sub(r'[-_.]+', '-', name).lower()}=={version.partition('+')[0]}"
