@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 Cost = Callable[[int], float]  # of bringing a model of so many bytes back, in any one unit
 
-POLICIES: dict[str, Cost] = {"lru": lambda _: 0.0, "gdsf": lambda _: 1.0}
-HALF_LIFE = 2  # uses per model in all, after which a use counts half
+FIXED_NBYTES = 100_000_000  # what could be copied in the time that any return needs besides its copy
+HALF_LIFE = 2  # a use counts half after so many uses of all models together, times how many there are
+POLICIES: dict[str, Cost] = {"lru": lambda _: 0.0, "gdsf": lambda nbytes: FIXED_NBYTES + nbytes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def choose(candidates: Iterable[Candidate], needed: int) -> Choice:
     """Models that together free `needed` bytes, idle ones before leased, the lowest priority first.
 
     Without any one of them it would not be enough. When even all candidates do not free enough, all
-    are chosen: the caller knows what can fit at all.
+    that free anything are chosen: the caller knows what can fit at all.
     """
     chosen = _without_superfluous(_enough(candidates, needed), needed)
     leave = [one for one in chosen if not one.leased]
@@ -84,7 +85,7 @@ def choose(candidates: Iterable[Candidate], needed: int) -> Choice:
 
 def _enough(candidates: Iterable[Candidate], needed: int) -> list[Candidate]:
     chosen = []
-    for candidate in sorted(candidates, key=_order):
+    for candidate in sorted((one for one in candidates if one.nbytes), key=_order):
         if needed <= 0:
             break
         chosen.append(candidate)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from model_handler.eviction import Standing
+from model_handler.eviction import Candidate, Standing
 from model_handler.memory import Reservation, Tier
 from model_handler.model import Model
 
@@ -41,6 +41,18 @@ class Residence:
     def in_transit(self) -> bool:
         """Bytes are reserved for it that it does not use, or will give back soon."""
         return self.device is not None and (self.closed or self.tier is not Tier.DEVICE)
+
+    @property
+    def candidate(self) -> Candidate:
+        """For leaving the device."""
+        standing = self.standing
+        return Candidate(
+            self.model.model_id,
+            self.nbytes,
+            standing.priority,
+            standing.used,
+            leased=self.leases > 0,
+        )
 
     def descend(self) -> None:
         """It is on the device no more; what is reserved for it there stays reserved."""

@@ -237,7 +237,9 @@ class Residency:
                 residence.leaving = False
 
     async def _make_room(self, wanting: Residence, needed: int) -> bool:
-        """One step towards `needed` more free bytes; False when there is nobody to move."""
+        """One step towards `needed` more free bytes; False, and nobody leaves, when it can't be."""
+        if needed > self._movable_nbytes(wanting):
+            return False
         choice = eviction.choose(self._candidates(), needed)
         self._clock = max(self._clock, choice.clock)
         for model_id in choice.wait:
@@ -253,7 +255,16 @@ class Residency:
     def _candidates(self) -> Iterator[eviction.Candidate]:
         for one in self._residences.values():
             if one.tier is Tier.DEVICE and not one.closed and not one.model.isolated:
-                yield _candidate(one)
+                yield one.candidate
+
+    def _movable_nbytes(self, wanting: Residence) -> int:
+        """What others hold of the device and may give back, sooner or later."""
+        others = (one for one in self._residences.values() if one is not wanting)
+        return sum(
+            one.device.nbytes
+            for one in others
+            if one.device is not None and (one.in_transit or not one.model.isolated)
+        )
 
     def _others_in_transit(self, wanting: Residence) -> bool:
         return any(one.in_transit for one in self._residences.values() if one is not wanting)
@@ -327,17 +338,6 @@ class Residency:
     def _pulse(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-def _candidate(residence: Residence) -> eviction.Candidate:
-    standing = residence.standing
-    return eviction.Candidate(
-        residence.model.model_id,
-        residence.nbytes,
-        standing.priority,
-        standing.used,
-        leased=residence.leases > 0,
-    )
 
 
 def _check_open(residence: Residence) -> None:

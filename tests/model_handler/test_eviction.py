@@ -4,7 +4,16 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import assume, given
 
-from model_handler.eviction import HALF_LIFE, POLICIES, Candidate, Now, Standing, choose, use
+from model_handler.eviction import (
+    FIXED_NBYTES,
+    HALF_LIFE,
+    POLICIES,
+    Candidate,
+    Now,
+    Standing,
+    choose,
+    use,
+)
 
 candidates = st.lists(
     st.builds(
@@ -37,7 +46,7 @@ def test_enough_goes_or_everybody_and_nobody_needlessly(
     if freed >= needed:
         assert all(freed - sizes[model_id] < needed for model_id in chosen)
     else:
-        assert set(chosen) == set(sizes)
+        assert set(chosen) == {model_id for model_id, nbytes in sizes.items() if nbytes}
 
 
 @given(candidates, st.integers(0, 300))
@@ -129,6 +138,30 @@ def test_gdsf_keeps_the_small_and_the_often_used(
     once = use(Standing(), large, now, GDSF)
     assert use(Standing(), small, now, GDSF).priority > once.priority
     assert use(once, large, Now(uses + 1, 0.0, models), GDSF).priority > once.priority
+
+
+@given(
+    st.integers(0, 10**12), st.floats(0, 10**12), st.floats(0, 10**12), st.integers(1, 20)
+)
+def test_the_clock_lifts_whoever_is_used_from_now_on(
+    nbytes: int, clock: float, step: float, uses: int
+) -> None:
+    """However far it went, a use is still worth something, and equal uses later are worth no less."""
+    early = later = Standing()
+    for number in range(uses):
+        early = use(early, nbytes, Now(number + 1, clock, 8), GDSF)
+        later = use(later, nbytes, Now(number + 1, clock + step, 8), GDSF)
+        assert clock < early.priority <= later.priority
+    assert early.frequency == later.frequency <= uses
+
+
+@given(st.integers(10**6, 10**11), st.integers(10**6, 10**11), st.integers(1, 1000))
+def test_size_alone_never_outweighs_many_uses(one: int, other: int, models: int) -> None:
+    """What returns is bytes to be moved as well: per byte the largest are worth their own bytes."""
+    now = Now(1, 0.0, models)
+    small, large = sorted((one, other))
+    ratio = use(Standing(), small, now, GDSF).priority / use(Standing(), large, now, GDSF).priority
+    assert 1 <= ratio <= 1 + FIXED_NBYTES / small
 
 
 def test_a_use_counts_half_after_the_half_life() -> None:

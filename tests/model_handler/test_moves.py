@@ -15,7 +15,7 @@ from model_handler.metrics import Metrics
 from model_handler.residency import Residency
 from model_handler.scheduler import Lane, Scheduler
 from tests.model_handler.fake_worker import FakeWorker
-from tests.model_handler.test_scheduling import CAPACITY, SIZES, model
+from tests.model_handler.test_scheduling import CAPACITY, ISOLATED, SIZES, model
 
 
 def story(work: Coroutine[Any, Any, None]) -> None:
@@ -184,6 +184,20 @@ def test_of_several_that_leave_none_is_leased_meanwhile() -> None:
             worker.let_go(0)
             await turns()
         assert worker.held == {5}
+
+    story(scenario())
+
+
+def test_nobody_leaves_for_what_cannot_fit() -> None:
+    """Beside a model that has a process of its own, which stays, there is never room for model 5."""
+
+    async def scenario() -> None:
+        worker, residency = house(host=250)
+        for key in (ISOLATED, 3):
+            await loaded(worker, residency, key)
+        with pytest.raises(InsufficientMemory, match="device"):
+            await residency.admit(model(5), SIZES[5])
+        assert worker.held == {ISOLATED, 3}
 
     story(scenario())
 
