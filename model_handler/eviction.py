@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 Cost = Callable[[int], float]  # of bringing a model of so many bytes back, in any one unit
 
-FIXED_NBYTES = 100_000_000  # what could be copied in the time that any return needs besides its copy
-HALF_LIFE = 2  # a use counts half after so many uses of all models together, times how many there are
+FIXED_NBYTES = 100_000_000  # could be copied in the time that any return needs besides its copy
+HALF_LIFE = 2  # uses of all models together, per model there is, until a use counts half
 POLICIES: dict[str, Cost] = {"lru": lambda _: 0.0, "gdsf": lambda nbytes: FIXED_NBYTES + nbytes}
 
 

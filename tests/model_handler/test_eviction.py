@@ -140,9 +140,7 @@ def test_gdsf_keeps_the_small_and_the_often_used(
     assert use(once, large, Now(uses + 1, 0.0, models), GDSF).priority > once.priority
 
 
-@given(
-    st.integers(0, 10**12), st.floats(0, 10**12), st.floats(0, 10**12), st.integers(1, 20)
-)
+@given(st.integers(0, 10**12), st.floats(0, 10**12), st.floats(0, 10**12), st.integers(1, 20))
 def test_the_clock_lifts_whoever_is_used_from_now_on(
     nbytes: int, clock: float, step: float, uses: int
 ) -> None:

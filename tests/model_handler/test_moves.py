@@ -195,8 +195,11 @@ def test_nobody_leaves_for_what_cannot_fit() -> None:
         worker, residency = house(host=250)
         for key in (ISOLATED, 3):
             await loaded(worker, residency, key)
+        loading = asyncio.create_task(residency.admit(model(5), SIZES[5]))
+        await turns()
+        assert loading.done()
         with pytest.raises(InsufficientMemory, match="device"):
-            await residency.admit(model(5), SIZES[5])
+            loading.result()
         assert worker.held == {ISOLATED, 3}
 
     story(scenario())
