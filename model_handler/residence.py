@@ -43,6 +43,12 @@ class Residence:
         return self.device is not None and (self.closed or self.tier is not Tier.DEVICE)
 
     @property
+    def movable_nbytes(self) -> int:
+        """What it holds of the device and may give back, sooner or later."""
+        movable = self.in_transit or not self.model.isolated
+        return self.device.nbytes if self.device is not None and movable else 0
+
+    @property
     def candidate(self) -> Candidate:
         """For leaving the device."""
         standing = self.standing
@@ -69,12 +75,13 @@ class Lease:
     """A batch's right that its model stays on the device, until `release` (idempotent)."""
 
     def __init__(self, residence: Residence, released: Callable[[], None]) -> None:
-        self._residence: Residence | None = residence
-        self._released = released
+        assert residence.tier is Tier.DEVICE
+        self.residence = residence
+        self._released: Callable[[], None] | None = released
         residence.leases += 1
 
     def release(self) -> None:
-        if self._residence is not None:
-            self._residence.leases -= 1
-            self._residence = None
-            self._released()
+        if self._released is not None:
+            released, self._released = self._released, None
+            self.residence.leases -= 1
+            released()

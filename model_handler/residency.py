@@ -71,7 +71,7 @@ class Residency:
         host = self.host.reserve(nbytes) if self.host else None
         self._residences[model.model_id] = Residence(model, nbytes, host)
         try:
-            await self.promote(model)
+            (await self.acquire(model)).release()
         except BaseException:
             await asyncio.shield(self.vacate(model))
             raise
@@ -102,13 +102,15 @@ class Residency:
 
     def lease(self, model: Model) -> Lease:
         """The model must be resident."""
-        return self._lease(self._residences[model.model_id])
+        return self._use(Lease(self._residences[model.model_id], self._pulse))
 
     async def acquire(self, model: Model) -> Lease:
         """Promote if need be; the lease begins the moment the model arrives."""
-        residence = self._admitted(model)
+        return self._use(await self._claim(self._admitted(model)))
+
+    async def _claim(self, residence: Residence) -> Lease:
         if residence.leasable:
-            return self._lease(residence)
+            return Lease(residence, self._pulse)
         claim: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         residence.claims.append(claim)
         if residence.promotion is None:
@@ -120,18 +122,18 @@ class Residency:
                 claim.result().release()
             raise
 
-    def _lease(self, residence: Residence) -> Lease:
-        assert residence.tier is Tier.DEVICE
+    def _use(self, lease: Lease) -> Lease:
+        residence = lease.residence
         self._uses += 1
         now = eviction.Now(self._uses, self._clock, len(self._residences))
         residence.standing = eviction.use(residence.standing, residence.nbytes, now, self._cost)
-        return Lease(residence, self._pulse)
+        return lease
 
     # ---- promotion ----
 
     async def promote(self, model: Model) -> None:
-        """Return when the model is on the device."""
-        (await self.acquire(model)).release()
+        """Return when the model is on the device. Counts as no use."""
+        (await self._claim(self._admitted(model))).release()
 
     def _admitted(self, model: Model) -> Residence:
         residence = self._residences.get(model.model_id)
@@ -161,7 +163,7 @@ class Residency:
             if claim.done():
                 continue
             if error is None:
-                claim.set_result(self._lease(residence))
+                claim.set_result(Lease(residence, self._pulse))
             else:
                 claim.set_exception(error)
         self._pulse()
@@ -238,7 +240,8 @@ class Residency:
 
     async def _make_room(self, wanting: Residence, needed: int) -> bool:
         """One step towards `needed` more free bytes; False, and nobody leaves, when it can't be."""
-        if needed > self._movable_nbytes(wanting):
+        others = [one for one in self._residences.values() if one is not wanting]
+        if needed > sum(one.movable_nbytes for one in others):
             return False
         choice = eviction.choose(self._candidates(), needed)
         self._clock = max(self._clock, choice.clock)
@@ -247,7 +250,7 @@ class Residency:
         await self._demote(*(self._residences[model_id] for model_id in choice.leave))
         if choice.leave:
             return True
-        if choice.wait or self._others_in_transit(wanting):
+        if choice.wait or any(one.in_transit for one in others):
             await self._changed.wait()
             return True
         return False
@@ -256,18 +259,6 @@ class Residency:
         for one in self._residences.values():
             if one.tier is Tier.DEVICE and not one.closed and not one.model.isolated:
                 yield one.candidate
-
-    def _movable_nbytes(self, wanting: Residence) -> int:
-        """What others hold of the device and may give back, sooner or later."""
-        others = (one for one in self._residences.values() if one is not wanting)
-        return sum(
-            one.device.nbytes
-            for one in others
-            if one.device is not None and (one.in_transit or not one.model.isolated)
-        )
-
-    def _others_in_transit(self, wanting: Residence) -> bool:
-        return any(one.in_transit for one in self._residences.values() if one is not wanting)
 
     # ---- demotion ----
 

@@ -188,6 +188,27 @@ def test_of_several_that_leave_none_is_leased_meanwhile() -> None:
     story(scenario())
 
 
+def test_a_return_after_a_loss_is_no_use() -> None:
+    """Lost twice, the models come back in the same order: the most recently used first."""
+
+    async def scenario() -> None:
+        worker, residency = house(host=250)
+        for key in (1, 3):
+            await loaded(worker, residency, key)
+        for _ in range(2):
+            residency.lost(residency.models())
+            worker.held.clear()
+            order = residency.displaced()
+            assert [one.model_id for one in order] == [3, 1]
+            for one in order:
+                returning = asyncio.create_task(residency.promote(one))
+                await turns()
+                worker.let_go(0)
+                await returning
+
+    story(scenario())
+
+
 def test_nobody_leaves_for_what_cannot_fit() -> None:
     """Beside a model that has a process of its own, which stays, there is never room for model 5."""
 
