@@ -25,7 +25,7 @@ demo: $(STAMP) ## five real models behind a local endpoint, boto3 all the way, m
 notebooks: $(STAMP) ## run the notebooks on the local platform and store their outputs
 	$(BIN)/python -m tests.notebooks.execute
 
-check: $(STAMP) ## style, types, import arrows, known vulnerabilities
+check: $(STAMP) ## style, types, import arrows, the image's and the stack's files, known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -33,6 +33,7 @@ check: $(STAMP) ## style, types, import arrows, known vulnerabilities
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/shellcheck .ci/run image/*.sh scripts/*.sh
 	$(BIN)/python image/audit.py
+	$(BIN)/cfn-lint scripts/cloudformation/*.yaml
 
 test: check ## all tests but the slower tiers below
 	$(BIN)/python -m pytest tests --ignore=tests/notebooks --contract-report=$(REPORT)

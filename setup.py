@@ -22,6 +22,7 @@ SERVING = [
 LOCAL_PLATFORM = [
     "backports.tarfile>=1.2",
     "boto3>=1.44",
+    "cfn-lint>=1.40",
     "httpx>=0.28",
     "moto[applicationautoscaling,cloudwatch,ecr,iam,s3,server,sts]>=5.2",
     "starlette>=1",

@@ -1,4 +1,4 @@
-"""A local SageMaker: control plane and runtime on one loopback port, the rest of AWS on another.
+"""A local SageMaker, with CloudFormation for it, on one loopback port; the rest of AWS on another.
 
     with LocalSageMaker(hosting) as aws:
         aws.client("sagemaker").create_model(...)
@@ -23,6 +23,9 @@ from starlette.routing import Route
 
 from emulator.account import DEFAULT_REGION
 from emulator.aws import Aws
+from emulator.cloudformation.calls import Calls
+from emulator.cloudformation.door import Door as CloudFormation
+from emulator.cloudformation.stacks import Stacks
 from emulator.control import ControlPlane
 from emulator.door import Door
 from emulator.hosting import Hosting
@@ -34,7 +37,8 @@ PATIENCE_S = 45.0
 # The url of the rest of AWS → the side that runs containers, there from enter to exit.
 HostingFactory = Callable[[str], AbstractAsyncContextManager[Hosting]]
 
-_SAGEMAKER = ("sagemaker", "sagemaker-runtime")
+_CLOUDFORMATION = "/cloudformation/"
+_LINE = "AWS_ENDPOINT_URL"
 _GRACE_S = 5
 
 
@@ -85,25 +89,35 @@ class LocalSageMaker:
         missing = {name: value for name, value in _DUMMIES.items() if not self._environ.get(name)}
         if self._environ.get("AWS_PROFILE") or self._environ.get("AWS_ACCESS_KEY_ID"):
             missing = {name: v for name, v in missing.items() if name not in _CREDENTIALS}
-        return {
-            "AWS_ENDPOINT_URL": self._aws.url,
-            "AWS_ENDPOINT_URL_SAGEMAKER": self.url,
-            "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": self.url,
-            **missing,
+        lines = {
+            f"{_LINE}_{name.upper().replace('-', '_')}": url for name, url in self._ours.items()
         }
+        return {_LINE: self._aws.url, **lines, **missing}
 
     def client(self, name: str, **options: Any) -> Any:
         """A boto3 client of the service, with credentials of no account and nothing else set."""
         return boto3.client(
             name,
             **{
-                "endpoint_url": self.url if name in _SAGEMAKER else self._aws.url,
+                "endpoint_url": self._ours.get(name, self._aws.url),
                 "region_name": self._environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION,
                 "aws_access_key_id": _DUMMIES["AWS_ACCESS_KEY_ID"],
                 "aws_secret_access_key": _DUMMIES["AWS_SECRET_ACCESS_KEY"],
                 **options,
             },
         )
+
+    @property
+    def _ours(self) -> dict[str, str]:
+        """Where the services answer that are not moto's."""
+        return {
+            "cloudformation": self.url + _CLOUDFORMATION,
+            "sagemaker": self.url,
+            "sagemaker-runtime": self.url,
+        }
+
+    def _calls(self, region: str) -> Calls:
+        return Calls(self._ours, self._aws.url, region)
 
     def _stop(self) -> None:
         if self._started.exception() is None:
@@ -122,11 +136,14 @@ class LocalSageMaker:
     async def _serve(self) -> None:
         async with self._hosting(self._aws.url) as hosting:
             control = ControlPlane(hosting, self._patience_s)
-            server = uvicorn.Server(_config(application(control, Door(hosting, control.endpoints))))
+            stacks = Stacks(self._calls, self._patience_s)
+            doors = application(control, Door(hosting, control.endpoints), CloudFormation(stacks))
+            server = uvicorn.Server(_config(doors))
             self._started.set_result(server)
             try:
                 await server.serve(sockets=[self._socket] if self._socket else None)
             finally:
+                await stacks.close()
                 await control.endpoints.close()
 
 
@@ -144,11 +161,12 @@ def _listening(port: int) -> socket.socket:
     return listening
 
 
-def application(control: ControlPlane, door: Door) -> Starlette:
+def application(control: ControlPlane, door: Door, cloudformation: CloudFormation) -> Starlette:
     endpoint = "/endpoints/{name}/"
     return Starlette(
         routes=[
             Route("/", control.answer, methods=["POST"]),
+            Route(_CLOUDFORMATION, cloudformation.answer, methods=["POST"]),
             Route(endpoint + "invocations", door.invoke, methods=["POST"]),
             Route(endpoint + "async-invocations", door.refuse_async, methods=["POST"]),
             Route(endpoint + "invocations-response-stream", door.refuse_stream, methods=["POST"]),

@@ -1,4 +1,4 @@
-"""SageMaker's own service models as botocore carries them: the one source of shapes and limits."""
+"""AWS's own service models as botocore carries them: the one source of shapes and limits."""
 
 from functools import cache
 
@@ -14,6 +14,11 @@ def control_plane() -> ServiceModel:
 @cache
 def runtime() -> ServiceModel:
     return _load("sagemaker-runtime")
+
+
+@cache
+def cloudformation() -> ServiceModel:
+    return _load("cloudformation")
 
 
 def _load(name: str) -> ServiceModel:

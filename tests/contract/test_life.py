@@ -31,7 +31,7 @@ Launched = Callable[..., ServerProcess]
 @pytest.fixture
 def process(launch: Callable[..., Target], request: pytest.FixtureRequest) -> Launched:
     """`launch`, for tests that send signals."""
-    if request.config.getoption("--target") != "process":
+    if request.config.getoption("--target") not in ("process", "image"):
         pytest.skip("needs a server that is a process of its own")
 
     def start(**environment: str) -> ServerProcess:
@@ -118,7 +118,7 @@ def test_killed_front_leaves_no_orphans(process: Launched, zoo: Zoo) -> None:
     with Client(server.base_url) as client:
         assert client.load("A", zoo.a).status_code == 200
     family = processes(server)
-    server.popen.kill()
+    family[0].kill()
     server.popen.wait()
     until(lambda: gone(family), within_s=5)
 

@@ -54,7 +54,8 @@ def test_credentials_and_region_are_added_only_where_missing(
     environ: dict[str, str], added: set[str]
 ) -> None:
     environment = LocalSageMaker(fake_hosting, environ=environ).environment
-    urls = {f"AWS_ENDPOINT_URL{name}" for name in ("", "_SAGEMAKER", "_SAGEMAKER_RUNTIME")}
+    ours = ("_CLOUDFORMATION", "_SAGEMAKER", "_SAGEMAKER_RUNTIME")
+    urls = {f"AWS_ENDPOINT_URL{name}" for name in ("", *ours)}
     assert environment.keys() == urls | added
 
 
