@@ -110,5 +110,6 @@ RESULTS ?= build/bench-results
 bench: $(STAMP) .venv-hf/.installed java ## beside plain PyTorch and a peer: make bench SCENARIO=hot-tiny-032
 	$(BIN)/python -m benchmarks $(SCENARIO) --output $(RESULTS)
 
-bench-docs: $(STAMP) ## docs/performance.md from the results: make bench-docs RESULTS=…
+bench-docs: $(STAMP) ## docs/performance.md and the table of docs/sizing.md: make bench-docs RESULTS=…
 	$(BIN)/python -m benchmarks.document $(RESULTS)
+	$(BIN)/python -m benchmarks.eviction_table

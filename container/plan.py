@@ -5,12 +5,12 @@ Nothing is loaded: what is printed is what the ledger will reserve.
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from container import archive, sizing
-from container.sizing import INSTANCES, Instance
+from container.sizing import INSTANCES, Instance, Tiers
 from model_handler import artifact
 from model_handler.artifact import Artifact
 from model_handler.errors import ModelLoadFailed
@@ -97,14 +97,23 @@ def _print_instances(
         return
     shares = sizing.popularity(len(sizes), skew)
     print(f"  {len(sizes)} models, {sum(sizes):,} bytes; traffic by Zipf's law with skew {skew:g}")
-    print(
-        f"  {'instance':<18}" + "".join(map(CELL.format, ("for models", "in memory", "hit ratio")))
-    )
-    for instance in instances:
-        budget = instance.budget_nbytes
-        cells = (
-            f"{budget / sizing.GIB:.1f} GiB",
-            str(sizing.fitting(sizes, budget)),
-            f"{sizing.hit_ratio(sizes, shares, budget):.3f}",
-        )
-        print(f"  {instance.name:<18}" + "".join(map(CELL.format, cells)))
+    for number, instance in enumerate(instances):
+        cells = _cells(instance, sizing.tiers(sizes, shares, instance))
+        if number == 0:
+            print(_line("instance", cells))
+        print(_line(instance.name, cells.values()))
+
+
+def _cells(instance: Instance, found: Tiers) -> dict[str, str]:
+    """By heading. A GPU has a tier more, and so more to say."""
+    hits = {"loaded": str(found.loaded), "hit ratio": f"{found.hits:.3f}"}
+    main = f"{instance.main_budget_nbytes / sizing.GIB:.1f} GiB"
+    if instance.device_nbytes is None:
+        return {"for models": main, **hits}
+    device = f"{instance.budget_nbytes / sizing.GIB:.1f} GiB"
+    promoted = {"on GPU": str(found.on_device), "promoted": f"{found.promotions:.3f}"}
+    return {"main memory": main, **hits, "GPU memory": device, **promoted}
+
+
+def _line(name: str, cells: Iterable[str]) -> str:
+    return f"  {name:<18}" + "".join(map(CELL.format, cells))

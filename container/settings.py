@@ -16,6 +16,7 @@ from typing import Annotated, Any, Self, get_type_hints
 
 from container import variables
 from container.variables import NotAllowed, Parse
+from model_handler.eviction import POLICIES
 from model_handler.options import EngineOptions
 
 PREFIX = "MME_"
@@ -150,6 +151,14 @@ class Settings:
             text="for models waiting in host memory; default: what the cgroup allows",
         ),
     ] = None
+    eviction: Annotated[
+        str,
+        Variable(
+            "MME_EVICTION",
+            parse=variables.one_of(tuple(POLICIES)),
+            text="who leaves a full GPU: gdsf, the seldom used and large; lru, the least recently used",
+        ),
+    ] = _ENGINE.eviction
     max_batch_size: Annotated[
         int,
         Variable("MME_MAX_BATCH_SIZE", parse=variables.number(1, 4096), text="requests per batch"),

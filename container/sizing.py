@@ -29,6 +29,11 @@ class Instance:
         """What models may hold on the device with the container's default settings."""
         if self.device_nbytes is not None:
             return int(DEVICE_SHARE * self.device_nbytes)
+        return self.main_budget_nbytes
+
+    @property
+    def main_budget_nbytes(self) -> int:
+        """What models may hold in main memory: on a GPU all that are loaded, on the device or not."""
         return int(MAIN_MEMORY_SHARE * self.main_nbytes)
 
 
@@ -65,6 +70,28 @@ def fitting(sizes: Sequence[int], budget_nbytes: int) -> int:
         if left < 0:
             return count
     return len(sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class Tiers:
+    """`hits`: expected share of requests whose model is loaded; `promotions`: of those that also wait
+    for it to be copied to the device, 0 where main memory is the device."""
+
+    loaded: int
+    on_device: int
+    hits: float
+    promotions: float
+
+
+def tiers(sizes: Sequence[int], shares: Sequence[float], instance: Instance) -> Tiers:
+    """A model that is on the device has its place in main memory too: the smaller budget holds there."""
+    main, device = instance.main_budget_nbytes, instance.budget_nbytes
+    possible = [(s, p) for s, p in zip(sizes, shares, strict=True) if s <= device]
+    sizes, shares = [s for s, _ in possible], [p for _, p in possible]
+    nearest = min(main, device)
+    hits = hit_ratio(sizes, shares, main)
+    promotions = max(0.0, hits - hit_ratio(sizes, shares, nearest))
+    return Tiers(fitting(sizes, main), fitting(sizes, nearest), hits, promotions)
 
 
 def hit_ratio(sizes: Sequence[int], shares: Sequence[float], budget_nbytes: int) -> float:

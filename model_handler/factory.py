@@ -1,5 +1,6 @@
 """The one place where the engine's parts meet."""
 
+from model_handler import eviction
 from model_handler.engine import Engine
 from model_handler.forks import Forks
 from model_handler.metrics import Metrics
@@ -15,6 +16,6 @@ def create_engine(options: EngineOptions) -> Engine:
     forks = Forks()
     workers = Workers(Supervisor(options.device, forks), forks)
     metrics = Metrics()
-    residency = Residency(workers)
+    residency = Residency(workers, eviction.POLICIES[options.eviction])
     scheduler = Scheduler(residency, metrics)
     return Engine(options, forks, workers, residency, scheduler, metrics)

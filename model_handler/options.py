@@ -14,6 +14,7 @@ class EngineOptions:
     default_task: str | None = None  # HF_TASK: for artifacts that do not say their own
     device_memory_nbytes: int | None = None
     host_memory_nbytes: int | None = None
+    eviction: str = "gdsf"  # or lru: who leaves a full device
     install_requirements: bool = False  # of artifacts that bring code
     requirements_dir: Path = Path("/tmp/mme-requirements")
     max_batch_size: int = 32

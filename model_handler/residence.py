@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from model_handler.eviction import Candidate, Standing
 from model_handler.memory import Reservation, Tier
 from model_handler.model import Model
 
@@ -23,7 +24,7 @@ class Residence:
     device: Reservation | None = None
     tier: Tier = Tier.DISK
     leases: int = 0
-    used: int = 0
+    standing: Standing = field(default_factory=Standing)
     leaving: bool = False
     closed: bool = False
     displaced: bool = False
@@ -41,6 +42,24 @@ class Residence:
         """Bytes are reserved for it that it does not use, or will give back soon."""
         return self.device is not None and (self.closed or self.tier is not Tier.DEVICE)
 
+    @property
+    def movable_nbytes(self) -> int:
+        """What it holds of the device and may give back, sooner or later."""
+        movable = self.in_transit or not self.model.isolated
+        return self.device.nbytes if self.device is not None and movable else 0
+
+    @property
+    def candidate(self) -> Candidate:
+        """For leaving the device."""
+        standing = self.standing
+        return Candidate(
+            self.model.model_id,
+            self.nbytes,
+            standing.priority,
+            standing.used,
+            leased=self.leases > 0,
+        )
+
     def descend(self) -> None:
         """It is on the device no more; what is reserved for it there stays reserved."""
         self.tier = Tier.DISK if self.host is None else Tier.HOST
@@ -56,12 +75,13 @@ class Lease:
     """A batch's right that its model stays on the device, until `release` (idempotent)."""
 
     def __init__(self, residence: Residence, released: Callable[[], None]) -> None:
-        self._residence: Residence | None = residence
-        self._released = released
+        assert residence.tier is Tier.DEVICE
+        self.residence = residence
+        self._released: Callable[[], None] | None = released
         residence.leases += 1
 
     def release(self) -> None:
-        if self._residence is not None:
-            self._residence.leases -= 1
-            self._residence = None
-            self._released()
+        if self._released is not None:
+            released, self._released = self._released, None
+            self.residence.leases -= 1
+            released()

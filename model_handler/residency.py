@@ -7,7 +7,6 @@ of its own is never demoted: what its code keeps in memory may be more than its 
 """
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Iterable, Iterator
 from typing import Protocol
@@ -42,12 +41,14 @@ class Mover(Protocol):
 class Residency:
     """Owner of the pools. Capacities are 0 until `open`: only a worker knows its device."""
 
-    def __init__(self, mover: Mover) -> None:
+    def __init__(self, mover: Mover, cost: eviction.Cost = eviction.POLICIES["gdsf"]) -> None:
         self.device = MemoryPool(Tier.DEVICE, 0)
         self.host: MemoryPool | None = None
         self._mover = mover
         self._residences: dict[int, Residence] = {}
-        self._clock = itertools.count(1)
+        self._cost = cost
+        self._uses = 0
+        self._clock = 0.0  # of eviction
         self._turn = asyncio.Lock()  # promotions find room one after the other: first come
         self._changed = asyncio.Event()  # pulsed when a lease ends or bytes come back
         self._leaks: list[Reservation] = []
@@ -70,7 +71,7 @@ class Residency:
         host = self.host.reserve(nbytes) if self.host else None
         self._residences[model.model_id] = Residence(model, nbytes, host)
         try:
-            await self.promote(model)
+            (await self.acquire(model)).release()
         except BaseException:
             await asyncio.shield(self.vacate(model))
             raise
@@ -101,13 +102,15 @@ class Residency:
 
     def lease(self, model: Model) -> Lease:
         """The model must be resident."""
-        return self._lease(self._residences[model.model_id])
+        return self._use(Lease(self._residences[model.model_id], self._pulse))
 
     async def acquire(self, model: Model) -> Lease:
         """Promote if need be; the lease begins the moment the model arrives."""
-        residence = self._admitted(model)
+        return self._use(await self._claim(self._admitted(model)))
+
+    async def _claim(self, residence: Residence) -> Lease:
         if residence.leasable:
-            return self._lease(residence)
+            return Lease(residence, self._pulse)
         claim: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         residence.claims.append(claim)
         if residence.promotion is None:
@@ -119,16 +122,18 @@ class Residency:
                 claim.result().release()
             raise
 
-    def _lease(self, residence: Residence) -> Lease:
-        assert residence.tier is Tier.DEVICE
-        residence.used = next(self._clock)
-        return Lease(residence, self._pulse)
+    def _use(self, lease: Lease) -> Lease:
+        residence = lease.residence
+        self._uses += 1
+        now = eviction.Now(self._uses, self._clock, len(self._residences))
+        residence.standing = eviction.use(residence.standing, residence.nbytes, now, self._cost)
+        return lease
 
     # ---- promotion ----
 
     async def promote(self, model: Model) -> None:
-        """Return when the model is on the device."""
-        (await self.acquire(model)).release()
+        """Return when the model is on the device. Counts as no use."""
+        (await self._claim(self._admitted(model))).release()
 
     def _admitted(self, model: Model) -> Residence:
         residence = self._residences.get(model.model_id)
@@ -158,7 +163,7 @@ class Residency:
             if claim.done():
                 continue
             if error is None:
-                claim.set_result(self._lease(residence))
+                claim.set_result(Lease(residence, self._pulse))
             else:
                 claim.set_exception(error)
         self._pulse()
@@ -190,7 +195,6 @@ class Residency:
             raise
         residence.tier = Tier.DEVICE
         residence.displaced = False
-        residence.used = next(self._clock)
 
     async def _arrival(self, residence: Residence) -> int:
         """The measured bytes. Raises ModelNotFound when the model was unloaded meanwhile."""
@@ -235,36 +239,41 @@ class Residency:
                 residence.leaving = False
 
     async def _make_room(self, wanting: Residence, needed: int) -> bool:
-        """One step towards `needed` more free bytes; False when there is nobody to move."""
+        """One step towards `needed` more free bytes; False, and nobody leaves, when it can't be."""
+        others = [one for one in self._residences.values() if one is not wanting]
+        if needed > sum(one.movable_nbytes for one in others):
+            return False
         choice = eviction.choose(self._candidates(), needed)
+        self._clock = max(self._clock, choice.clock)
         for model_id in choice.wait:
             self._residences[model_id].leaving = True
-        for residence in [self._residences[model_id] for model_id in choice.leave]:
-            await self._demote(residence)
+        await self._demote(*(self._residences[model_id] for model_id in choice.leave))
         if choice.leave:
             return True
-        if choice.wait or self._others_in_transit(wanting):
+        if choice.wait or any(one.in_transit for one in others):
             await self._changed.wait()
             return True
         return False
 
     def _candidates(self) -> Iterator[eviction.Candidate]:
-        for model_id, one in self._residences.items():
+        for one in self._residences.values():
             if one.tier is Tier.DEVICE and not one.closed and not one.model.isolated:
-                yield eviction.Candidate(model_id, one.nbytes, one.used, one.leases > 0)
-
-    def _others_in_transit(self, wanting: Residence) -> bool:
-        return any(one.in_transit for one in self._residences.values() if one is not wanting)
+                yield one.candidate
 
     # ---- demotion ----
 
-    async def _demote(self, residence: Residence) -> None:
-        """Free the model's device bytes; the artifact stays the master copy."""
-        if residence.demotion is None and residence.device is not None:
-            residence.descend()
-            residence.demotion = asyncio.create_task(self._leave(residence))
-        if residence.demotion is not None:
-            await asyncio.wait([residence.demotion])
+    async def _demote(self, *residences: Residence) -> None:
+        """Free the models' device bytes; the artifacts stay the master copies.
+
+        All leave from now on: none of them can be leased while another is still leaving.
+        """
+        for residence in residences:
+            if residence.demotion is None and residence.device is not None:
+                residence.descend()
+                residence.demotion = asyncio.create_task(self._leave(residence))
+        demotions = [one.demotion for one in residences if one.demotion is not None]
+        if demotions:
+            await asyncio.wait(demotions)
 
     async def _leave(self, residence: Residence) -> None:
         """Run as a task of its own, so that no cancellation leaves it half done."""
@@ -314,7 +323,7 @@ class Residency:
 
     def displaced(self) -> list[Model]:
         """What was on a lost device and is not back yet, the most recently used first."""
-        order = sorted(self._residences.values(), key=lambda one: one.used, reverse=True)
+        order = sorted(self._residences.values(), key=lambda one: one.standing.used, reverse=True)
         return [residence.model for residence in order if residence.displaced]
 
     def _pulse(self) -> None:

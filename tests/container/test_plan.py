@@ -60,6 +60,44 @@ def test_more_memory_never_hits_less(sizes: list[int], skew: float, budget: int)
         assert sizing.fitting(sizes, budget) == len(sizes)
 
 
+@given(
+    st.lists(st.integers(1, 1000), min_size=1, max_size=30),
+    st.floats(0, 2),
+    st.integers(1, 40_000),
+    st.integers(1, 40_000),
+)
+def test_a_model_on_the_gpu_has_its_place_in_main_memory_too(
+    sizes: list[int], skew: float, main: int, device: int
+) -> None:
+    """So the smaller tier says how many are on the device, and main memory how many are loaded."""
+    instance = sizing.Instance("x", main, device)
+    shares = sizing.popularity(len(sizes), skew)
+    found = sizing.tiers(sizes, shares, instance)
+    assert 0 <= found.on_device <= found.loaded <= len(sizes)
+    assert 0 <= found.promotions <= found.hits <= 1 + 1e-9
+    if instance.main_budget_nbytes <= instance.budget_nbytes:
+        assert found.promotions == 0
+        assert found.on_device == found.loaded
+    if sum(sizes) <= min(instance.main_budget_nbytes, instance.budget_nbytes):
+        assert (found.loaded, found.promotions) == (len(sizes), 0)
+        assert found.hits == pytest.approx(1)
+
+
+def test_without_a_gpu_nothing_is_promoted() -> None:
+    found = sizing.tiers([10] * 4, sizing.popularity(4, 0.0), sizing.Instance("x", 30))
+    assert (found.loaded, found.on_device, found.promotions) == (2, 2, 0.0)
+    assert found.hits == pytest.approx(0.5, abs=0.05)
+
+
+def test_what_is_not_on_the_gpu_is_promoted() -> None:
+    """Ten models of 10 bytes, asked for equally often; room for 8 in main memory, for 4 on the GPU."""
+    instance = sizing.Instance("x", 116, 48)
+    found = sizing.tiers([10] * 10, sizing.popularity(10, 0.0), instance)
+    assert (found.loaded, found.on_device) == (8, 4)
+    assert found.hits == pytest.approx(0.81, abs=0.01)
+    assert found.promotions == pytest.approx(0.4, abs=0.01)
+
+
 def plan(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "container", "plan", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -75,6 +113,18 @@ def test_the_command(tmp_path: Path) -> None:
     (line,) = re.findall(r"ml\.m5\.xlarge .*", done.stdout)
     assert line.split()[1:] == ["11.2", "GiB", str(min(expected, 100_000)), line.split()[-1]]
     assert 0 < float(line.split()[-1]) <= 1
+
+
+def test_the_command_for_gpus(tmp_path: Path) -> None:
+    directory = artifacts.bert_classifier(tmp_path / "classifier")
+    done = plan(directory, "--copies", 100_000, "--instance", "ml.g5.xlarge")
+    assert done.returncode == 0, done.stderr
+    header, line = done.stdout.splitlines()[-2:]
+    headings = "instance, main memory, loaded, hit ratio, GPU memory, on GPU, promoted"
+    assert ", ".join(re.split(r" {2,}", header.strip())) == headings
+    cells = re.split(r" {2,}", line.strip())
+    assert (cells[1], cells[4], cells[6]) == ("11.2 GiB", "18.7 GiB", "0.000")
+    assert cells[2] == cells[5]
 
 
 def test_what_cannot_be_loaded_is_named(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def test_defaults() -> None:
         ("MME_DEVICE_MEMORY", "1.5GB", "device_memory_nbytes", 1_500_000_000),
         ("MME_DEVICE_MEMORY", "1048576", "device_memory_nbytes", 1 << 20),
         ("MME_HOST_MEMORY", "2 TiB", "host_memory_nbytes", 2 << 40),
+        ("MME_EVICTION", "lru", "eviction", "lru"),
         ("MME_MAX_BATCH_SIZE", "1", "max_batch_size", 1),
         ("MME_MAX_QUEUE", "7", "max_queue", 7),
         ("MME_REQUEST_TIMEOUT", "0.5", "request_timeout_s", 0.5),

@@ -9,12 +9,13 @@ import pytest
 from model_handler.admission import LineBounds
 from model_handler.batcher import Job
 from model_handler.errors import InsufficientMemory, ModelLoadFailed
+from model_handler.eviction import POLICIES
 from model_handler.messages import InferenceRequest
 from model_handler.metrics import Metrics
 from model_handler.residency import Residency
 from model_handler.scheduler import Lane, Scheduler
 from tests.model_handler.fake_worker import FakeWorker
-from tests.model_handler.test_scheduling import CAPACITY, SIZES, model
+from tests.model_handler.test_scheduling import CAPACITY, ISOLATED, SIZES, model
 
 
 def story(work: Coroutine[Any, Any, None]) -> None:
@@ -31,6 +32,15 @@ def house(host: int | None) -> tuple[FakeWorker, Residency]:
     residency = Residency(worker)
     residency.open(CAPACITY, host)
     return worker, residency
+
+
+async def loaded(worker: FakeWorker, residency: Residency, key: int) -> None:
+    task = asyncio.create_task(residency.admit(model(key), SIZES[key]))
+    while not task.done():
+        await turns()
+        if worker.calls:
+            worker.let_go(0)
+    task.result()
 
 
 def test_two_loads_that_fit_singly_but_not_together() -> None:
@@ -53,11 +63,7 @@ def test_a_full_device_demotes_the_idle_before_it_refuses() -> None:
     async def scenario() -> None:
         worker, residency = house(host=190)
         for key in (4, 3):
-            task = asyncio.create_task(residency.admit(model(key), SIZES[key]))
-            while not task.done():
-                await turns()
-                if worker.calls:
-                    worker.let_go(0)
+            await loaded(worker, residency, key)
         assert worker.held == {3}
         assert residency.host is not None
         assert residency.host.reserved == SIZES[3] + SIZES[4]
@@ -159,5 +165,77 @@ def test_a_batch_that_got_no_company_runs_alone() -> None:
             await turns()
         worker.let_go(0)
         await answer
+
+    story(scenario())
+
+
+def test_of_several_that_leave_none_is_leased_meanwhile() -> None:
+    """Two make room for a large one; while the first is still leaving, the second is asked for."""
+
+    async def scenario() -> None:
+        worker, residency = house(host=250)
+        for key in (1, 3):
+            await loaded(worker, residency, key)
+        coming = asyncio.create_task(residency.admit(model(5), SIZES[5]))
+        await turns()
+        assert not residency.resident(model(1))
+        assert not residency.resident(model(3))
+        while not coming.done():
+            worker.let_go(0)
+            await turns()
+        assert worker.held == {5}
+
+    story(scenario())
+
+
+def test_a_return_after_a_loss_is_no_use() -> None:
+    """Lost twice, the models come back in the same order: the most recently used first."""
+
+    async def scenario() -> None:
+        worker, residency = house(host=250)
+        for key in (1, 3):
+            await loaded(worker, residency, key)
+        for _ in range(2):
+            residency.lost(residency.models())
+            worker.held.clear()
+            order = residency.displaced()
+            assert [one.model_id for one in order] == [3, 1]
+            for one in order:
+                returning = asyncio.create_task(residency.promote(one))
+                await turns()
+                worker.let_go(0)
+                await returning
+
+    story(scenario())
+
+
+def test_nobody_leaves_for_what_cannot_fit() -> None:
+    """Beside a model that has a process of its own, which stays, there is never room for model 5."""
+
+    async def scenario() -> None:
+        worker, residency = house(host=250)
+        for key in (ISOLATED, 3):
+            await loaded(worker, residency, key)
+        loading = asyncio.create_task(residency.admit(model(5), SIZES[5]))
+        await turns()
+        assert loading.done()
+        with pytest.raises(InsufficientMemory, match="device"):
+            loading.result()
+        assert worker.held == {ISOLATED, 3}
+
+    story(scenario())
+
+
+@pytest.mark.parametrize(("policy", "left"), [("lru", 1), ("gdsf", 3)])
+def test_who_leaves_is_a_matter_of_policy(policy: str, left: int) -> None:
+    """Model 1 is small and was used longest ago, model 3 is larger; either one would make room."""
+
+    async def scenario() -> None:
+        worker = FakeWorker(lambda one: SIZES[one.model_id])
+        residency = Residency(worker, POLICIES[policy])
+        residency.open(CAPACITY, 250)
+        for key in (1, 3, 2):
+            await loaded(worker, residency, key)
+        assert {1, 2, 3} - worker.held == {left}
 
     story(scenario())

@@ -1,0 +1,85 @@
+"""python -m benchmarks.eviction_table
+
+Writes the table of docs/sizing.md, between its two comments, from what `benchmarks.eviction` stored.
+"""
+
+import json
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import eviction
+
+PAGE = Path(__file__).parent.parent / "docs/sizing.md"
+BEGIN, END = "<!-- eviction -->\n", "<!-- end of eviction -->"
+Run = dict[str, Any]
+
+
+def main() -> None:
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), stored()), encoding="utf-8")
+
+
+def stored() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((eviction.RESULTS / "eviction.json").read_text())
+    return found
+
+
+def page(text: str, result: dict[str, Any]) -> str:
+    before, found, rest = text.partition(BEGIN)
+    _, ended, after = rest.partition(END)
+    assert found, f"{PAGE.name} has lost the place of the table"
+    assert ended, f"{PAGE.name} has lost the end of the table"
+    return before + BEGIN + "\n".join(table(result)) + "\n" + END + after
+
+
+def table(result: dict[str, Any]) -> Iterator[str]:
+    links = "".join(f" wait, ms: {rate / 1e9:.0f} GB/s |" for _, rate in result["links"].values())
+    yield f"| who leaves | misses |{links} at most × lru's | misses of the largest |"
+    yield f"|---|---|{'---|' * len(result['links'])}---|---|"
+    for traffic, drifts in (("", False), (", drifting", True)):
+        runs = [run for run in result["runs"] if bool(run["drift"]) is drifts]
+        for policy in dict.fromkeys(run["policy"] for run in runs):
+            yield _row(policy + traffic, of(runs, policy), of(runs, "lru"))
+    yield ""
+    yield from _largest(of(result["runs"], "gdsf"), of(result["runs"], "lru"))
+
+
+def of(runs: Sequence[Run], policy: str) -> list[Run]:
+    return [run for run in runs if run["policy"] == policy]
+
+
+def _row(name: str, runs: Sequence[Run], lru: Sequence[Run]) -> str:
+    cells = [
+        name,
+        f"{_mean(runs, lambda run: run['miss_ratio']):.3f}",
+        *(f"{_mean(runs, lambda run, link=link: run['ms'][link]):.1f}" for link in runs[0]["ms"]),
+        f"{most(runs, lru):.2f}",
+        f"{_mean(runs, lambda run: run['miss_ratio_of_largest']):.3f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _largest(runs: Sequence[Run], lru: Sequence[Run]) -> Iterator[str]:
+    """What the means hide."""
+    of_largest = "miss_ratio_of_largest"
+    ratios = [ours[of_largest] / theirs[of_largest] for ours, theirs in zip(runs, lru, strict=True)]
+    worse, better = sum(ratio > 1 for ratio in ratios), sum(ratio < 1 for ratio in ratios)
+    yield f"Of {len(ratios)} settings, the largest miss more often with `gdsf` than with `lru` in {worse},"
+    yield f"by up to {max(ratios) - 1:.0%}, and less often in {better}, by up to {1 - min(ratios):.0%}."
+
+
+def _mean(runs: Sequence[Run], figure: Callable[[Run], float]) -> float:
+    return statistics.fmean(map(figure, runs))
+
+
+def most(runs: Sequence[Run], lru: Sequence[Run]) -> float:
+    """The wait as a multiple of lru's, in the setting and on the link where that is highest."""
+    pairs = zip(runs, lru, strict=True)
+    return max(
+        ours["ms"][link] / theirs["ms"][link] for ours, theirs in pairs for link in ours["ms"]
+    )
+
+
+if __name__ == "__main__":
+    main()
