@@ -1,7 +1,8 @@
 # syntax=docker/dockerfile:1
-# FLAVOR=cpu (default) or gpu: which build of PyTorch goes in. `make image` passes what the machine needs;
-# docs/image.md tells what else can be set.
+# FLAVOR=cpu (default) or gpu: which build of PyTorch goes in. FRONT=multi-model-server adds that server and Java.
+# `make image` passes what the machine needs; docs/image.md tells what else can be set.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
+ARG FRONT=uvicorn
 
 FROM ${BASE_IMAGE} AS build
 ARG FLAVOR=cpu
@@ -28,6 +29,15 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && has=$(python -c "import torch; print(torch.version.cuda or 'none')") \
     && { [ "$has" = "$CUDA" ] || { echo "PyTorch has CUDA $has, and --build-arg CUDA is $CUDA" >&2; exit 1; }; } \
     && rm -rf /opt/venv/lib/python3*/site-packages/torch/include
+ARG FRONT
+COPY image/multi-model-server.lock ./
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    case "$FRONT" in \
+      uvicorn) ;; \
+      multi-model-server) pip install --no-cache-dir --require-hashes --no-deps --no-build-isolation \
+        --requirement multi-model-server.lock ;; \
+      *) echo "FRONT is uvicorn or multi-model-server, not $FRONT" >&2; exit 1 ;; \
+    esac
 COPY setup.py README.md ./
 COPY container container
 COPY model_handler model_handler
@@ -36,6 +46,12 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     && pip uninstall --yes --quiet pip setuptools wheel
 
 FROM ${BASE_IMAGE}
+ARG FRONT
+# Java's package puts links among manual pages, which small bases lack
+# hadolint ignore=DL3008
+RUN [ "$FRONT" = uvicorn ] || { mkdir -p /usr/share/man/man1 && apt-get update \
+    && apt-get install --yes --no-install-recommends openjdk-17-jre-headless \
+    && rm -rf /var/lib/apt/lists/*; }
 ARG VERSION=0.1.0
 ARG CUDA=none
 LABEL com.amazonaws.sagemaker.capabilities.multi-models=true \
@@ -50,7 +66,8 @@ COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    HOME=/tmp
+    HOME=/tmp \
+    MME_FRONT=${FRONT}
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=2s --start-period=10s \
     CMD ["python3", "-c", "import os, urllib.request as web; web.urlopen('http://127.0.0.1:' + os.environ.get('SAGEMAKER_BIND_TO_PORT', '8080') + '/ping', timeout=2)"]

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 REPORT := $(VENV)/contract.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks check test test-notebooks test-sdk test-contract image test-image sbom java registry contract docs test-gpu bench bench-docs
+.PHONY: help install demo notebooks check test test-notebooks test-sdk test-contract image image-mms test-image sbom java registry contract docs test-gpu bench bench-docs
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -91,7 +91,10 @@ registry:
 	  apt-get install --yes --quiet --no-install-recommends docker-registry; } || \
 	  { echo "A registry is missing: as root, apt-get install docker-registry" >&2; exit 1; }
 
-test-image: $(STAMP) image registry ## the built image: the suite, five models on two instances, a push
+image-mms: ## the same with multi-model-server and Java in it, for MME_FRONT
+	IMAGE=$(or $(IMAGE),localhost/mme:cpu)-multi-model-server FRONT=multi-model-server $(MAKE) image
+
+test-image: $(STAMP) image image-mms registry ## the built image: the suite, five models on two instances, a push
 	$(MAKE) contract TARGET=image
 	$(BIN)/python -m tests.contract.document $(REPORT) --check
 	$(BIN)/python -m pytest -c tests/image/pytest.ini --rootdir=. tests/image

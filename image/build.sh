@@ -3,9 +3,9 @@
 #
 #   image/build.sh [cpu|gpu]
 #
-# IMAGE=name:tag and BASE_IMAGE=… are taken from the environment. With a Docker engine it is `docker build`.
-# Without one, as root on Debian: buildah, over a Debian base that mmdebstrap makes, so that no registry is
-# asked for anything. PIP_CONFIG_FILE, or the machine's pip settings, say where wheels come from; the CPU build
+# IMAGE=name:tag, FRONT=multi-model-server and BASE_IMAGE=… are taken from the environment. With a Docker
+# engine it is `docker build`. Without one, as root on Debian: buildah, over a Debian base that mmdebstrap
+# makes, so that no registry is asked for anything. PIP_CONFIG_FILE, or the machine's pip settings, say where wheels come from; the CPU build
 # of PyTorch needs an index that has it (https://pytorch.org/get-started).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -27,6 +27,7 @@ revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 
 arguments=(
   --build-arg "FLAVOR=$flavor"
+  --build-arg "FRONT=${FRONT:-uvicorn}"
   --build-arg "VERSION=$(sed -n 's/^ *version="\(.*\)",/\1/p' setup.py)"
   --build-arg "CUDA=$([ "$flavor" = gpu ] && echo 13.0 || echo none)"
   # As a label and no argument: a new commit with the same files is the same image but for its name

@@ -54,7 +54,12 @@ class Container(ServerProcess):
     """`docker run IMAGE serve` in the foreground: it hands signals on and ends with the server's status."""
 
     def __init__(
-        self, changes: Mapping[str, str | None], root: Path, scratch: Path, options: Sequence[str]
+        self,
+        changes: Mapping[str, str | None],
+        root: Path,
+        scratch: Path,
+        options: Sequence[str],
+        built: str,
     ) -> None:
         settings = settings_of(changes, root, scratch)
         self.name = f"mme-{settings.get('SAGEMAKER_BIND_TO_PORT', 'default')}"
@@ -64,7 +69,7 @@ class Container(ServerProcess):
         mounts = [part for path in seen for part in ("--volume", f"{path}:{path}:ro")]
         command = [engine(), "run", "--rm", "--name", self.name, *OPTIONS, *options, *mounts]
         self._pid: int | None = None
-        super().__init__([*command, *variables, IMAGE, "serve"], settings, scratch, environment())
+        super().__init__([*command, *variables, built, "serve"], settings, scratch, environment())
 
     @property
     def pid(self) -> int | None:
@@ -75,6 +80,10 @@ class Container(ServerProcess):
 
 
 def launch_image(
-    changes: Mapping[str, str | None], root: Path, scratch: Path, options: Sequence[str] = ()
+    changes: Mapping[str, str | None],
+    root: Path,
+    scratch: Path,
+    options: Sequence[str] = (),
+    built: str = IMAGE,
 ) -> Container:
-    return Container(changes, root, scratch, options)
+    return Container(changes, root, scratch, options, built)
