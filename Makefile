@@ -110,7 +110,17 @@ RESULTS ?= build/bench-results
 	  torch sagemaker-huggingface-inference-toolkit multi-model-server setuptools transformers
 	@touch $@
 
-bench: $(STAMP) .venv-hf/.installed java ## beside plain PyTorch and a peer: make bench SCENARIO=hot-tiny-032
+.venv-triton/.installed: benchmarks/peers/constraints-triton.txt
+	$(PYTHON) -m venv .venv-triton
+	.venv-triton/bin/python -m pip install --quiet --disable-pip-version-check -c $< torch
+	.venv-triton/bin/python -m pip install --quiet --disable-pip-version-check -c $< \
+	  nvidia-pytriton transformers
+	@touch $@
+
+# Triton only where a scenario asks for it: it needs Linux on x86-64 with glibc 2.35
+BENCH_PEERS = .venv-hf/.installed $(if $(findstring triton,$(SCENARIO)),.venv-triton/.installed)
+
+bench: $(STAMP) $(BENCH_PEERS) java ## beside plain PyTorch and a peer: make bench SCENARIO=hot-tiny-032
 	$(BIN)/python -m benchmarks $(SCENARIO) --output $(RESULTS)
 
 bench-docs: $(STAMP) ## docs/performance.md and the table of docs/sizing.md: make bench-docs RESULTS=…

@@ -24,7 +24,9 @@ count, not absolute numbers: the sides take turns window by window, a ratio is t
 the figure is the median over the rounds. Load average while measuring: {loads}. The peer is
 sagemaker-huggingface-inference-toolkit 2.6.0 on multi-model-server 1.1.11 with transformers 4.57.6, one
 worker per model, otherwise as it comes; same files, float32. Where throughput is compared, answers were
-compared first.
+compared first. In scenarios whose name ends in `-triton` the peer is tritonserver 2.51.0 in SageMaker's
+multi-model mode: a hand-written model for its Python backend, dynamic batches of up to 32, one instance and
+one thread per model, transformers 4.57.6.
 """
 
 
@@ -118,19 +120,17 @@ def steady_table(results: Mapping[str, Raw]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|"
     for name, scenario in SCENARIOS.items():
         if isinstance(scenario, Hot | Mix) and name in results:
-            yield from _steady_rows(name, results[name])
+            yield from _steady_rows(name, results[name], scenario.peer or "none")
 
 
-def _steady_rows(name: str, raw: Raw) -> Iterator[str]:
+def _steady_rows(name: str, raw: Raw, beside: str) -> Iterator[str]:
     bare = middle(raw, "bare", ("per_s",), batch=32, threads=1)
     for clients in CLIENTS:
         ours = middle(raw, "ours", ("per_s",), clients=clients)
         if ours is None:
             continue
-        peer = middle(raw, "hugging-face", ("per_s",), clients=clients)
-        tails = [
-            middle(raw, side, ("all", "p99"), clients=clients) for side in ("ours", "hugging-face")
-        ]
+        peer = middle(raw, beside, ("per_s",), clients=clients)
+        tails = [middle(raw, side, ("all", "p99"), clients=clients) for side in ("ours", beside)]
         cells = [ours, peer, bare if clients == 32 else None, *tails]
         yield f"| {name} | {clients} | {' | '.join(map(_cell, cells))} |"
 

@@ -19,6 +19,8 @@ from typing import Any
 import httpx
 import psutil
 
+from benchmarks.dialects import Dialect, HuggingFace, Triton
+
 ROOT = Path(__file__).parent.parent
 PATIENCE_S = 180.0
 PING_EVERY_S = 0.005
@@ -27,11 +29,10 @@ START_LIMIT_S = 120.0
 
 @dataclass(frozen=True)
 class Stack:
-    """`workers`: processes per model, where the server has such a thing."""
-
     name: str
     command: tuple[str, ...]
     settings: dict[str, str] = field(default_factory=dict)
+    dialect: Dialect = field(default_factory=HuggingFace)
 
 
 OURS = Stack("ours", (sys.executable, "-m", "container", "serve"), {"MME_DEVICE": "cpu"})
@@ -40,6 +41,13 @@ _START = str(ROOT / "benchmarks/peers/start.py")
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "SAGEMAKER_MODEL_SERVER_WORKERS": "1"}
 HUGGING_FACE = Stack("hugging-face", (_PEER, _START, "hugging-face"), _OFFLINE)
 PIPELINES = Stack("mms-pipelines", (_PEER, _START, "pipelines"), _OFFLINE)
+# PyTorch's default, a thread per core, is many times slower with any other work on the machine
+TRITON = Stack(
+    "triton",
+    (str(ROOT / ".venv-triton/bin/python"), str(ROOT / "benchmarks/peers/triton_server/start.py")),
+    {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+    Triton(),
+)
 
 
 @dataclass(frozen=True)
@@ -49,13 +57,15 @@ class Server:
     leader: int
     ping_s: float
     client: httpx.Client
+    dialect: Dialect
+    scratch: Path
 
     # ---- the contract ----
 
     def load(self, model: str, directory: Path) -> float:
         """Seconds. Raises httpx.HTTPStatusError."""
+        document = {"model_name": model, "url": self._place(model, directory)}
         began = time.perf_counter()
-        document = {"model_name": model, "url": str(directory.resolve())}
         self.client.post("/models", json=document).raise_for_status()
         return time.perf_counter() - began
 
@@ -66,8 +76,12 @@ class Server:
         return time.perf_counter() - began
 
     def invoke(self, model: str, document: Any) -> Any:
-        response = self.client.post(f"/models/{model}/invoke", json=document)
-        return response.raise_for_status().json()
+        request = self.dialect.request(document)
+        response = self.client.post(f"/models/{model}/invoke", json=request)
+        return self.dialect.answer(response.raise_for_status().json())
+
+    def _place(self, model: str, directory: Path) -> str:
+        return str(self.dialect.place(model, directory, self.scratch))
 
     # ---- what it costs ----
 
@@ -110,7 +124,9 @@ def serving(stack: Stack, root: Path, **settings: str) -> Iterator[Server]:
             ping_s = time.perf_counter() - began
             base = f"http://127.0.0.1:{port}"
             with httpx.Client(base_url=base, timeout=PATIENCE_S) as client:
-                yield Server(stack.name, port, process.pid, ping_s, client)
+                yield Server(
+                    stack.name, port, process.pid, ping_s, client, stack.dialect, Path(scratch)
+                )
         finally:
             _end(process)
 

@@ -13,9 +13,9 @@ import msgspec
 
 from benchmarks import load, stacks, traffic
 from benchmarks.scenarios import Hot, Mix, document, texts
-from benchmarks.stacks import HUGGING_FACE, OURS, PIPELINES, Server
+from benchmarks.stacks import HUGGING_FACE, OURS, PIPELINES, TRITON, Server
 
-PEERS = {stack.name: stack for stack in (HUGGING_FACE, PIPELINES)}
+PEERS = {stack.name: stack for stack in (HUGGING_FACE, PIPELINES, TRITON)}
 TOLERANCE = 2e-4  # of scores: other versions of the libraries, other order of additions
 CHECKED = 4  # texts per model whose answers are compared
 
@@ -107,18 +107,19 @@ def difference(mine: list[Any], theirs: list[Any]) -> float:
 
 
 def _windows(scenario: Hot | Mix, servers: Sequence[Server], models: Sequence[str]) -> list[Window]:
-    kinds = _kinds(scenario, models)
+    kinds = {server.name: _kinds(scenario, server, models) for server in servers}
     return [
-        _window(server, load.Plan(server.port, kinds, scenario.seconds, clients))
+        _window(server, load.Plan(server.port, kinds[server.name], scenario.seconds, clients))
         for clients in scenario.clients
         for server in servers
     ]
 
 
-def _kinds(scenario: Hot | Mix, models: Sequence[str]) -> list[load.Kind]:
-    bodies = {
-        model: [json.dumps(document(model, text)) for text in texts(scenario)] for model in models
-    }
+def _kinds(scenario: Hot | Mix, server: Server, models: Sequence[str]) -> list[load.Kind]:
+    def body(model: str, text: str) -> str:
+        return json.dumps(server.dialect.request(document(model, text)))
+
+    bodies = {model: [body(model, text) for text in texts(scenario)] for model in models}
     shares = [1.0] if isinstance(scenario, Hot) else traffic.zipf(len(models), scenario.skew)
     return [
         load.Kind(model, f"/models/{model}/invoke", bodies[model], share)

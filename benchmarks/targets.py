@@ -11,7 +11,7 @@ from typing import Any
 
 Raw = Mapping[str, Any]  # one scenario's file
 
-OURS, PEER, BARE = "ours", "hugging-face", "bare"
+OURS, PEER, TRITON, BARE = "ours", "hugging-face", "triton", "bare"
 SHORT_TASKS = ("distilbert", "topics", "ner")
 
 
@@ -59,11 +59,11 @@ def median(raw: Raw, figure: Callable[[list[Raw]], float]) -> float:
     return statistics.median(figure(runs) for runs in _rounds(raw))
 
 
-def throughput(clients: int) -> Callable[[Raw], float]:
+def throughput(clients: int, peer: str = PEER) -> Callable[[Raw], float]:
     """Requests per second: ours over the peer's."""
 
     def ratio(runs: list[Raw]) -> float:
-        ours, theirs = (one(runs, side, clients=clients) for side in (OURS, PEER))
+        ours, theirs = (one(runs, side, clients=clients) for side in (OURS, peer))
         return float(ours["per_s"] / theirs["per_s"])
 
     return lambda raw: median(raw, ratio)
@@ -232,6 +232,27 @@ TARGETS = (
     Target("Zipf over 20 tiny", "the same, 32 clients", "zipf-20", throughput(32), least=2),
     Target("Zipf over 50 tiny", "the same, 32 clients", "zipf-50", throughput(32), least=2),
     Target("five models", "the same, 8 clients", "five-models", throughput(8), least=1),
+    Target(
+        "tiny, beside Triton",
+        "requests per second over those of Triton's Python backend, 13 words, 32 clients",
+        "hot-tiny-015-triton",
+        throughput(32, TRITON),
+        least=1,
+    ),
+    Target(
+        "distilbert, beside Triton",
+        "the same, 30 words",
+        "hot-distilbert-032-triton",
+        throughput(32, TRITON),
+        least=1,
+    ),
+    Target(
+        "Zipf over 20 tiny, beside Triton",
+        "the same, ragged lengths",
+        "zipf-20-triton",
+        throughput(32, TRITON),
+        least=1,
+    ),
     Target(
         "five models, short tasks",
         "their p99 over ours, the worst of three short tasks",

@@ -13,10 +13,10 @@ from benchmarks.scenarios import REGULAR, SCENARIOS
 PAIRS = [(900.0, 100.0), (400.0, 100.0), (100.0, 50.0)]
 
 
-def hot(pairs: list[tuple[float, float]]) -> dict[str, Any]:
+def hot(pairs: list[tuple[float, float]], peer: str = "hugging-face") -> dict[str, Any]:
     runs: list[dict[str, Any]] = []
     for repetition, (ours, theirs) in enumerate(pairs):
-        for side, per_s in (("ours", ours), ("hugging-face", theirs)):
+        for side, per_s in (("ours", ours), (peer, theirs)):
             tails = {"p99": 1e3 / per_s}
             run = {"side": side, "clients": 32, "per_s": per_s, "all": tails, "load_average": 1.5}
             runs.append({"repetition": repetition, **run})
@@ -84,6 +84,15 @@ def test_the_page_says_what_was_met_missed_and_not_measured(tmp_path: Path) -> N
     assert "not measured" in rows["start"]
     assert "| 400 | 100 |" in rows["hot-tiny-015"]
     assert "1.5 to 1.5" in page
+
+
+def test_a_row_is_beside_the_peer_of_its_scenario(tmp_path: Path) -> None:
+    environment.write(tmp_path, "hot-tiny-015-triton", hot(PAIRS, "triton"))
+    rows = document.page(document.read(tmp_path), tmp_path).splitlines()
+    (target,) = [row for row in rows if row.startswith("| tiny, beside Triton |")]
+    (steady,) = [row for row in rows if row.startswith("| hot-tiny-015-triton |")]
+    assert "| 4 × | yes |" in target
+    assert "| 400 | 100 |" in steady
 
 
 def test_the_notes_are_part_of_the_page(tmp_path: Path) -> None:
