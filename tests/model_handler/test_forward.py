@@ -88,7 +88,14 @@ def test_rows_times_the_longest_stay_within_the_budget() -> None:
 def test_short_rows_are_not_padded_to_many_times_their_length() -> None:
     handler = DoubleHandler()
     answers(handler, [1, 2, 3, 100, 150, 300, 2])
-    assert handler.forwards == [[1, 2, 2], [3], [100, 150], [300]]
+    assert handler.forwards == [[1, 2, 2, 3], [100, 150], [300]]
+
+
+def test_a_little_padding_is_cheaper_than_a_further_forward() -> None:
+    handler = DoubleHandler()
+    answers(handler, [4, 30])
+    answers(handler, [4, 4, 30])
+    assert handler.forwards == [[4, 30], [4, 4], [30]]
 
 
 def test_a_row_above_the_budget_runs_alone() -> None:
