@@ -13,6 +13,12 @@ import torch
 
 THREAD_S = 0.005  # of work that pays for a thread
 HEAVY_S = 0.020  # from here on the front can wait
+READ_NBYTES_PER_S = 10e9  # of memory, by one core
+
+
+def first_work_s(nbytes: int) -> float:
+    """What a model's first forward will take one thread at least: it reads the weights."""
+    return nbytes / READ_NBYTES_PER_S
 
 
 class Threads:

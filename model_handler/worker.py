@@ -19,7 +19,7 @@ import socket
 import sys
 import threading
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +52,7 @@ from model_handler.messages import (
     decode_command,
     frame,
 )
-from model_handler.threads import Threads
+from model_handler.threads import Threads, first_work_s
 from model_handler.turnstile import GENERATIONS, Kind, Turn, Turnstile
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class Worker:
         self._loader = TorchLoader(device, self._forwarding)
         self._formats = FormatLoader(device)
         self._handlers: dict[int, Handler] = {}
-        self._experience: defaultdict[int, Experience] = defaultdict(Experience)
+        self._experience: dict[int, Experience] = {}  # like the handlers
         self._generating: set[int] = set()  # models whose forward takes many steps
         self._loads = threading.Lock()  # guards the two sets
         self._pending: set[int] = set()  # loads accepted and not done
@@ -212,6 +212,7 @@ class Worker:
             self._withdrawn.discard(model_id)
             if handler is not None and not withdrawn:
                 self._handlers[model_id] = handler
+                self._experience[model_id] = Experience(work_s=first_work_s(handler.nbytes))
         if withdrawn:
             self._drop(model_id, handler)
         else:
@@ -232,7 +233,7 @@ class Worker:
             self._send(Done(run.batch_id, [refusal] * len(run.requests), 0.0, 0.0))
             return
         began = time.monotonic()
-        experience = self._experience[run.model_id]
+        experience = self._experience.get(run.model_id) or Experience()  # unloaded meanwhile
         batch = prepare(handler, run.requests, experience.ceilings)
         took_s = time.monotonic() - began
         work = Work(run.batch_id, batch, deadline, experience, prepare_s=took_s)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model_handler.threads import HEAVY_S, Threads
+from model_handler.threads import HEAVY_S, Threads, first_work_s
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,15 @@ def test_how_many(cores: int, work_s: float, expected: int) -> None:
         assert count == torch.get_num_threads() == expected
     assert torch.get_num_threads() == usual
     torch.set_num_threads(before)
+
+
+def test_the_first_forward_of_a_large_model_is_heavy() -> None:
+    bert_base, tiny = 438_000_000, 17_500_000
+    before = torch.get_num_threads()
+    threads = Threads(2)
+    torch.set_num_threads(before)
+    assert threads.many(first_work_s(bert_base)) == 2
+    assert threads.many(first_work_s(tiny)) == 1
 
 
 def test_a_device_that_computes_elsewhere_is_left_alone() -> None:
