@@ -15,8 +15,8 @@ CLIENTS = (1, 8, 32)
 class Hot:
     """One model, all texts of one length (`words` tokens and two more), beside a peer and plain PyTorch.
 
-    `bare`: pairs of batch size and threads. The container computes with one thread here, too: the other
-    core is the front's and the client's.
+    `bare`: pairs of batch size and threads. On two cores the container computes short forwards with one
+    thread, since the other core is the front's and the client's, and long ones with two.
     """
 
     model: str
