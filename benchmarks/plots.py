@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.document import middle
+from benchmarks.document import middle, plain
 from benchmarks.targets import Raw
 
 SHOWN = ("hot-tiny-015", "hot-tiny-032", "hot-distilbert-032", "zipf-20", "zipf-50", "five-models")
@@ -53,7 +53,7 @@ def _panel(axis: Any, raw: Raw) -> None:
         heights = [middle(raw, side, ("per_s",), clients=count) or 0.0 for count in clients]
         places = [place + offset for place in range(len(clients))]
         axis.bar(places, heights, 0.4, color=COLOURS[side], label=LABELS[side])
-    bare = middle(raw, "bare", ("per_s",), batch=32, threads=1)
+    bare = plain(raw)
     if bare is not None:
         axis.axhline(bare, color=COLOURS["bare"], linestyle="--", label=LABELS["bare"])
     axis.set_xticks(range(len(clients)), [f"{count}" for count in clients])
