@@ -125,11 +125,11 @@ SCENARIOS: dict[str, Scenario] = {
     "hot-tiny-032": Hot("tiny-000", 30, clients=(32,)),
     "hot-tiny-128": Hot("tiny-000", 126, clients=(32,)),
     "hot-tiny-384": Hot("tiny-000", 382, clients=(32,), seconds=4),
-    "hot-distilbert-032": Hot("distilbert", 30, clients=(8, 32), bare=BOTH, seconds=4),
+    "hot-distilbert-032": Hot("distilbert", 30, clients=(8, 32), bare=BOTH, seconds=3),
     "hot-distilbert-032-triton": Hot(
         "distilbert", 30, clients=(8, 32), peer="triton", bare=(), seconds=4
     ),
-    "hot-bert-032": Hot("topics", 30, clients=(32,), peer=None, bare=BOTH, seconds=5),
+    "hot-bert-032": Hot("topics", 30, clients=(32,), peer=None, bare=BOTH, seconds=4),
     "hot-bert-128": Hot("topics", 126, clients=(32,), peer=None, bare=BOTH, seconds=10),
     "zipf-20": Mix(tiny(20), 0.9, clients=(8, 32)),
     "zipf-20-triton": Mix(tiny(20), 0.9, clients=(8, 32), peer="triton"),
