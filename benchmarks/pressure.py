@@ -54,6 +54,8 @@ def _churn(scenario: Churn, root: Path) -> dict[str, Any]:
     budget = int(total * scenario.share) + SLACK_NBYTES
     runs = []
     with stacks.serving(OURS, root, MME_DEVICE_MEMORY=str(budget)) as server:
+        _wake(server, root / models[0] / "model")
+        server.unload("first")
         for repetition in range(scenario.repetitions):
             trace = _trace(scenario, repetition)
             outcome = asyncio.run(on_demand.replay(server.port, trace, scenario.clients, root))
@@ -61,6 +63,12 @@ def _churn(scenario: Churn, root: Path) -> dict[str, Any]:
             runs.append(run | {"load_average": os.getloadavg()[0]})
             print(f"  {json.dumps(run)}", flush=True)
     return {"budget_nbytes": budget, "weights_nbytes": total, "runs": runs}
+
+
+def _wake(server: Server, model: Path) -> None:
+    """The worker is up and has a model called "first"."""
+    server.load("first", model)
+    server.invoke("first", TEXT)
 
 
 def _trace(scenario: Churn, seed: int) -> on_demand.Trace:
@@ -78,8 +86,7 @@ def _storm(scenario: Storm, root: Path, repetition: int) -> dict[str, Any]:
     """A fresh server whose worker is up: one model more has been loaded and asked."""
     models = tiny(scenario.models)
     with stacks.serving(OURS, root) as server:
-        server.load("first", root / models[0] / "model")
-        server.invoke("first", TEXT)
+        _wake(server, root / models[0] / "model")
         before = server.anonymous_nbytes()
         began = time.perf_counter()
         asyncio.run(on_demand.load_all(server.port, models, LOADING_HANDS, root))
