@@ -61,6 +61,8 @@ def page(results: Mapping[str, Raw], directory: Path) -> str:
         "![requests per second](images/throughput.svg)\n",
         *steady_table(results),
         "",
+        *footprint_table(results),
+        "",
         *churn_table(results),
     ]
     return "\n".join(parts).rstrip() + "\n"
@@ -157,6 +159,30 @@ def middle(raw: Raw, side: str, keys: tuple[str, ...], **wanted: Any) -> float |
             value = value[key]
         values.append(float(value))
     return statistics.median(values) if values else None
+
+
+# ---- many models ----
+
+
+def footprint_table(results: Mapping[str, Raw]) -> Iterator[str]:
+    """What it takes to have the models of a mix loaded."""
+    found = [name for name, each in SCENARIOS.items() if isinstance(each, Mix) and name in results]
+    if not found:
+        return
+    yield "## Many models loaded\n"
+    yield "All loaded one after the other, then asked; memory is PSS, which counts shared pages once.\n"
+    yield "| scenario | loads, s: ours | peer | memory, GB: ours | peer | processes: ours | peer |"
+    yield "|---|---|---|---|---|---|---|"
+    for name in found:
+        yield _footprint_row(name, results[name])
+
+
+def _footprint_row(name: str, raw: Raw) -> str:
+    sides = ("ours", raw["scenario"]["peer"])
+    loads = [f"{sum(raw['load_s'][side]):.3g}" for side in sides]
+    memory = [f"{raw['pss_nbytes'][side] / 1e9:.2f}" for side in sides]
+    processes = [str(raw["processes"][side]) for side in sides]
+    return f"| {' | '.join([name, *loads, *memory, *processes])} |"
 
 
 # ---- churn ----

@@ -101,3 +101,15 @@ def test_the_notes_are_part_of_the_page(tmp_path: Path) -> None:
     page = document.page(document.read(tmp_path), tmp_path)
     assert "## Why\n\nBecause." in page
     assert "| 10 × | yes |" in page
+
+
+def test_what_many_models_take_is_beside_the_peer(tmp_path: Path) -> None:
+    raw = hot(PAIRS) | {
+        "scenario": {"peer": "hugging-face"},
+        "load_s": {"ours": [0.1, 0.2], "hugging-face": [2.0, 4.5]},
+        "pss_nbytes": {"ours": 450_000_000, "hugging-face": 17_060_000_000},
+        "processes": {"ours": 3, "hugging-face": 103},
+    }
+    environment.write(tmp_path, "zipf-50", raw)
+    rows = document.page(document.read(tmp_path), tmp_path).splitlines()
+    assert "| zipf-50 | 0.3 | 6.5 | 0.45 | 17.06 | 3 | 103 |" in rows
