@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import eviction
+from benchmarks.marked import filled
 
 PAGE = Path(__file__).parent.parent / "docs/sizing.md"
-BEGIN, END = "<!-- eviction -->\n", "<!-- end of eviction -->"
 Run = dict[str, Any]
 
 
@@ -26,11 +26,7 @@ def stored() -> dict[str, Any]:
 
 
 def page(text: str, result: dict[str, Any]) -> str:
-    before, found, rest = text.partition(BEGIN)
-    _, ended, after = rest.partition(END)
-    assert found, f"{PAGE.name} has lost the place of the table"
-    assert ended, f"{PAGE.name} has lost the end of the table"
-    return before + BEGIN + "\n".join(table(result)) + "\n" + END + after
+    return filled(text, "eviction", table(result))
 
 
 def table(result: dict[str, Any]) -> Iterator[str]:

@@ -8,6 +8,7 @@ import pytest
 from benchmarks import document, environment, targets
 from benchmarks.__main__ import needed
 from benchmarks.full_models import MODELS
+from benchmarks.marked import filled
 from benchmarks.scenarios import REGULAR, SCENARIOS
 
 PAIRS = [(900.0, 100.0), (400.0, 100.0), (100.0, 50.0)]
@@ -113,3 +114,18 @@ def test_what_many_models_take_is_beside_the_peer(tmp_path: Path) -> None:
     environment.write(tmp_path, "zipf-50", raw)
     rows = document.page(document.read(tmp_path), tmp_path).splitlines()
     assert "| zipf-50 | 0.3 | 6.5 | 0.45 | 17.06 | 3 | 103 |" in rows
+
+
+def test_readme_and_page_say_what_was_stored() -> None:
+    """What `make bench-docs` writes is what is committed."""
+    directory = document.ROOT / "benchmarks/results/2-core-epyc_2026-11"
+    results = document.read(directory)
+    text = document.README.read_text(encoding="utf-8")
+    assert filled(text, "beside others", document.short_table(results)) == text
+    written = document.page(results, directory.relative_to(document.ROOT))
+    assert document.PAGE.read_text(encoding="utf-8") == written
+
+
+def test_a_page_without_the_place_is_refused() -> None:
+    with pytest.raises(ValueError, match="lost its place"):
+        filled("<!-- one -->\n", "one", [])
