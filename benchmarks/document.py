@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.marked import filled
 from benchmarks.scenarios import CLIENTS, SCENARIOS, Hot, Mix
-from benchmarks.targets import TARGETS, Raw, Target, throughput
+from benchmarks.targets import ON_A_GPU, TARGETS, Raw, Target, throughput
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/performance.md"
@@ -103,6 +103,8 @@ def targets_table(results: Mapping[str, Raw]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for target in TARGETS:
         yield _row(target, results.get(target.scenario))
+    for name, what, bound in ON_A_GPU:
+        yield f"| {name} | {what} | {bound} | not measured: no GPU | – | none yet |"
 
 
 def _row(target: Target, raw: Raw | None) -> str:
