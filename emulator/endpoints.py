@@ -4,9 +4,8 @@ DescribeEndpoint of an endpoint in transition waits a while for its end, so that
 which sleep half a minute between two looks, return on their first one.
 """
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +17,7 @@ from emulator.hosting import DeploymentFailed, Hosting
 from emulator.records import VariantSpec
 from emulator.refusal import Refused
 from emulator.tags import Tags, refuse_duplicates
+from emulator.transitions import Transitions
 
 Members = dict[str, Any]
 
@@ -35,7 +35,7 @@ class Endpoints:
         self._tags = tags
         self._patience_s = patience_s
         self._catalogue: Catalogue[Endpoint] = Catalogue("endpoint", "endpoint")
-        self._transitions: set[asyncio.Task[None]] = set()
+        self._transitions = Transitions()
 
     def serving(self, name: str) -> bool:
         endpoint = self._catalogue.get(name)
@@ -43,10 +43,7 @@ class Endpoints:
 
     async def close(self) -> None:
         """End what is under way; running containers are the hosting's to stop."""
-        transitions = list(self._transitions)
-        for task in transitions:
-            task.cancel()
-        await asyncio.gather(*transitions, return_exceptions=True)
+        await self._transitions.close()
 
     async def create(self, caller: Caller, members: Members) -> Members:
         tags = members.get("Tags", [])
@@ -133,12 +130,8 @@ class Endpoints:
             raise Refused(f'Cannot update in-progress endpoint "{endpoint.arn}".')
         return endpoint
 
-    def _start(self, endpoint: Endpoint, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        assert isinstance(task, asyncio.Task)
-        endpoint.transition = task
-        self._transitions.add(task)
-        task.add_done_callback(self._transitions.discard)
+    def _start(self, endpoint: Endpoint, work: Coroutine[Any, Any, None]) -> None:
+        endpoint.transition = self._transitions.start(work)
 
     async def _bring_up(self, endpoint: Endpoint) -> None:
         failure = await _failure(self._hosting.create(endpoint.name, endpoint.variants))

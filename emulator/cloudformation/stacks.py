@@ -4,10 +4,9 @@ DescribeStacks of a stack in transition waits a while for its end, so that boto3
 a minute between two looks, return on their first one.
 """
 
-import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import cache
 from typing import Any
 
@@ -23,6 +22,7 @@ from emulator.cloudformation.scaling_kinds import ScalableTarget, ScalingPolicy
 from emulator.cloudformation.stack import Goal, Stack, StackStatus
 from emulator.cloudformation.template import Template
 from emulator.refusal import Refused
+from emulator.transitions import Transitions
 
 Members = dict[str, Any]
 
@@ -61,7 +61,7 @@ class Stacks:
         self._calls = cache(calls)
         self._patience_s = patience_s
         self._stacks: list[Stack] = []
-        self._transitions: set[asyncio.Task[None]] = set()
+        self._transitions = Transitions()
 
     def all(self) -> list[Stack]:
         return list(self._stacks)
@@ -81,10 +81,7 @@ class Stacks:
 
     async def close(self) -> None:
         """End what is under way where it stands."""
-        transitions = list(self._transitions)
-        for task in transitions:
-            task.cancel()
-        await asyncio.gather(*transitions, return_exceptions=True)
+        await self._transitions.close()
 
     async def create(self, caller: Caller, members: Members) -> Members:
         goal = self.goal(members)
@@ -164,12 +161,8 @@ class Stacks:
     def _deployment(self, stack: Stack) -> Deployment:
         return Deployment(stack, self._calls(stack.region), KINDS)
 
-    def _start(self, stack: Stack, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        assert isinstance(task, asyncio.Task)
-        stack.transition = task
-        self._transitions.add(task)
-        task.add_done_callback(self._transitions.discard)
+    def _start(self, stack: Stack, work: Coroutine[Any, Any, None]) -> None:
+        stack.transition = self._transitions.start(work)
 
 
 def refuse_kept_failure(members: Members) -> None:
