@@ -102,14 +102,21 @@ def parse(spelling: str, nodes: Path = Path("/dev")) -> Device:
     text = spelling.strip().lower()
     if text == "cpu":
         return CpuDevice()
-    if text == "auto" and not torch.cuda.is_available():
-        if torch.version.cuda and any(nodes.glob("nvidia[0-9]*")):
-            raise ValueError(f"the machine's GPU cannot be used: {_why_not()}")
-        return CpuDevice()
-    match = _SPELLING.fullmatch("cuda" if text == "auto" else text)
+    if text == "auto":
+        return automatic(nodes, built_for=torch.version.cuda, works=torch.cuda.is_available())
+    match = _SPELLING.fullmatch(text)
     if match is None:
         raise ValueError(f"device {spelling!r} is none of cpu, cuda, cuda:<n>, auto")
     return _cuda(int(match[1] or 0))
+
+
+def automatic(nodes: Path, *, built_for: str | None, works: bool) -> Device:
+    """`built_for`: the CUDA of this PyTorch, if any; `works`: whether it finds a device to use."""
+    if works:
+        return _cuda(0)
+    if built_for and any(nodes.glob("nvidia[0-9]*")):
+        raise ValueError(f"the machine's GPU cannot be used: {_why_not()}")
+    return CpuDevice()
 
 
 def _cuda(index: int) -> CudaDevice:

@@ -33,7 +33,8 @@ Build = Callable[[], Any]
 class Processors:
     """One per worker; `keep` is called by the thread that unloads models, all else by the one that loads."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept_entries: int = KEPT_ENTRIES) -> None:
+        self._kept_entries = kept_entries
         self._alive: weakref.WeakValueDictionary[tuple[str, ...], Any] = (
             weakref.WeakValueDictionary()
         )
@@ -55,7 +56,7 @@ class Processors:
         for each in objects:
             if each not in self._kept:
                 self._kept.append(each)
-        while sum(map(_entries, self._kept)) > KEPT_ENTRIES:
+        while sum(map(_entries, self._kept)) > self._kept_entries:
             self._kept.popleft()
 
     def image_processor(self, path: Path) -> Any:

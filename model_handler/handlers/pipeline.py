@@ -308,7 +308,7 @@ def _vocabulary(model: Any) -> int:
     """Tokens the model can look up; a number never reached where it looks up none."""
     try:
         embedding = model.get_input_embeddings()
-    except NotImplementedError:
+    except NotImplementedError:  # transformers' own, of models that embed no tokens
         return 2**31
     return int(getattr(embedding, "num_embeddings", 2**31))
 

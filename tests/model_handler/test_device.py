@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from model_handler.device import CpuDevice, CudaDevice, facts, is_out_of_memory, is_sticky, parse
+from model_handler.device import (
+    CpuDevice,
+    CudaDevice,
+    automatic,
+    facts,
+    is_out_of_memory,
+    is_sticky,
+    parse,
+)
 
 
 @pytest.mark.parametrize("spelling", ["cpu", "CPU", " cpu "])
@@ -23,17 +31,13 @@ def test_auto_takes_what_there_is() -> None:
     assert parse("auto") == (CudaDevice(0) if torch.cuda.is_available() else CpuDevice())
 
 
-def test_a_gpu_that_cannot_be_used_is_not_replaced_by_the_cpu(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gpu_that_cannot_be_used_is_not_replaced_by_the_cpu(tmp_path: Path) -> None:
     """A driver's device is there, PyTorch is built for CUDA, and yet it does not work."""
-    monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert parse("auto", tmp_path) == CpuDevice()
+    assert automatic(tmp_path, built_for="13.0", works=False) == CpuDevice()
     (tmp_path / "nvidia0").touch()
     with pytest.raises(ValueError, match=r"the machine's GPU cannot be used: .+"):
-        parse("auto", tmp_path)
-    assert parse("cpu", tmp_path) == CpuDevice()
+        automatic(tmp_path, built_for="13.0", works=False)
+    assert automatic(tmp_path, built_for=None, works=False) == CpuDevice()
 
 
 def test_what_the_log_says_of_a_cpu() -> None:

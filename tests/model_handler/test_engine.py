@@ -5,16 +5,12 @@ Whatever ran out of time or died, the ledger ends at zero and the engine serves 
 
 import asyncio
 import json
-import os
-import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
 
-import psutil
 import pytest
 
 from model_handler.engine import Engine
@@ -29,7 +25,7 @@ from model_handler.errors import (
 )
 from model_handler.factory import create_engine
 from model_handler.forks import Forks
-from model_handler.messages import InferenceRequest, Ready
+from model_handler.messages import InferenceRequest
 from model_handler.metrics import Metrics
 from model_handler.options import EngineOptions
 from model_handler.residency import Residency
@@ -37,7 +33,8 @@ from model_handler.scheduler import Scheduler
 from model_handler.workers import Workers
 from tests import artifacts
 from tests.contract.artifacts import Zoo, tokens
-from tests.model_handler.fake_worker import FakeWorker
+from tests.model_handler.descendants import Descendants
+from tests.model_handler.fake_supervisor import FakeSupervisor
 
 TEXT = InferenceRequest(b'{"inputs": "hello"}', "application/json")
 PATIENCE_S = 60.0
@@ -57,45 +54,6 @@ def options(zoo: Zoo) -> EngineOptions:
 async def running(options: EngineOptions) -> AsyncIterator[Engine]:
     async with asyncio.timeout(PATIENCE_S), create_engine(options) as engine:
         yield engine
-
-
-class FakeSupervisor(FakeWorker):
-    """A FakeWorker with the life a real one has: `arrive` and `die` tell the engine."""
-
-    on_ready: Callable[[Ready], None]
-    on_lost: Callable[[str], None]
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
-    async def available(self) -> None:
-        pass
-
-    def sickness(self) -> str | None:
-        return None
-
-    def arrive(self) -> None:
-        self.on_ready(Ready(1, "cpu", 0, 0))
-
-    def die(self) -> None:
-        """In the real order: the engine hears of it before the calls fail."""
-        self.on_lost("killed")
-        super().die()
-
-    async def go_on_until(self, done: Callable[[], bool]) -> None:
-        """Let every call pass until `done`; files are read in threads, hence the short waits."""
-        while not done():
-            await asyncio.wait([asyncio.create_task(turns())])
-            if self.calls and not done():
-                self.let_go(0)
-
-
-async def turns() -> None:
-    for _ in range(40):
-        await asyncio.sleep(0)
 
 
 def long_generation() -> InferenceRequest:
@@ -120,22 +78,6 @@ async def until(attempt: Callable[[], Awaitable[object]]) -> None:
             await asyncio.sleep(0)
         else:
             return
-
-
-class Descendants:
-    """This process's descendants that were not there yet: other tests keep servers running."""
-
-    def __init__(self) -> None:
-        self._others = {one.pid for one in psutil.Process().children(recursive=True)}
-
-    def named(self, name: str) -> list[psutil.Process]:
-        everybody = psutil.Process().children(recursive=True)
-        return [one for one in everybody if one.pid not in self._others and one.name() == name]
-
-    def kill(self, name: str) -> None:
-        (victim,) = self.named(name)
-        os.kill(victim.pid, signal.SIGKILL)
-        victim.wait()
 
 
 def test_a_load_that_outlasts_its_limit_leaves_nothing(zoo: Zoo, options: EngineOptions) -> None:

@@ -198,9 +198,9 @@ def test_of_tokenizers_that_nobody_uses_the_last_few_are_kept(tmp_path: Path) ->
     assert owner.unload(again) == 0
 
 
-def test_large_vocabularies_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processors, "KEPT_ENTRIES", 10)
+def test_large_vocabularies_are_not_kept(tmp_path: Path) -> None:
     owner = loader()
+    owner.processors = processors.Processors(kept_entries=10)
     path = artifacts.bert_classifier(tmp_path)
     assert owner.unload(owner.load(path, implied_task(path))) == 0
     gc.collect()

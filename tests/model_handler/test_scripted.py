@@ -7,15 +7,13 @@ import asyncio
 import io
 import json
 import zipfile
-from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
 
-from model_handler.engine import Engine
 from model_handler.errors import (
     EngineError,
     HandlerRefusal,
@@ -25,58 +23,20 @@ from model_handler.errors import (
     UnacceptableAccept,
     UnsupportedContentType,
 )
-from model_handler.factory import create_engine
 from model_handler.messages import InferenceRequest, InferenceResponse
-from model_handler.options import EngineOptions
 from tests import artifacts
 from tests.chaos.scripts import write
 from tests.model_handler.formats import builders
+from tests.model_handler.scripted_house import JSON, House, opened
 
-JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
-PATIENCE_S = 90.0
-
-
-@dataclass
-class House:
-    engine: Engine
-    runner: asyncio.Runner
-    root: Path
-
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        async def within() -> Any:
-            async with asyncio.timeout(PATIENCE_S):
-                return await work
-
-        return self.runner.run(within())
-
-    def load(self, name: str) -> None:
-        self.run(self.engine.load(name, str(self.root / name)))
-
-    def invoke(self, name: str, body: bytes, **fields: Any) -> InferenceResponse:
-        request = InferenceRequest(body, **{"content_type": JSON, **fields})
-        response: InferenceResponse = self.run(self.engine.invoke(name, request))
-        return response
-
-    def ask(self, name: str, document: Any, **fields: Any) -> Any:
-        return json.loads(self.invoke(name, json.dumps(document).encode(), **fields).body)
+CSV, NPY = "text/csv", "application/x-npy"
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    root = tmp_path_factory.mktemp("models")
-    options = EngineOptions(
-        model_roots=(root,),
-        device="cpu",
-        install_requirements=True,
-        requirements_dir=tmp_path_factory.mktemp("requirements"),
-    )
-    with asyncio.Runner() as runner:
-        engine = create_engine(options)
-        runner.run(engine.__aenter__())
-        try:
-            yield House(engine, runner, root)
-        finally:
-            runner.run(engine.__aexit__(None, None, None))
+    requirements = tmp_path_factory.mktemp("requirements")
+    with opened(tmp_path_factory.mktemp("models"), requirements) as house:
+        yield house
 
 
 @pytest.fixture

@@ -1,0 +1,22 @@
+"""The processes that a test's engine started."""
+
+import os
+import signal
+
+import psutil
+
+
+class Descendants:
+    """This process's descendants that were not there yet: other tests keep servers running."""
+
+    def __init__(self) -> None:
+        self._others = {one.pid for one in psutil.Process().children(recursive=True)}
+
+    def named(self, name: str) -> list[psutil.Process]:
+        everybody = psutil.Process().children(recursive=True)
+        return [one for one in everybody if one.pid not in self._others and one.name() == name]
+
+    def kill(self, name: str) -> None:
+        (victim,) = self.named(name)
+        os.kill(victim.pid, signal.SIGKILL)
+        victim.wait()

@@ -1,0 +1,47 @@
+"""A worker's life without a process: it arrives and dies when a test says so."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Self
+
+from model_handler.messages import Ready
+from tests.model_handler.fake_worker import FakeWorker
+
+
+class FakeSupervisor(FakeWorker):
+    """A FakeWorker with the life a real one has: `arrive` and `die` tell the engine."""
+
+    on_ready: Callable[[Ready], None]
+    on_lost: Callable[[str], None]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def available(self) -> None:
+        pass
+
+    def sickness(self) -> str | None:
+        return None
+
+    def arrive(self) -> None:
+        self.on_ready(Ready(1, "cpu", 0, 0))
+
+    def die(self) -> None:
+        """In the real order: the engine hears of it before the calls fail."""
+        self.on_lost("killed")
+        super().die()
+
+    async def go_on_until(self, done: Callable[[], bool]) -> None:
+        """Let every call pass until `done`; files are read in threads, hence the short waits."""
+        while not done():
+            await asyncio.wait([asyncio.create_task(turns())])
+            if self.calls and not done():
+                self.let_go(0)
+
+
+async def turns() -> None:
+    for _ in range(40):
+        await asyncio.sleep(0)

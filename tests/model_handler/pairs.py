@@ -1,0 +1,55 @@
+"""One artifact served twice, by us and by the plain pipeline, whose answers are compared."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+
+from model_handler.handlers.pipeline import PipelineHandler
+from tests.model_handler.harness import Builder, answers, loaded
+
+
+class Pair:
+    """One artifact, served by us and by the plain pipeline."""
+
+    def __init__(self, path: Path, task: str, handler: PipelineHandler) -> None:
+        self.handler = handler
+        self._plain = transformers.pipeline(task, model=str(path), device="cpu")
+
+    def plain(self, document: dict[str, Any], **defaults: Any) -> Any:
+        parameters = defaults | document.get("parameters", {})
+        return self._plain(document["inputs"], **parameters)
+
+    def check(self, documents: Sequence[dict[str, Any]], **defaults: Any) -> None:
+        """`documents` as one batch of ours, and one by one in the plain pipeline."""
+        ours = answers(self.handler, *documents)
+        for document, answer in zip(documents, ours, strict=True):
+            assert_same(
+                answer, json.loads(json.dumps(self.plain(document, **defaults), default=float))
+            )
+
+
+def assert_same(ours: Any, plain: Any) -> None:
+    """Equal in shape, labels and text; numbers to 1e-5."""
+    if isinstance(plain, dict):
+        assert list(ours) == list(plain)
+        ours, plain = list(ours.values()), list(plain.values())
+    if isinstance(plain, list):
+        assert len(ours) == len(plain)
+        for left, right in zip(ours, plain, strict=True):
+            assert_same(left, right)
+    elif isinstance(plain, float):
+        assert ours == pytest.approx(plain, abs=1e-5)
+    else:
+        assert ours == plain
+
+
+def pair(root: Path, build: Builder, task: str) -> Iterator[Pair]:
+    path = root / build.__name__
+    if not path.exists():
+        build(path)
+    with loaded(path, task) as handler:
+        yield Pair(path, task, handler)
