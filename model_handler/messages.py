@@ -69,6 +69,20 @@ class Unload(msgspec.Struct, frozen=True, array_like=True, tag="unload"):
     model_id: int
 
 
+class Demote(msgspec.Struct, frozen=True, array_like=True, tag="demote"):
+    """Free the model's device memory and keep the rest of it (handler, tokenizer, modules), so that the
+    next `Load` of this model only copies weights. Answered by `Unloaded`. Works for any loaded model; one
+    that cannot be kept is unloaded."""
+
+    model_id: int
+
+
+class Trim(msgspec.Struct, frozen=True, array_like=True, tag="trim"):
+    """Return the allocator's unused blocks to the device, for other processes. Answered by `Trimmed`."""
+
+    trim_id: int
+
+
 class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):
     """One batch for one model. `timeout_s` is what is left of the most patient request's time."""
 
@@ -110,6 +124,13 @@ class Unloaded(msgspec.Struct, frozen=True, array_like=True, tag="unloaded"):
     leaked_nbytes: Count
 
 
+class Trimmed(msgspec.Struct, frozen=True, array_like=True, tag="trimmed"):
+    """`free_nbytes`: device memory that the driver reports as free now; 0 on a CPU."""
+
+    trim_id: int
+    free_nbytes: Count
+
+
 class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
     """One result per request of the batch, in its order.
 
@@ -124,13 +145,17 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
 
 
 class Poisoned(msgspec.Struct, frozen=True, array_like=True, tag="poisoned"):
-    """The device refuses all further work in this process; the worker exits after sending this."""
+    """The device refuses all further work in this process; the worker exits after sending this.
+
+    `model_id`: whose load or batch was running when it was noticed; 0 where none was.
+    """
 
     reason: str
+    model_id: int = 0
 
 
-Command = Load | Unload | Run
-Report = Ready | Loaded | LoadFailed | Unloaded | Done | Poisoned
+Command = Load | Unload | Demote | Trim | Run
+Report = Ready | Loaded | LoadFailed | Unloaded | Trimmed | Done | Poisoned
 
 _encoder = msgspec.msgpack.Encoder()
 _commands = msgspec.msgpack.Decoder(Command)
