@@ -5,8 +5,11 @@ from pathlib import Path
 
 from model_handler.artifact import Artifact
 from model_handler.messages import Ready
-from model_handler.options import EngineOptions
+from model_handler.options import EngineOptions, ProcessOptions
 
+CONTEXT_NBYTES = (
+    1 << 30
+)  # at most: what is missing beyond that belongs to somebody else on the device
 DEVICE_SHARE = 0.85  # of the free device memory: the rest is for activations and workspaces
 MAIN_MEMORY_SHARE = 0.7  # of the container's limit: the rest is for processes and activations
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -29,6 +32,17 @@ def budget(options: EngineOptions, ready: Ready) -> Budget:
         options.device_memory_nbytes or int(DEVICE_SHARE * ready.free_nbytes),
         options.host_memory_nbytes or main_memory,
     )
+
+
+def process_options(
+    ready: Ready, budget: Budget, requirements: Path | None = None
+) -> ProcessOptions:
+    """For processes beside the main worker, which is `ready`: it has made a CUDA context and nothing else."""
+    if budget.host_nbytes is None:
+        return ProcessOptions(ready.device, budget.device_nbytes, requirements=requirements)
+    context = min(ready.total_nbytes - ready.free_nbytes, CONTEXT_NBYTES)
+    share = min(1.0, budget.device_nbytes / max(ready.total_nbytes, 1))
+    return ProcessOptions(ready.device, None, share, context, requirements)
 
 
 def main_memory_nbytes(root: Path = Path("/")) -> int:

@@ -14,7 +14,11 @@ from model_handler.workers import Workers
 def create_engine(options: EngineOptions) -> Engine:
     """An engine that has not started: enter it with `async with`."""
     forks = Forks()
-    workers = Workers(Supervisor(options.device, forks), forks)
+
+    def supervisor() -> Supervisor:
+        return Supervisor(options.device, forks)
+
+    workers = Workers(supervisor(), forks, supervisor)
     metrics = Metrics()
     residency = Residency(workers, eviction.POLICIES[options.eviction])
     scheduler = Scheduler(residency, metrics)

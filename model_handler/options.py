@@ -9,8 +9,30 @@ class WorkerOptions:
     """What a device worker is started with; sent to it as JSON."""
 
     warmup: bool = True  # one forward at load, so that the first request finds everything set up
-    matmul_precision: str = "highest"  # of float32 on GPUs: highest | high | medium (TF32, bfloat16)
+    matmul_precision: str = (
+        "highest"  # of float32 on GPUs: highest | high | medium (TF32, bfloat16)
+    )
     registered_nbytes: int = 0  # page cache that may be registered with the GPU's driver; 0: none
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessOptions:
+    """What processes beside the main worker are started with, known once that one has come up.
+
+    `device`: cpu or cuda:<n>. `memory_nbytes` bounds what a process with code of its own may allocate of
+    main memory, `device_share` what it may take of the device, as a part of the whole; both where there
+    is a bound. `context_nbytes`: what a process takes of the device by itself.
+    """
+
+    device: str
+    memory_nbytes: int | None = None
+    device_share: float | None = None
+    context_nbytes: int = 0
+    requirements: Path | None = None  # where those of artifacts are installed, if they are
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.startswith("cuda")
 
 
 @dataclass(frozen=True, slots=True)

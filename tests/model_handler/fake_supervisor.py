@@ -11,13 +11,20 @@ from tests.model_handler.fake_worker import FakeWorker
 class FakeSupervisor(FakeWorker):
     """A FakeWorker with the life a real one has: `arrive` and `die` tell the engine."""
 
+    culprit = 0  # the model that the process names when it dies
     on_ready: Callable[[Ready], None]
-    on_lost: Callable[[str], None]
+    on_lost: Callable[[int], None]
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        pass
+
+    def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
         pass
 
     async def available(self) -> None:
@@ -31,7 +38,7 @@ class FakeSupervisor(FakeWorker):
 
     def die(self) -> None:
         """In the real order: the engine hears of it before the calls fail."""
-        self.on_lost("killed")
+        self.on_lost(self.culprit)
         super().die()
 
     async def go_on_until(self, done: Callable[[], bool]) -> None:

@@ -288,7 +288,7 @@ def test_a_model_that_ends_its_workers_while_being_restored_is_given_up(
         supervisor = FakeSupervisor(lambda _: 1000)
         residency, metrics = Residency(supervisor), Metrics()
         forks, scheduler = Forks(), Scheduler(residency, metrics)
-        workers = Workers(supervisor, forks)
+        workers = Workers(supervisor, forks, lambda: supervisor)
         async with Engine(options, forks, workers, residency, scheduler, metrics) as engine:
             supervisor.arrive()
             for name, directory in (("guilty", zoo.a), ("innocent", zoo.b)):
