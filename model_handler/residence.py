@@ -111,9 +111,14 @@ class Residence:
         self.tier = Tier.DEVICE
         self.settled = self.kept = True
         self.displaced = False
+
+    def leave_host(self) -> None:
+        """Its file is no longer counted to main memory."""
         if self.waiting is not None:
             self.waiting.release()
             self.waiting = None
+        if self.tier is Tier.HOST:
+            self.tier = Tier.DISK
 
     def measured(self, footprint: Footprint) -> None:
         """Correct what is reserved. Raises InsufficientMemory."""
@@ -132,9 +137,7 @@ class Residence:
 
     def free_all(self) -> None:
         self.free_device()
-        if self.waiting is not None:
-            self.waiting.release()
-            self.waiting = None
+        self.leave_host()
 
 
 class Lease:

@@ -182,9 +182,18 @@ class Residency:
             if residence.tier is Tier.DEVICE:
                 return  # whoever wanted it to leave has found room elsewhere
             if residence.device is None:
-                residence.device = await self._room.find(residence, residence.nbytes)
+                await self._find_room(residence)
         check_open(residence)
         await self._fetch(residence)
+
+    async def _find_room(self, residence: Residence) -> None:
+        """Its place in main memory is free for those who have to leave the device for it."""
+        residence.leave_host()
+        try:
+            residence.device = await self._room.find(residence, residence.nbytes)
+        except BaseException:
+            residence.descend()
+            raise
 
     async def _fetch(self, residence: Residence) -> None:
         try:

@@ -73,14 +73,24 @@ class Room:
             return wanting.home.reserve(nbytes)
         try:
             while nbytes > self.device.free and self.host is not None:
-                if await self._make(wanting, nbytes - self.device.free):
-                    check_open(wanting)
-                elif not await self._relearned(nbytes):
+                if not await self._made(wanting, nbytes):
                     break
+                check_open(wanting)
             return self.device.reserve(nbytes)
         finally:
             for residence in self._residences.values():
                 residence.leaving = False
+
+    async def _made(self, wanting: Residence, nbytes: int) -> bool:
+        """False when there is not and will not be room for `nbytes`. Raises InsufficientMemory of the host."""
+        try:
+            if await self._make(wanting, nbytes - self.device.free):
+                return True
+        except InsufficientMemory:
+            if not await self._relearned(nbytes):
+                raise
+            return True
+        return await self._relearned(nbytes)
 
     async def _make(self, wanting: Residence, needed: int) -> bool:
         """One step towards `needed` more free bytes; False, and no model leaves, when it can't be."""
@@ -120,11 +130,16 @@ class Room:
         assert residence.device is not None
         missing = footprint.nbytes - residence.device.nbytes
         if missing <= 0:
-            residence.measured(footprint)
+            self._record(residence, footprint)
             return
         async with self.turn(residence):
             (await self.find(residence, missing)).release()
-            residence.measured(footprint)
+            self._record(residence, footprint)
+
+    def _record(self, residence: Residence, footprint: Footprint) -> None:
+        if residence.settled and footprint.main_nbytes:
+            self._free_host(footprint.main_nbytes)
+        residence.measured(footprint)
 
     def grow(
         self, residence: Residence, footprint: Footprint, refused: Callable[[str], None]
@@ -146,6 +161,15 @@ class Room:
         except ModelNotFound:
             pass  # it is being unloaded
 
+    def _free_host(self, nbytes: int) -> None:
+        """Main memory that a process has taken already: demoted models are read from the disk instead."""
+        assert self.host is not None
+        waiting = [one for one in self._residences.values() if one.waiting is not None]
+        for residence in sorted(waiting, key=lambda one: one.standing.priority):
+            if self.host.free >= nbytes:
+                return
+            residence.leave_host()
+
     # ---- what an out-of-memory of the device teaches ----
 
     async def relieve(self, residence: Residence, *, for_activations: bool) -> bool:
@@ -161,6 +185,7 @@ class Room:
             others = [one for one in self._residences.values() if one is not residence and one.idle]
             over = max(1, self.device.reserved - self.device.limit)
             choice = eviction.choose(_candidates(others), over)
+            self._check_host(residence, choice.leave)
             await self._demote(choice)
             if for_activations:
                 freed = sum(self._residences[model_id].nbytes for model_id in choice.leave)
