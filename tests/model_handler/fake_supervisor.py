@@ -11,7 +11,10 @@ from tests.model_handler.fake_worker import FakeWorker
 class FakeSupervisor(FakeWorker):
     """A FakeWorker with the life a real one has: `arrive` and `die` tell the engine."""
 
+    TOTAL, CONTEXT = 1_000_000_000, 300_000_000  # of a GPU, and what one process takes of it
+    device = "cpu"
     culprit = 0  # the model that the process names when it dies
+    stopped = False
     on_ready: Callable[[Ready], None]
     on_lost: Callable[[int], None]
 
@@ -25,7 +28,8 @@ class FakeSupervisor(FakeWorker):
         pass
 
     async def stop(self) -> None:
-        pass
+        self.stopped = True
+        self.held.clear()
 
     async def available(self) -> None:
         pass
@@ -34,7 +38,9 @@ class FakeSupervisor(FakeWorker):
         return None
 
     def arrive(self) -> None:
-        self.on_ready(Ready(1, "cpu", 0, 0))
+        gpu = self.device != "cpu"
+        free = self.TOTAL - self.CONTEXT if gpu else 0
+        self.on_ready(Ready(1, self.device, self.TOTAL if gpu else 0, free))
 
     def die(self) -> None:
         """In the real order: the engine hears of it before the calls fail."""
