@@ -1,5 +1,6 @@
 """The device's memory, and what its errors mean."""
 
+import ctypes.util
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from model_handler.device import (
     CpuDevice,
     CudaDevice,
     automatic,
+    driver_version,
     facts,
     is_out_of_memory,
     is_sticky,
@@ -42,6 +44,21 @@ def test_a_gpu_that_cannot_be_used_is_not_replaced_by_the_cpu(tmp_path: Path) ->
 
 def test_what_the_log_says_of_a_cpu() -> None:
     assert facts(CpuDevice())["device"] == "cpu"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="every fact can be read here")
+def test_a_fact_that_cannot_be_read_raises_nothing() -> None:
+    said = facts(CudaDevice(0))
+    assert said["device"] == "cuda:0"
+    for name in ("gpu", "compute_capability", "driver_supports_cuda", "device_free_nbytes"):
+        assert str(said[name]).startswith("unknown: "), name
+
+
+def test_the_drivers_version_without_a_driver() -> None:
+    with pytest.raises(OSError, match="no-such-driver"):
+        driver_version("libno-such-driver.so.1")
+    with pytest.raises(AttributeError, match="cuDriverGetVersion"):
+        driver_version(ctypes.util.find_library("c") or "libc.so.6")
 
 
 @pytest.mark.gpu
