@@ -231,11 +231,25 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and _says(error, _OUT_OF_MEMORY)
 
 
-def is_sticky(error: BaseException) -> bool:
-    """True when the process has lost its device for good and has to be replaced."""
+def is_sticky(error: BaseException, device: Device) -> bool:
+    """True when the process has lost its device for good and has to be replaced.
+
+    An accelerator's error that is not known to be fatal (an invalid argument, a missing kernel) is judged
+    by whether the device still computes; that blocks until all that was launched has run.
+    """
     if is_out_of_memory(error) or not isinstance(error, RuntimeError):
         return False
-    return isinstance(error, torch.AcceleratorError) or _says(error, _STICKY)
+    if _says(error, _STICKY):
+        return True
+    return isinstance(error, torch.AcceleratorError) and not _computes(device)
+
+
+def _computes(device: Device) -> bool:
+    try:
+        device.probe()
+    except RuntimeError as error:  # every failure of PyTorch and its devices is one
+        return is_out_of_memory(error)
+    return True
 
 
 def _says(error: BaseException, phrases: tuple[str, ...]) -> bool:

@@ -26,9 +26,8 @@ from typing import Any, NoReturn
 
 import torch
 
-from model_handler import device as devices
 from model_handler import forward, logs
-from model_handler.device import is_sticky
+from model_handler.device import CpuDevice, CudaDevice, Device, is_sticky
 from model_handler.errors import ModelNotFound
 from model_handler.messages import (
     Done,
@@ -185,13 +184,16 @@ class Isolate:
         kind, _, index = self._device.partition(":")
         return int(index or 0) if kind == "cuda" else None
 
+    def _computing_on(self) -> Device:
+        gpu = self._gpu()
+        return CpuDevice() if gpu is None else CudaDevice(gpu)
+
     def _unload(self, model_id: int) -> None:
         self._scripts.pop(model_id, None)
         if (pool := self._pools.pop(model_id, None)) is not None:
             pool.shutdown(wait=False, cancel_futures=True)
         gc.collect()
-        if self._gpu() is not None:
-            devices.parse(self._device).empty_cache()
+        self._computing_on().empty_cache()
         self._counted_nbytes = _private_nbytes()
         self._send(Unloaded(model_id, 0))
 
@@ -222,7 +224,7 @@ class Isolate:
         return max(0, self._loaded_nbytes + grown) if self._alone and self._gpu() is None else 0
 
     def _exit_if_sticky(self, error: BaseException) -> None:
-        if is_sticky(error):
+        if is_sticky(error, self._computing_on()):
             self._send(Poisoned(forward.one_line(str(error))))
             os._exit(1)
 

@@ -75,7 +75,7 @@ class TorchLoader:
             return self._load(Path(path), tasks.normalise(task), dtype)
         # Anything can be wrong with files from outside, and every layer below says it differently
         except Exception as error:
-            if is_sticky(error):
+            if is_sticky(error, self.device):
                 raise
             failure = _failure(error)
         # Only now are the frames gone that held the half-loaded model

@@ -279,7 +279,7 @@ class Worker:
         self._host.put(functools.partial(self._finish, work))
 
     def _exit_if_sticky(self, error: BaseException) -> None:
-        if is_sticky(error):
+        if is_sticky(error, self._device):
             self._poisoned(str(error))
 
     def _poisoned(self, reason: str) -> NoReturn:

@@ -18,6 +18,20 @@ from model_handler.device import (
 )
 
 
+class Lost(CpuDevice):
+    """A device that computes no more."""
+
+    def probe(self) -> None:
+        raise torch.AcceleratorError("CUDA error: an unknown error occurred")
+
+
+class Full(CpuDevice):
+    """One without a byte left."""
+
+    def probe(self) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
 @pytest.mark.parametrize("spelling", ["cpu", "CPU", " cpu "])
 def test_cpu(spelling: str) -> None:
     assert parse(spelling) == CpuDevice()
@@ -88,7 +102,7 @@ def allocation_failure() -> RuntimeError:
 )
 def test_out_of_memory(error: Exception) -> None:
     assert is_out_of_memory(error)
-    assert not is_sticky(error)
+    assert not is_sticky(error, Lost())
 
 
 @pytest.mark.parametrize(
@@ -101,7 +115,7 @@ def test_out_of_memory(error: Exception) -> None:
     ],
 )
 def test_sticky(error: Exception) -> None:
-    assert is_sticky(error)
+    assert is_sticky(error, CpuDevice())
     assert not is_out_of_memory(error)
 
 
@@ -117,7 +131,27 @@ def test_sticky(error: Exception) -> None:
 )
 def test_neither(error: Exception) -> None:
     assert not is_out_of_memory(error)
-    assert not is_sticky(error)
+    assert not is_sticky(error, Lost())
+
+
+@pytest.mark.parametrize(
+    "text", ["CUDA error: invalid argument", "CUDA error: no kernel image is available"]
+)
+def test_an_accelerators_error_is_sticky_when_the_device_computes_no_more(text: str) -> None:
+    error = torch.AcceleratorError(text)
+    assert not is_sticky(error, CpuDevice())
+    assert not is_sticky(error, Full())
+    assert is_sticky(error, Lost())
+
+
+@pytest.mark.gpu
+def test_an_error_that_leaves_the_device_sound_is_not_sticky() -> None:
+    """Raised by the runtime itself, which clears what is not sticky."""
+    device = CudaDevice(0)
+    with pytest.raises(torch.AcceleratorError) as caught:
+        torch.cuda.synchronize(torch.cuda.device_count())
+    assert not is_sticky(caught.value, device)
+    device.probe()
 
 
 @pytest.mark.gpu
