@@ -9,7 +9,6 @@ import json
 import logging
 import weakref
 from collections import Counter
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import torch
 import transformers
 from transformers.pipelines import SUPPORTED_TASKS
 
-from model_handler import placement, skeletons, tasks, turnstile, weights
+from model_handler import building, placement, skeletons, tasks, turnstile, weights
 from model_handler.device import Device, is_out_of_memory, is_sticky
 from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed
 from model_handler.handlers import Handler
@@ -29,7 +28,7 @@ from model_handler.handlers.text2text import PIPELINES as TEXT2TEXT
 from model_handler.pages import MAPS, SMAPS, FilePages
 from model_handler.processors import Processors, has_tokenizer
 from model_handler.skeletons import Skeletons
-from model_handler.turnstile import Kind, Turnstile
+from model_handler.turnstile import Turnstile
 from model_handler.upload import Uploader
 
 log = logging.getLogger(__name__)
@@ -147,7 +146,7 @@ class TorchLoader:
     def _built_by_transformers(
         self, auto: Any, path: Path, task: str, config: Any, stored: torch.dtype
     ) -> Any:
-        with self._alone_if_not_float32(stored):
+        with building.sharing(self.lane, stored):
             model, info = auto.from_pretrained(
                 str(path),
                 config=config,
@@ -163,10 +162,6 @@ class TorchLoader:
         if tasks.generates(task):
             _let_brief_pass(model)
         return model.eval().requires_grad_(False)
-
-    def _alone_if_not_float32(self, dtype: torch.dtype) -> AbstractContextManager[object]:
-        """from_pretrained sets the default dtype of the whole process while it builds the modules."""
-        return nullcontext() if dtype is torch.float32 else self.lane.turn(Kind.LONG)
 
     def _place(self, model: Any, path: Path, dtype: torch.dtype, written: bool) -> None:
         files = weights.safetensors_files(path) if self.uploader else ()
