@@ -52,7 +52,7 @@ from model_handler.messages import (
     decode_command,
     frame,
 )
-from model_handler.threads import Threads, first_work_s
+from model_handler.threads import Threads, first_work_s, tokenize_with, tokenizing
 from model_handler.turnstile import GENERATIONS, Kind, Turn, Turnstile
 
 log = logging.getLogger(__name__)
@@ -74,8 +74,7 @@ def main(end: socket.socket, device_name: str) -> None:
         end.sendall(frame(Poisoned(str(error))))
         return
     log.info("device", extra=devices.facts(device))
-    if device.name == "cpu":
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the other core is the front's
+    tokenize_with(tokenizing(device.torch_device, len(os.sched_getaffinity(0))))
     Worker(end, device).serve()
 
 
