@@ -25,6 +25,7 @@ from model_handler.handlers.pipeline import PipelineHandler
 from model_handler.handlers.question_answering import QuestionAnsweringPipeline
 from model_handler.handlers.staged import Staged
 from model_handler.handlers.text2text import PIPELINES as TEXT2TEXT
+from model_handler.options import WorkerOptions
 from model_handler.pages import MAPS, SMAPS, FilePages
 from model_handler.processors import Processors, has_tokenizer
 from model_handler.skeletons import Skeletons
@@ -59,6 +60,7 @@ class TorchLoader:
 
     device: Device
     lane: Turnstile
+    options: WorkerOptions = field(default_factory=WorkerOptions)
     processors: Processors = field(default_factory=Processors)
     skeletons: Skeletons = field(default_factory=Skeletons)
     uploader: Uploader | None = None  # where weights are used from the files' own pages

@@ -52,6 +52,7 @@ from model_handler.messages import (
     decode_command,
     frame,
 )
+from model_handler.options import WorkerOptions
 from model_handler.threads import Threads, first_work_s, tokenize_with, tokenizing
 from model_handler.turnstile import GENERATIONS, Kind, Turn, Turnstile
 
@@ -63,7 +64,7 @@ SWITCH_INTERVAL_S = 0.0005
 Task = Callable[[], None]
 
 
-def main(end: socket.socket, device_name: str) -> None:
+def main(end: socket.socket, device_name: str, options: WorkerOptions | None = None) -> None:
     """Serve the socket until its end of file."""
     gc.enable()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -75,7 +76,7 @@ def main(end: socket.socket, device_name: str) -> None:
         return
     log.info("device", extra=devices.facts(device))
     tokenize_with(tokenizing(device.torch_device, len(os.sched_getaffinity(0))))
-    Worker(end, device).serve()
+    Worker(end, device, options or WorkerOptions()).serve()
 
 
 @dataclass(slots=True)
@@ -127,13 +128,13 @@ class Lane(threading.Thread):
 
 
 class Worker:
-    def __init__(self, end: socket.socket, device: Device) -> None:
+    def __init__(self, end: socket.socket, device: Device, options: WorkerOptions) -> None:
         self._end = end
         self._device = device
         self._forwarding = Turnstile()
         self._threads = Threads.of(device.torch_device)
         self._ready_brief: deque[Work] = deque()
-        self._loader = TorchLoader(device, self._forwarding)
+        self._loader = TorchLoader(device, self._forwarding, options)
         self._formats = FormatLoader(device)
         self._handlers: dict[int, Handler] = {}
         self._experience: dict[int, Experience] = {}  # like the handlers
