@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from model_handler import forward, logs
+from model_handler import forward, logs, precision
 from model_handler.device import CpuDevice, CudaDevice, Device, is_sticky
 from model_handler.errors import ModelNotFound
 from model_handler.messages import (
@@ -70,6 +70,7 @@ def main(end: socket.socket, order: Mapping[str, Any]) -> None:
         _bound_memory(order["memory_nbytes"])
     torch.set_num_threads(1)  # many such processes share the cores
     tokenize_with(1)
+    precision.multiply(order["device"], order.get("matmul_precision", precision.EXACT))
     store = order.get("requirements_dir")
     Isolate(end, order["device"], Path(store) if store else None, alone=order["alone"]).serve()
 

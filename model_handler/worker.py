@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from model_handler import device as devices
-from model_handler import formats, tasks, turnstile
+from model_handler import formats, precision, tasks, turnstile
 from model_handler.ceilings import Ceilings
 from model_handler.conventions import Convention
 from model_handler.device import Device, is_sticky
@@ -75,8 +75,10 @@ def main(end: socket.socket, device_name: str, options: WorkerOptions | None = N
         end.sendall(frame(Poisoned(str(error))))
         return
     log.info("device", extra=devices.facts(device))
+    options = options or WorkerOptions()
+    precision.multiply(device.name, options.matmul_precision)
     tokenize_with(tokenizing(device.torch_device, len(os.sched_getaffinity(0))))
-    Worker(end, device, options or WorkerOptions()).serve()
+    Worker(end, device, options).serve()
 
 
 @dataclass(slots=True)
