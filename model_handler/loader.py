@@ -17,7 +17,7 @@ import torch
 import transformers
 from transformers.pipelines import SUPPORTED_TASKS
 
-from model_handler import building, placement, skeletons, tasks, turnstile, weights
+from model_handler import building, placement, precision, skeletons, tasks, turnstile, weights
 from model_handler.device import Device, is_out_of_memory, is_sticky
 from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed
 from model_handler.handlers import Handler
@@ -34,11 +34,6 @@ from model_handler.upload import Uploader
 
 log = logging.getLogger(__name__)
 
-_DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 _HEADER_DTYPES = {
     "F64": torch.float32,
     "F32": torch.float32,
@@ -107,7 +102,7 @@ class TorchLoader:
         parts = self._parts(kind, path, config, task, max_tokens)
         model, written = self._model(auto, path, task, config, stored)
         max_tokens = _offset_positions(model, max_tokens)
-        self._place(model, path, self._target(dtype, stored), written)
+        self._place(model, path, precision.run_dtype(dtype, stored, self.device, path), written)
         if (tokenizer := parts.get("tokenizer")) is not None and max_tokens is not None:
             tokenizer.model_max_length = min(tokenizer.model_max_length, max_tokens)
         device = self.device.torch_device
@@ -169,11 +164,6 @@ class TorchLoader:
         files = weights.safetensors_files(path) if self.uploader else ()
         views = FilePages(files, SMAPS if written else MAPS)
         placement.place(model, dtype, self.device.torch_device, views, self.uploader)
-
-    def _target(self, dtype: str, stored: torch.dtype) -> torch.dtype:
-        if dtype != "auto":
-            return _DTYPES[dtype]
-        return torch.float32 if self.device.torch_device.type == "cpu" else stored
 
 
 def _let_brief_pass(model: Any) -> None:
