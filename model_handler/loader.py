@@ -11,7 +11,6 @@ import json
 import logging
 import weakref
 from collections import Counter
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,11 @@ import transformers
 from transformers.pipelines import SUPPORTED_TASKS
 
 from model_handler import (
+    building,
     completeness,
     origins,
     placement,
+    precision,
     registrations,
     skeletons,
     tasks,
@@ -42,16 +43,11 @@ from model_handler.options import WorkerOptions
 from model_handler.processors import Processors, has_tokenizer
 from model_handler.skeletons import Skeletons
 from model_handler.stamps import Stamps, stamped
-from model_handler.turnstile import Kind, Turnstile
+from model_handler.turnstile import Turnstile
 from model_handler.upload import Uploader
 
 log = logging.getLogger(__name__)
 
-_DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 _HEADER_DTYPES = {
     "F64": torch.float32,
     "F32": torch.float32,
@@ -113,7 +109,7 @@ class TorchLoader:
             self._blocks.refill(handler)
         # As in a load: what can go wrong with files and devices has many classes
         except Exception as error:
-            if is_sticky(error):
+            if is_sticky(error, self.device):
                 raise
             failure = _failure(error)
         else:
@@ -148,7 +144,8 @@ class TorchLoader:
         parts = self._parts(kind, path, config, task, max_tokens)
         model, by_name = self._model(auto, path, task, config, stored)
         max_tokens = _offset_positions(model, max_tokens)
-        block = self._place(model, self._target(dtype, stored), files, stamps, by_name)
+        run_dtype = precision.run_dtype(dtype, stored, self.device, path)
+        block = self._place(model, run_dtype, files, stamps, by_name)
         if (tokenizer := parts.get("tokenizer")) is not None and max_tokens is not None:
             tokenizer.model_max_length = min(tokenizer.model_max_length, max_tokens)
         device = self.device.torch_device
@@ -191,7 +188,7 @@ class TorchLoader:
     def _built_by_transformers(
         self, auto: Any, path: Path, task: str, config: Any, stored: torch.dtype
     ) -> Any:
-        with self._alone_if_not_float32(stored):
+        with building.sharing(self.lane, stored):
             model, info = auto.from_pretrained(
                 str(path),
                 config=config,
@@ -208,10 +205,6 @@ class TorchLoader:
             _let_brief_pass(model)
         return model.eval().requires_grad_(False)
 
-    def _alone_if_not_float32(self, dtype: torch.dtype) -> AbstractContextManager[object]:
-        """from_pretrained sets the default dtype of the whole process while it builds the modules."""
-        return nullcontext() if dtype is torch.float32 else self.lane.turn(Kind.LONG)
-
     def _place(
         self, model: Any, dtype: torch.dtype, files: list[Path], stamps: Stamps, by_name: bool
     ) -> Block | None:
@@ -222,11 +215,6 @@ class TorchLoader:
             return None
         found = origins.by_name(model, files) if by_name else origins.by_pages(model, files)
         return placement.into_block(targets, found, stamps, self.uploader)
-
-    def _target(self, dtype: str, stored: torch.dtype) -> torch.dtype:
-        if dtype != "auto":
-            return _DTYPES[dtype]
-        return torch.float32 if self.device.torch_device.type == "cpu" else stored
 
 
 def _let_brief_pass(model: Any) -> None:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from model_handler import device as devices
-from model_handler import formats, tasks, turnstile
+from model_handler import formats, precision, tasks, turnstile
 from model_handler.ceilings import Ceilings
 from model_handler.conventions import Convention
 from model_handler.device import Device, is_sticky
@@ -53,7 +53,7 @@ from model_handler.messages import (
     frame,
 )
 from model_handler.options import WorkerOptions
-from model_handler.threads import Threads, first_work_s
+from model_handler.threads import Threads, first_work_s, tokenize_with, tokenizing
 from model_handler.turnstile import GENERATIONS, Kind, Turn, Turnstile
 
 log = logging.getLogger(__name__)
@@ -75,9 +75,10 @@ def main(end: socket.socket, device_name: str, options: WorkerOptions | None = N
         end.sendall(frame(Poisoned(str(error))))
         return
     log.info("device", extra=devices.facts(device))
-    if device.name == "cpu":
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the other core is the front's
-    Worker(end, device, options or WorkerOptions()).serve()
+    options = options or WorkerOptions()
+    precision.multiply(device.name, options.matmul_precision)
+    tokenize_with(tokenizing(device.torch_device, len(os.sched_getaffinity(0))))
+    Worker(end, device, options).serve()
 
 
 @dataclass(slots=True)
