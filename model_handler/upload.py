@@ -38,6 +38,19 @@ class Mark(Protocol):
         ...
 
 
+class _StreamMark:
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        # A thread that waits leaves its core to others
+        self._event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+
+    def record(self) -> None:
+        self._event.record(self._stream)
+
+    def synchronize(self) -> None:
+        self._event.synchronize()
+
+
 class _AtOnce:
     """Where each copy is complete when its call returns."""
 
@@ -121,11 +134,7 @@ class Uploader:
             self._ring.append(_Slot(buffer, buffer.numpy().data, self._mark()))
 
     def _mark(self) -> Mark:
-        if self._stream is None:
-            return _AtOnce()
-        # A thread that waits leaves its core to others
-        mark: Mark = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-        return mark
+        return _AtOnce() if self._stream is None else _StreamMark(self._stream)
 
     def _registered(
         self, stamps: Stamps
