@@ -57,10 +57,8 @@ class House:
 
     def resident(self, artifact: Path) -> bool:
         """Is all of the model on the device, as its file has it?"""
-        worker = self.worker()
-        return all(worker.holds(content) for content in contents(artifact).values())
+        return not self.worker().missing(contents(artifact))
 
     def erase(self, artifact: Path) -> int:
         """What the device's memory keeps of it, to see it written again; how many tensors there were."""
-        worker = self.worker()
-        return sum(worker.erase(content) for content in contents(artifact).values())
+        return self.worker().erase(contents(artifact))

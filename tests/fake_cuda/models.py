@@ -8,7 +8,7 @@ import torch
 
 from tests import artifacts
 
-LABELS = ("LOW", "HIGH")
+LABELS = ("LOWEST", "LOW", "HIGH", "HIGHEST")
 
 
 class Models:
