@@ -34,8 +34,17 @@ class FakeProcess:
         return int(self.directory.name.partition("-")[0])
 
     @property
+    def started(self) -> int:
+        """In clock ticks since the machine's start."""
+        return int(self.directory.name.partition("-")[2])
+
+    @property
     def name(self) -> str:
         return str(psutil.Process(self.pid).name())
+
+    def end(self) -> None:
+        """By SIGKILL, as the kernel ends it for want of memory."""
+        psutil.Process(self.pid).kill()
 
     def counters(self) -> dict[str, int]:
         """`used.0` with the context, `mallocs`, `launches`, `copies`, `h2d_nbytes`, `copy_ns`, …"""
@@ -66,6 +75,15 @@ class FakeProcess:
                 memory[place : place + len(contents[name])] = ERASED
                 count += 1
         return count
+
+    def extent(self, wanted: Mapping[str, bytes], device: int = 0) -> int | None:
+        """Bytes from the first of these contents to the end of the last, if one allocation has them all."""
+        for memory in self._memory(device):
+            places = dict(_occurrences(memory, wanted))
+            if places.keys() == wanted.keys():
+                end = max(place + len(wanted[name]) for name, place in places.items())
+                return end - min(places.values())
+        return None
 
     def _memory(self, device: int) -> list[np.memmap[Any, np.dtype[np.uint8]]]:
         files = sorted(self.directory.glob(f"memory/{device}-*"))
@@ -105,10 +123,6 @@ class FakeMachine:
         """Those alive that hold memory on some device."""
         found = [FakeProcess(each) for each in self.directory.glob("[0-9]*-[0-9]*")]
         return [each for each in found if _is_alive(each) and _holds_memory(each.counters())]
-
-    def process(self, name: str) -> FakeProcess:
-        (found,) = (each for each in self.processes() if each.name == name)
-        return found
 
     def used_nbytes(self, device: int = 0) -> int:
         """Of all processes, with their contexts."""
