@@ -22,6 +22,11 @@ class Device(Protocol):
     @property
     def torch_device(self) -> torch.device: ...
 
+    @property
+    def bfloat16(self) -> bool:
+        """It has arithmetic for it, and does not emulate it."""
+        ...
+
     def total_nbytes(self) -> int:
         """0 where the device has no memory of its own."""
         ...
@@ -53,6 +58,10 @@ class CpuDevice:
     def torch_device(self) -> torch.device:
         return torch.device("cpu")
 
+    @property
+    def bfloat16(self) -> bool:
+        return True
+
     def total_nbytes(self) -> int:
         return 0
 
@@ -80,6 +89,10 @@ class CudaDevice:
     @property
     def torch_device(self) -> torch.device:
         return torch.device("cuda", self.index)
+
+    @property
+    def bfloat16(self) -> bool:
+        return torch.cuda.get_device_capability(self.index) >= (8, 0)
 
     def total_nbytes(self) -> int:
         return self._memory()[1]

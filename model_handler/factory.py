@@ -14,7 +14,8 @@ from model_handler.workers import Workers
 def create_engine(options: EngineOptions) -> Engine:
     """An engine that has not started: enter it with `async with`."""
     forks = Forks()
-    workers = Workers(Supervisor(options.device, forks), forks)
+    supervisor = Supervisor(options.device, forks, options.worker)
+    workers = Workers(supervisor, forks, options.worker.matmul_precision)
     metrics = Metrics()
     residency = Residency(workers, eviction.POLICIES[options.eviction])
     scheduler = Scheduler(residency, metrics)

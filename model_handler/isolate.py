@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from model_handler import forward, logs
+from model_handler import forward, logs, precision
 from model_handler.device import CpuDevice, CudaDevice, Device, is_sticky
 from model_handler.errors import ModelNotFound
 from model_handler.messages import (
@@ -49,6 +49,7 @@ from model_handler.messages import (
 )
 from model_handler.scripted import Script, refusals
 from model_handler.scripted.opening import open_script
+from model_handler.threads import tokenize_with
 
 log = logging.getLogger(__name__)
 RECEIVE_NBYTES = 1 << 20
@@ -68,6 +69,8 @@ def main(end: socket.socket, order: Mapping[str, Any]) -> None:
     if order["memory_nbytes"] is not None:
         _bound_memory(order["memory_nbytes"])
     torch.set_num_threads(1)  # many such processes share the cores
+    tokenize_with(1)
+    precision.multiply(order["device"], order.get("matmul_precision", precision.EXACT))
     store = order.get("requirements_dir")
     Isolate(end, order["device"], Path(store) if store else None, alone=order["alone"]).serve()
 

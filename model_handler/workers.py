@@ -24,12 +24,13 @@ SHARED = "(shared)"
 class Workers:
     """Residency's mover, and where the scheduler's lanes come from."""
 
-    def __init__(self, device: Supervisor, forks: Forks) -> None:
+    def __init__(self, device: Supervisor, forks: Forks, matmul_precision: str = "highest") -> None:
         self.device = device
         self.device_lane = Lane(device)
         # Of the same worker, which lets short batches pass between the tokens of a generating one
         self.generating_lane = Lane(device, depth=GENERATIONS, each=1)
         self._spares = Spares(forks)
+        self._matmul_precision = matmul_precision
         self._order: dict[str, object] = {}
         self._isolated: dict[int, Isolated] = {}
         self._lanes: dict[Isolated, Lane] = {}
@@ -45,6 +46,7 @@ class Workers:
             "device": device,
             "memory_nbytes": memory_nbytes,
             "requirements_dir": str(requirements) if requirements else None,
+            "matmul_precision": self._matmul_precision,
         }
 
     def stop(self) -> None:
