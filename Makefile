@@ -101,7 +101,9 @@ test-fake-cuda: $(FAKE_CUDA_STAMP) compiler ## the whole server on PyTorch's CUD
 	tests/fake_cuda/runtime/build.sh "$$($(FAKE_CUDA_VENV)/bin/python -c \
 	  'import sysconfig; print(sysconfig.get_path("purelib"))')" $(FAKE_CUDA_RUNTIME)
 	. $(FAKE_CUDA_RUNTIME)/env.sh && \
-	  $(FAKE_CUDA_VENV)/bin/python -m pytest -c tests/fake_cuda/pytest.ini --rootdir=. tests/fake_cuda
+	  $(FAKE_CUDA_VENV)/bin/python -m pytest -c tests/fake_cuda/pytest.ini --rootdir=. tests/fake_cuda && \
+	  $(FAKE_CUDA_VENV)/bin/python -m pytest -c tests/fake_cuda/pytest.ini --rootdir=. \
+	    tests/model_handler -m gpu -k 'not answers'
 
 image: ## the image localhost/mme:cpu, with or without a Docker engine: make image FLAVOR=cpu|gpu
 	image/build.sh $(or $(FLAVOR),cpu)

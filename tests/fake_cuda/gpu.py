@@ -8,15 +8,18 @@ import os
 import struct
 import sys
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 
 MIB = 1 << 20
 RECORD = struct.Struct("24sQ")
+ALIGNMENT, WORD, ERASED = 64, 8, 0xA5
+Octets = np.ndarray[Any, np.dtype[np.uint8]]
 OUT_OF_MEMORY, ILLEGAL_ADDRESS, CONTEXT_DESTROYED, ASSERT = 2, 700, 709, 710
 
 
@@ -31,8 +34,17 @@ class FakeProcess:
         return int(self.directory.name.partition("-")[0])
 
     @property
+    def started(self) -> int:
+        """In clock ticks since the machine's start."""
+        return int(self.directory.name.partition("-")[2])
+
+    @property
     def name(self) -> str:
         return str(psutil.Process(self.pid).name())
+
+    def end(self) -> None:
+        """By SIGKILL, as the kernel ends it for want of memory."""
+        psutil.Process(self.pid).kill()
 
     def counters(self) -> dict[str, int]:
         """`used.0` with the context, `mallocs`, `launches`, `copies`, `h2d_nbytes`, `copy_ns`, …"""
@@ -47,34 +59,48 @@ class FakeProcess:
         counters = self.counters()
         return counters[f"used.{device}"] - counters[f"context.{device}"]
 
-    def holds(self, content: bytes, device: int = 0) -> bool:
-        """Are these bytes somewhere in the device's memory now?"""
-        return any(_find(file, content) >= 0 for file in self._memory(device))
+    def missing(self, wanted: Mapping[str, bytes], device: int = 0) -> set[str]:
+        """The names of those contents that are nowhere in the device's memory now."""
+        found: set[str] = set()
+        for memory in self._memory(device):
+            found |= {name for name, _ in _occurrences(memory, wanted)}
+        return wanted.keys() - found
 
-    def erase(self, content: bytes, device: int = 0) -> int:
+    def erase(self, contents: Mapping[str, bytes], device: int = 0) -> int:
         """Overwrite each occurrence; how many there were. Freed memory keeps what was in it, where a copy
         that never happened would go unnoticed."""
         count = 0
-        for file in self._memory(device):
-            while (at := _find(file, content)) >= 0:
-                with file.open("r+b") as stream:
-                    stream.seek(at)
-                    stream.write(b"\xa5" * len(content))
+        for memory in self._memory(device):
+            for name, place in list(_occurrences(memory, contents)):
+                memory[place : place + len(contents[name])] = ERASED
                 count += 1
         return count
 
-    def _memory(self, device: int) -> list[Path]:
-        return sorted(self.directory.glob(f"memory/{device}-*"))
+    def extent(self, wanted: Mapping[str, bytes], device: int = 0) -> int | None:
+        """Bytes from the first of these contents to the end of the last, if one allocation has them all."""
+        for memory in self._memory(device):
+            places = dict(_occurrences(memory, wanted))
+            if places.keys() == wanted.keys():
+                end = max(place + len(wanted[name]) for name, place in places.items())
+                return end - min(places.values())
+        return None
+
+    def _memory(self, device: int) -> list[np.memmap[Any, np.dtype[np.uint8]]]:
+        files = sorted(self.directory.glob(f"memory/{device}-*"))
+        return [np.memmap(file, dtype=np.uint8, mode="r+") for file in files]
 
 
-def _find(file: Path, content: bytes) -> int:
-    """Where the file holds it, at a multiple of four; -1 where it does not."""
-    memory = np.memmap(file, dtype=np.uint32, mode="r")
-    (first,) = np.frombuffer(content[:4], dtype=np.uint32)
-    for place in np.flatnonzero(memory == first) * 4:
-        if memory.view(np.uint8)[place : place + len(content)].tobytes() == content:
-            return int(place)
-    return -1
+def _occurrences(memory: Octets, wanted: Mapping[str, bytes]) -> Iterator[tuple[str, int]]:
+    """Where these contents, of at least a word each, are in memory. Tensors begin at multiples of 256."""
+    by_start = defaultdict(list)
+    for name, content in wanted.items():
+        by_start[int.from_bytes(content[:WORD], sys.byteorder)].append(name)
+    words = memory.view(np.uint64)[:: ALIGNMENT // WORD]
+    for index in np.flatnonzero(np.isin(words, np.array(list(by_start), dtype=np.uint64))):
+        place = int(index) * ALIGNMENT
+        for name in by_start[int(words[index])]:
+            if memory[place : place + len(wanted[name])].tobytes() == wanted[name]:
+                yield name, place
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +124,6 @@ class FakeMachine:
         found = [FakeProcess(each) for each in self.directory.glob("[0-9]*-[0-9]*")]
         return [each for each in found if _is_alive(each) and _holds_memory(each.counters())]
 
-    def process(self, name: str) -> FakeProcess:
-        (found,) = (each for each in self.processes() if each.name == name)
-        return found
-
     def used_nbytes(self, device: int = 0) -> int:
         """Of all processes, with their contexts."""
         return sum(each.counters()[f"used.{device}"] for each in self.processes())
@@ -109,7 +131,7 @@ class FakeMachine:
     def inject(self, point: str, code: int, **words: int) -> None:
         """The next call at `point` (call, malloc, launch, copy, register) fails: see processes.cpp."""
         file = self.directory / "faults" / point
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         new = file.with_suffix(".test")
         new.write_text(
             " ".join(f"{name}={number}" for name, number in {"code": code, **words}.items())

@@ -1,14 +1,14 @@
 """Models whose every tensor is random and unlike all others, so that its bytes can be found on a device."""
 
-from functools import cached_property
 from pathlib import Path
 
 import safetensors.torch
 import torch
 
 from tests import artifacts
+from tests.contract.artifacts import of_size
 
-LABELS = ("LOW", "HIGH")
+LABELS = ("LOWEST", "LOW", "HIGH", "HIGHEST")
 
 
 class Models:
@@ -26,9 +26,10 @@ class Models:
             _randomize(directory / "model.safetensors", seed)
         return directory
 
-    @cached_property
-    def generator(self) -> Path:
-        return artifacts.gpt2(self.root / "generator")
+    def large(self, nbytes: int) -> Path:
+        """About so many bytes of weights, all in one tensor of zeros in a sparse file."""
+        directory = self.root / "large"
+        return directory if directory.exists() else of_size(directory, nbytes)
 
 
 def _randomize(file: Path, seed: int) -> None:

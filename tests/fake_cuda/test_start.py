@@ -3,11 +3,8 @@
 from tests.contract.targets import log_lines
 from tests.fake_cuda.conftest import CONTEXT_NBYTES
 from tests.fake_cuda.gpu import MIB
-from tests.fake_cuda.house import House
+from tests.fake_cuda.house import WORKSPACES_NBYTES, House
 from tests.fake_cuda.models import Models, nbytes
-
-# PyTorch keeps a workspace for cuBLAS per thread that computes
-WORKSPACES_NBYTES = 24 * MIB
 
 
 def test_every_verb(house: House, models: Models) -> None:
