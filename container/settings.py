@@ -17,7 +17,7 @@ from typing import Annotated, Any, Self, get_type_hints
 from container import variables
 from container.variables import NotAllowed, Parse
 from model_handler.eviction import POLICIES
-from model_handler.options import EngineOptions
+from model_handler.options import MATMUL_PRECISIONS, EngineOptions, WorkerOptions
 
 PREFIX = "MME_"
 FRONTS = ("uvicorn", "multi-model-server")
@@ -159,6 +159,30 @@ class Settings:
             text="who leaves a full GPU: gdsf, the seldom used and large; lru, the least recently used",
         ),
     ] = _ENGINE.eviction
+    matmul_precision: Annotated[
+        str,
+        Variable(
+            "MME_MATMUL_PRECISION",
+            parse=variables.one_of(MATMUL_PRECISIONS),
+            text="of float32 models on a GPU: highest, high (TF32) or medium (bfloat16)",
+        ),
+    ] = _ENGINE.worker.matmul_precision
+    warmup: Annotated[
+        bool,
+        Variable(
+            "MME_WARMUP",
+            parse=variables.truth,
+            text="true: one small forward at the end of each load",
+        ),
+    ] = _ENGINE.worker.warmup
+    registered_nbytes: Annotated[
+        int,
+        Variable(
+            "MME_REGISTERED_MEMORY",
+            parse=variables.size_or_zero,
+            text="of cached model files that the GPU's driver may lock in memory for faster copies; 0: none",
+        ),
+    ] = _ENGINE.worker.registered_nbytes
     max_batch_size: Annotated[
         int,
         Variable("MME_MAX_BATCH_SIZE", parse=variables.number(1, 4096), text="requests per batch"),
@@ -231,7 +255,8 @@ class Settings:
         shared = {option.name for option in dataclasses.fields(EngineOptions)}
         mine = {each.name for each in dataclasses.fields(self)}
         values = {name: getattr(self, name) for name in shared & mine}
-        return EngineOptions(**values | {"model_roots": roots})
+        worker = WorkerOptions(self.warmup, self.matmul_precision, self.registered_nbytes)
+        return EngineOptions(**values | {"model_roots": roots, "worker": worker})
 
     def facts(self) -> dict[str, object]:
         """All of it, for the log."""

@@ -77,6 +77,10 @@ def size(text: str) -> int:
     return nbytes
 
 
+def size_or_zero(text: str) -> int:
+    return 0 if text == "0" else size(text)
+
+
 def megabytes(text: str) -> int:
     nbytes: int = number(0, 1 << 20)(text)
     return nbytes << 20

@@ -34,15 +34,18 @@ def budget(options: EngineOptions, ready: Ready) -> Budget:
     )
 
 
-def process_options(
-    ready: Ready, budget: Budget, requirements: Path | None = None
-) -> ProcessOptions:
+def process_options(options: EngineOptions, ready: Ready, budget: Budget) -> ProcessOptions:
     """For processes beside the main worker, which is `ready`: it has made a CUDA context and nothing else."""
-    if budget.host_nbytes is None:
-        return ProcessOptions(ready.device, budget.device_nbytes, requirements=requirements)
-    context = min(ready.total_nbytes - ready.free_nbytes, CONTEXT_NBYTES)
-    share = min(1.0, budget.device_nbytes / max(ready.total_nbytes, 1))
-    return ProcessOptions(ready.device, None, share, context, requirements)
+    on_gpu = budget.host_nbytes is not None
+    used = ready.total_nbytes - ready.free_nbytes
+    return ProcessOptions(
+        ready.device,
+        memory_nbytes=None if on_gpu else budget.device_nbytes,
+        device_share=min(1.0, budget.device_nbytes / ready.total_nbytes) if on_gpu else None,
+        context_nbytes=min(used, CONTEXT_NBYTES) if on_gpu else 0,
+        matmul_precision=options.worker.matmul_precision,
+        requirements=options.requirements_dir if options.install_requirements else None,
+    )
 
 
 def main_memory_nbytes(root: Path = Path("/")) -> int:

@@ -3,7 +3,9 @@
 Only here is it decided whether an error is about memory, about the device, or about neither.
 """
 
+import ctypes
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +22,11 @@ class Device(Protocol):
     @property
     def torch_device(self) -> torch.device: ...
 
+    @property
+    def bfloat16(self) -> bool:
+        """It has arithmetic for it, and does not emulate it."""
+        ...
+
     def total_nbytes(self) -> int:
         """0 where the device has no memory of its own."""
         ...
@@ -32,6 +39,10 @@ class Device(Protocol):
 
     def synchronize(self) -> None:
         """Block until all that was launched has run; raises what it raised."""
+        ...
+
+    def probe(self) -> None:
+        """Compute one number and copy it to the host; raises what the device raises."""
         ...
 
 
@@ -47,6 +58,10 @@ class CpuDevice:
     def torch_device(self) -> torch.device:
         return torch.device("cpu")
 
+    @property
+    def bfloat16(self) -> bool:
+        return True
+
     def total_nbytes(self) -> int:
         return 0
 
@@ -57,6 +72,9 @@ class CpuDevice:
         pass
 
     def synchronize(self) -> None:
+        pass
+
+    def probe(self) -> None:
         pass
 
 
@@ -72,6 +90,10 @@ class CudaDevice:
     def torch_device(self) -> torch.device:
         return torch.device("cuda", self.index)
 
+    @property
+    def bfloat16(self) -> bool:
+        return torch.cuda.get_device_capability(self.index) >= (8, 0)
+
     def total_nbytes(self) -> int:
         return self._memory()[1]
 
@@ -84,6 +106,10 @@ class CudaDevice:
 
     def synchronize(self) -> None:
         torch.cuda.synchronize(self.index)
+
+    def probe(self) -> None:
+        self.synchronize()
+        torch.ones(1, device=self.torch_device).add(1).cpu()
 
     def _memory(self) -> tuple[int, int]:
         free, total = torch.cuda.mem_get_info(self.index)
@@ -136,27 +162,48 @@ def _why_not() -> str:
     return "no device answers"
 
 
+UNKNOWN = "unknown"
+
+
 def facts(device: Device) -> dict[str, object]:
-    """For the log: what computes, and whether driver and build fit each other."""
+    """For the log: what computes, and whether driver and build fit each other. Never raises: what cannot
+    be read is `unknown`, with the reason."""
     found: dict[str, object] = {
         "device": device.name, "torch": torch.__version__, "built_for_cuda": torch.version.cuda,
     }  # fmt: skip
     if isinstance(device, CudaDevice):
-        properties = torch.cuda.get_device_properties(device.index)
-        found |= {
-            "gpu": properties.name,
-            "compute_capability": f"{properties.major}.{properties.minor}",
-            "driver_supports_cuda": _driver_version(),
-            "device_nbytes": device.total_nbytes(),
-            "device_free_nbytes": device.free_nbytes(),
+        index = device.index
+        readings: dict[str, Callable[[], object]] = {
+            "gpu": lambda: torch.cuda.get_device_name(index),
+            "compute_capability": lambda: _dotted(torch.cuda.get_device_capability(index)),
+            "driver_supports_cuda": driver_version,
+            "device_nbytes": device.total_nbytes,
+            "device_free_nbytes": device.free_nbytes,
         }
+        found |= {name: _read(reading) for name, reading in readings.items()}
     return found
 
 
-def _driver_version() -> str:
-    """CUDA counts versions as 1000 × major + 10 × minor."""
-    number = torch._C._cuda_getDriverVersion()  # type: ignore[attr-defined]
-    return f"{number // 1000}.{number % 1000 // 10}"
+def _read(reading: Callable[[], object]) -> object:
+    try:
+        return reading()
+    # A line in the log must not end a worker, whatever PyTorch and the driver raise
+    except Exception as error:
+        return f"{UNKNOWN}: {type(error).__name__}: {error}".partition("\n")[0]
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
+
+
+def driver_version(library: str = "libcuda.so.1") -> str:
+    """The newest CUDA that the driver can run. Raises OSError or AttributeError without a driver, and
+    RuntimeError with one that returns an error."""
+    number = ctypes.c_int(0)
+    status = ctypes.CDLL(library).cuDriverGetVersion(ctypes.byref(number))
+    if status != 0:
+        raise RuntimeError(f"cuDriverGetVersion returned {status}")
+    return _dotted((number.value // 1000, number.value % 1000 // 10))
 
 
 # ---- what went wrong ----
@@ -197,11 +244,25 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and _says(error, _OUT_OF_MEMORY)
 
 
-def is_sticky(error: BaseException) -> bool:
-    """True when the process has lost its device for good and has to be replaced."""
+def is_sticky(error: BaseException, device: Device) -> bool:
+    """True when the process has lost its device for good and has to be replaced.
+
+    An accelerator's error that is not known to be fatal (an invalid argument, a missing kernel) is judged
+    by whether the device still computes; that blocks until all that was launched has run.
+    """
     if is_out_of_memory(error) or not isinstance(error, RuntimeError):
         return False
-    return isinstance(error, torch.AcceleratorError) or _says(error, _STICKY)
+    if _says(error, _STICKY):
+        return True
+    return isinstance(error, torch.AcceleratorError) and not _computes(device)
+
+
+def _computes(device: Device) -> bool:
+    try:
+        device.probe()
+    except RuntimeError as error:  # every failure of PyTorch and its devices is one
+        return is_out_of_memory(error)
+    return True
 
 
 def _says(error: BaseException, phrases: tuple[str, ...]) -> bool:

@@ -276,9 +276,7 @@ class Engine:
             self._device = ready.device.partition(":")[0]
             budget = admission.budget(self._options, ready)
             self._residency.open(budget.device_nbytes, budget.host_nbytes)
-            options = self._options
-            requirements = options.requirements_dir if options.install_requirements else None
-            self._workers.settle(admission.process_options(ready, budget, requirements))
+            self._workers.settle(admission.process_options(self._options, ready, budget))
         self._recovery.device_ready(self._workers.main)
 
     def _forget(self, model: Model, reason: str) -> None:

@@ -16,7 +16,7 @@ def create_engine(options: EngineOptions) -> Engine:
     forks = Forks()
 
     def supervisor() -> Supervisor:
-        return Supervisor(options.device, forks)
+        return Supervisor(options.device, forks, options.worker)
 
     workers = Workers(supervisor(), forks, supervisor)
     metrics = Metrics()

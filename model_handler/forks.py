@@ -107,7 +107,6 @@ def _command(control_fd: int) -> list[str]:
 
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",  # endpoints with network isolation have no hub; nor must a load wait for one
-    "TOKENIZERS_PARALLELISM": "false",
     "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads would take the front's core
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONUNBUFFERED": "1",

@@ -4,7 +4,8 @@ Always true: it runs no model, touches no device and has one thread, so that its
 Its parent's end of the control socket is its life line: on end of file it takes its workers along.
 
 Protocol on the control socket, a stream of JSON lines: `{"fork": role, …}` with the worker's end of its
-socket asks for one, where the role is "worker", or "isolate" for code out of an artifact, which gets a
+socket asks for one, where the role is "worker" (with a "device", and "options" as in
+`options.WorkerOptions`, which may be missing), or "isolate" for code out of an artifact, which gets a
 second descriptor for what it prints; `{"kill": pid}` ends a worker, and it has ended before the next
 line is read; `{"exited": pid, "status": n}` comes back for each that ended, once the processes that it
 started have ended too.
@@ -25,7 +26,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+import msgspec
+
 from model_handler import logs
+from model_handler.options import WorkerOptions
 
 PRELOAD = (
     "torch",
@@ -190,7 +194,8 @@ def _run(order: Order, fds: list[int]) -> None:
         from model_handler import worker
 
         _name_process("mme-worker")
-        worker.main(end, order["device"])
+        options = msgspec.convert(order.get("options", {}), WorkerOptions)
+        worker.main(end, order["device"], options)
     else:
         from model_handler import isolate
 

@@ -56,7 +56,7 @@ class FormatLoader:
             return _OPENERS[convention](path, self.device.torch_device)
         # Anything can be wrong with files from outside, and every library says it differently
         except Exception as error:
-            if is_sticky(error):
+            if is_sticky(error, self.device):
                 raise
             failure = _failure(error)
         # Only now are the frames gone that held the half-loaded model

@@ -182,7 +182,7 @@ def _run(batch: Batch, items: list[_Item], deadline: float, device: Device) -> N
     items = [item for item in items if item.slot.error is None]
     if not items:
         return
-    failure = _attempt(batch.handler, items, deadline)
+    failure = _attempt(batch.handler, items, deadline, device)
     size = len(items), items[-1].unit.length
     if failure is None:
         batch.ceilings.passed(*size)
@@ -206,7 +206,9 @@ def _parts(items: list[_Item], failure: EngineError) -> list[list[_Item]]:
     return [items[:middle], items[middle:]]
 
 
-def _attempt(handler: Handler, items: list[_Item], deadline: float) -> EngineError | None:
+def _attempt(
+    handler: Handler, items: list[_Item], deadline: float, device: Device
+) -> EngineError | None:
     """Returns the failure rather than raising it: a live traceback would keep the batch's tensors."""
     try:
         if time.monotonic() > deadline:
@@ -217,7 +219,7 @@ def _attempt(handler: Handler, items: list[_Item], deadline: float) -> EngineErr
             item.slot.outputs[item.index] = output
     # Models raise anything; it must not take the other requests with it
     except Exception as error:
-        if is_sticky(error):
+        if is_sticky(error, device):
             raise
         return _refusal(error, InferenceFailed, *(item.slot.request.body for item in items))
     return None

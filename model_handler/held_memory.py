@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from model_handler import device as devices
 from model_handler.memory import Footprint
 
 PAGE_NBYTES = resource.getpagesize()
@@ -35,8 +34,8 @@ class HeldMemory:
         return Footprint(nbytes, main_nbytes)
 
     def unloaded(self) -> None:
-        if self._gpu:
-            devices.parse(self._device).empty_cache()
+        if self._started():
+            torch.cuda.empty_cache()
         self._counted = self._exact()
 
     def now(self) -> Footprint:
@@ -57,9 +56,13 @@ class HeldMemory:
 
     def _on_gpu(self) -> int:
         """What the driver has given to this process: also what its allocator keeps for later."""
-        if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        if not self._started():
             return 0
         return self._context_nbytes + torch.cuda.memory_reserved(torch.device(self._device))
+
+    def _started(self) -> bool:
+        """Nothing here starts CUDA in a process that does not use it."""
+        return self._gpu and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
 def private_nbytes() -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from model_handler import artifact as artifacts
 from model_handler import device as devices
-from model_handler import formats, forward
+from model_handler import formats, forward, precision
 from model_handler.artifact import Artifact
 from model_handler.device import Device
 from model_handler.errors import EngineError, from_wire
@@ -39,6 +39,7 @@ def open_model(url: str, name: str, options: EngineOptions, device: str) -> Answ
 
 
 def _inspected(url: str, options: EngineOptions, device: str) -> Artifact:
+    precision.multiply(device, options.worker.matmul_precision)
     path = artifacts.locate(url, options.model_roots)
     return artifacts.inspect(
         path,

@@ -26,8 +26,8 @@ from typing import Any, NoReturn
 
 import torch
 
-from model_handler import forward, logs
-from model_handler.device import is_sticky
+from model_handler import forward, logs, precision
+from model_handler.device import CpuDevice, CudaDevice, Device, is_sticky
 from model_handler.errors import ModelNotFound
 from model_handler.held_memory import PAGE_NBYTES, HeldMemory
 from model_handler.messages import (
@@ -51,6 +51,7 @@ from model_handler.messages import (
 )
 from model_handler.scripted import Script, refusals
 from model_handler.scripted.opening import open_script
+from model_handler.threads import tokenize_with
 
 log = logging.getLogger(__name__)
 RECEIVE_NBYTES = 1 << 20
@@ -71,6 +72,8 @@ def main(end: socket.socket, order: Mapping[str, Any]) -> None:
     if (share := order.get("device_share")) is not None:
         _bound_device_memory(share)
     torch.set_num_threads(1)  # many such processes share the cores
+    tokenize_with(1)
+    precision.multiply(order["device"], order.get("matmul_precision", precision.EXACT))
     store = order.get("requirements_dir")
     held = HeldMemory(order["device"], order.get("context_nbytes", 0), alone=order["alone"])
     Isolate(end, order["device"], Path(store) if store else None, held).serve()
@@ -188,6 +191,10 @@ class Isolate:
         seconds = time.monotonic() - began
         self._send(Loaded(command.model_id, footprint.nbytes, seconds, footprint.main_nbytes))
 
+    def _computing_on(self) -> Device:
+        kind, _, index = self._device.partition(":")
+        return CudaDevice(int(index or 0)) if kind == "cuda" else CpuDevice()
+
     def _unload(self, model_id: int) -> None:
         self._scripts.pop(model_id, None)
         if (pool := self._pools.pop(model_id, None)) is not None:
@@ -219,6 +226,6 @@ class Isolate:
             return refusals.of_request(error, request.body)
 
     def _exit_if_sticky(self, error: BaseException) -> None:
-        if is_sticky(error):
+        if is_sticky(error, self._computing_on()):
             self._send(Poisoned(forward.one_line(str(error))))
             os._exit(1)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+MATMUL_PRECISIONS = ("highest", "high", "medium")  # as PyTorch names them
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
@@ -28,6 +30,7 @@ class ProcessOptions:
     memory_nbytes: int | None = None
     device_share: float | None = None
     context_nbytes: int = 0
+    matmul_precision: str = "highest"
     requirements: Path | None = None  # where those of artifacts are installed, if they are
 
     @property
@@ -48,6 +51,7 @@ class EngineOptions:
     eviction: str = "gdsf"  # or lru: who leaves a full device
     install_requirements: bool = False  # of artifacts that bring code
     requirements_dir: Path = Path("/tmp/mme-requirements")
+    worker: WorkerOptions = WorkerOptions()
     max_batch_size: int = 32
     max_queue: int = 128  # waiting requests per model
     request_timeout_s: float = 58.0

@@ -82,7 +82,7 @@ class Room:
                 residence.leaving = False
 
     async def _made(self, wanting: Residence, nbytes: int) -> bool:
-        """False when there is not and will not be room for `nbytes`. Raises InsufficientMemory of the host."""
+        """False when `nbytes` do not fit and will not. Raises InsufficientMemory of the host."""
         try:
             if await self._make(wanting, nbytes - self.device.free):
                 return True

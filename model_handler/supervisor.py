@@ -4,6 +4,7 @@ Always true: at most one worker at a time; `worker()` returns a live one or wait
 """
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -16,6 +17,7 @@ from model_handler.link import Link
 from model_handler.memory import Footprint
 from model_handler.messages import Done, Load, Ready, Run, Unloaded
 from model_handler.model import Model
+from model_handler.options import WorkerOptions
 
 log = logging.getLogger(__name__)
 UNLOAD_PATIENCE_S = 30.0  # then the process is replaced, which frees its memory for certain
@@ -29,8 +31,12 @@ SICK_AFTER = 4  # starts in a row that failed
 class Supervisor:
     """The device's worker, as far as others need to know: load, unload, run."""
 
-    def __init__(self, device: str, forks: Forks) -> None:
-        self._device = device
+    def __init__(self, device: str, forks: Forks, options: WorkerOptions | None = None) -> None:
+        self._order = {
+            "fork": "worker",
+            "device": device,
+            "options": dataclasses.asdict(options or WorkerOptions()),
+        }
         self._forks = forks
         self._link: Link | None = None
         self._process: Fork | None = None
@@ -181,7 +187,7 @@ class Supervisor:
         self._failed_starts = 0
 
     async def _start(self) -> Link:
-        process = await self._forks.fork({"fork": "worker", "device": self._device})
+        process = await self._forks.fork(self._order)
         link = await Link.open(process.end, self._gone)
         try:
             async with asyncio.timeout(START_LIMIT_S):

@@ -1,4 +1,4 @@
-"""How many threads compute one forward on a CPU.
+"""How many threads compute one forward on a CPU, and how many tokenize.
 
 A second thread makes a forward of 25 ms half as long again (measured on two cores: 1.49 times the
 throughput) and one of 3 ms longer, since it waits for the other at every layer, and since the front
@@ -13,12 +13,25 @@ import torch
 
 THREAD_S = 0.005  # of work that pays for a thread
 HEAVY_S = 0.020  # from here on the front can wait
+TAKEN_CORES = 2  # beside a GPU: by the front, and by the thread that launches kernels
 READ_NBYTES_PER_S = 10e9  # of memory, by one core
 
 
 def first_work_s(nbytes: int) -> float:
     """What a model's first forward will take one thread at least: it reads the weights."""
     return nbytes / READ_NBYTES_PER_S
+
+
+def tokenizing(device: torch.device, cores: int) -> int:
+    """Threads for a batch of texts: one where the cores compute forwards, else those that are left."""
+    return 1 if device.type == "cpu" else max(1, cores - TAKEN_CORES)
+
+
+def tokenize_with(count: int) -> None:
+    """Settles it for this process and those it starts, before its first text."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if count > 1 else "false"
+    if count > 1:
+        os.environ.setdefault("RAYON_NUM_THREADS", str(count))
 
 
 class Threads:

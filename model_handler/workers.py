@@ -181,6 +181,7 @@ class Workers:
             "memory_nbytes": options.memory_nbytes,
             "device_share": options.device_share,
             "context_nbytes": options.context_nbytes,
+            "matmul_precision": options.matmul_precision,
             "requirements_dir": str(options.requirements) if options.requirements else None,
             "alone": alone,
         }

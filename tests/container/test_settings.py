@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from container.settings import Settings, SettingsError, describe
+from model_handler.options import WorkerOptions
 
 
 def test_defaults() -> None:
@@ -46,6 +47,10 @@ def test_defaults() -> None:
         ("MME_DEVICE_MEMORY", "1048576", "device_memory_nbytes", 1 << 20),
         ("MME_HOST_MEMORY", "2 TiB", "host_memory_nbytes", 2 << 40),
         ("MME_EVICTION", "lru", "eviction", "lru"),
+        ("MME_MATMUL_PRECISION", "high", "matmul_precision", "high"),
+        ("MME_WARMUP", "false", "warmup", False),
+        ("MME_REGISTERED_MEMORY", "4GiB", "registered_nbytes", 4 << 30),
+        ("MME_REGISTERED_MEMORY", "0", "registered_nbytes", 0),
         ("MME_MAX_BATCH_SIZE", "1", "max_batch_size", 1),
         ("MME_MAX_QUEUE", "7", "max_queue", 7),
         ("MME_REQUEST_TIMEOUT", "0.5", "request_timeout_s", 0.5),
@@ -103,6 +108,9 @@ def test_the_body_limit_is_never_below_the_platform_s() -> None:
         ("MME_DEVICE_MEMORY", "0.1", "512MiB"),
         ("MME_DEVICE_MEMORY", "nan", "512MiB"),
         ("MME_HOST_MEMORY", "lots", "512MiB"),
+        ("MME_MATMUL_PRECISION", "tf32", "highest, high, medium"),
+        ("MME_WARMUP", "1", "true or false"),
+        ("MME_REGISTERED_MEMORY", "off", "512MiB"),
         ("MME_MAX_BATCH_SIZE", "0", "1 to 4096"),
         ("MME_MAX_QUEUE", "1.5", "whole number"),
         ("SAGEMAKER_MULTI_MODEL", "1", "true or false"),
@@ -135,11 +143,15 @@ def test_the_engine_gets_what_concerns_it() -> None:
         "MME_DEVICE": "cpu",
         "MME_DEVICE_MEMORY": "1GiB",
         "MME_MAX_QUEUE": "3",
+        "MME_MATMUL_PRECISION": "high",
+        "MME_WARMUP": "false",
+        "MME_REGISTERED_MEMORY": "1GiB",
         "HF_TASK": "fill-mask",
     }
     options = Settings.from_environ(environ).engine
     assert options.model_roots == (Path("/a"), Path("/b"))
     assert (options.device, options.device_memory_nbytes) == ("cpu", 1 << 30)
+    assert options.worker == WorkerOptions(False, "high", 1 << 30)
     assert (options.max_queue, options.default_task) == (3, "fill-mask")
 
 

@@ -1,5 +1,6 @@
 """The device's memory, and what its errors mean."""
 
+import ctypes.util
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,26 @@ from model_handler.device import (
     CpuDevice,
     CudaDevice,
     automatic,
+    driver_version,
     facts,
     is_out_of_memory,
     is_sticky,
     parse,
 )
+
+
+class Lost(CpuDevice):
+    """A device that computes no more."""
+
+    def probe(self) -> None:
+        raise torch.AcceleratorError("CUDA error: an unknown error occurred")
+
+
+class Full(CpuDevice):
+    """One without a byte left."""
+
+    def probe(self) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
 
 
 @pytest.mark.parametrize("spelling", ["cpu", "CPU", " cpu "])
@@ -44,6 +60,21 @@ def test_what_the_log_says_of_a_cpu() -> None:
     assert facts(CpuDevice())["device"] == "cpu"
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="every fact can be read here")
+def test_a_fact_that_cannot_be_read_raises_nothing() -> None:
+    said = facts(CudaDevice(0))
+    assert said["device"] == "cuda:0"
+    for name in ("gpu", "compute_capability", "driver_supports_cuda", "device_free_nbytes"):
+        assert str(said[name]).startswith("unknown: "), name
+
+
+def test_the_drivers_version_without_a_driver() -> None:
+    with pytest.raises(OSError, match="no-such-driver"):
+        driver_version("libno-such-driver.so.1")
+    with pytest.raises(AttributeError, match="cuDriverGetVersion"):
+        driver_version(ctypes.util.find_library("c") or "libc.so.6")
+
+
 @pytest.mark.gpu
 def test_what_the_log_says_of_a_gpu() -> None:
     said = facts(CudaDevice(0))
@@ -71,7 +102,7 @@ def allocation_failure() -> RuntimeError:
 )
 def test_out_of_memory(error: Exception) -> None:
     assert is_out_of_memory(error)
-    assert not is_sticky(error)
+    assert not is_sticky(error, Lost())
 
 
 @pytest.mark.parametrize(
@@ -84,7 +115,7 @@ def test_out_of_memory(error: Exception) -> None:
     ],
 )
 def test_sticky(error: Exception) -> None:
-    assert is_sticky(error)
+    assert is_sticky(error, CpuDevice())
     assert not is_out_of_memory(error)
 
 
@@ -100,7 +131,27 @@ def test_sticky(error: Exception) -> None:
 )
 def test_neither(error: Exception) -> None:
     assert not is_out_of_memory(error)
-    assert not is_sticky(error)
+    assert not is_sticky(error, Lost())
+
+
+@pytest.mark.parametrize(
+    "text", ["CUDA error: invalid argument", "CUDA error: no kernel image is available"]
+)
+def test_an_accelerators_error_is_sticky_when_the_device_computes_no_more(text: str) -> None:
+    error = torch.AcceleratorError(text)
+    assert not is_sticky(error, CpuDevice())
+    assert not is_sticky(error, Full())
+    assert is_sticky(error, Lost())
+
+
+@pytest.mark.gpu
+def test_an_error_that_leaves_the_device_sound_is_not_sticky() -> None:
+    """Raised by the runtime itself, which clears what is not sticky."""
+    device = CudaDevice(0)
+    with pytest.raises(torch.AcceleratorError) as caught:
+        torch.cuda.synchronize(torch.cuda.device_count())
+    assert not is_sticky(caught.value, device)
+    device.probe()
 
 
 @pytest.mark.gpu

@@ -87,7 +87,7 @@ def test_a_half_precision_checkpoint_runs_in_float32_on_cpu(
 
 
 def test_the_default_precision_changes_only_while_no_forward_runs(copy: Path) -> None:
-    """from_pretrained changes it for the whole process; the lane keeps forwards out meanwhile."""
+    """from_pretrained changes it for the whole process while modules are built."""
     retensor(copy, lambda tensors: {name: each.half() for name, each in tensors.items()})
     lane = Turnstile()
     owner = TorchLoader(CpuDevice(), lane)

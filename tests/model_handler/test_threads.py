@@ -1,9 +1,12 @@
 """Heavy forwards get every core, light ones leave the front its own, and nothing outlives the block."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
-from model_handler.threads import HEAVY_S, Threads, first_work_s
+from model_handler.threads import HEAVY_S, Threads, first_work_s, tokenizing
 
 
 @pytest.mark.parametrize(
@@ -46,3 +49,32 @@ def test_a_device_that_computes_elsewhere_is_left_alone() -> None:
     with Threads.of(torch.device("cuda")).computing(1.0) as count:
         assert count == 1
         assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "expected"),
+    [("cpu", 16, 1), ("cuda", 16, 14), ("cuda", 4, 2), ("cuda", 2, 1), ("cuda", 1, 1)],
+)
+def test_threads_that_tokenize(device: str, cores: int, expected: int) -> None:
+    assert tokenizing(torch.device(device), cores) == expected
+
+
+# A process of its own: tokenizers reads the settings once
+_TOKENIZE = """
+import sys
+from pathlib import Path
+from model_handler.threads import tokenize_with
+tokenize_with(int(sys.argv[1]))
+import tokenizers
+tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="a"))
+before = len(list(Path("/proc/self/task").iterdir()))
+tokenizer.encode_batch(["a"] * 64)
+print(len(list(Path("/proc/self/task").iterdir())) - before)
+"""
+
+
+@pytest.mark.parametrize(("count", "started"), [(1, 0), (3, 3)])
+def test_tokenizers_keeps_to_what_was_settled(count: int, started: int) -> None:
+    command = [sys.executable, "-c", _TOKENIZE, str(count)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(told.stdout) == started, told.stderr

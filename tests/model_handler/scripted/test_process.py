@@ -38,6 +38,12 @@ def test_the_code_has_the_main_thread(deploy: Deploy) -> None:
     assert model.ask(loop) == 7
 
 
+def test_texts_are_tokenized_by_one_thread(deploy: Deploy) -> None:
+    """Many such processes share the cores, and code that forks must not find threads."""
+    asked = "result = os.environ['TOKENIZERS_PARALLELISM']"
+    assert deploy(EXECUTING).ask(asked) == "false"
+
+
 def test_several_requests_at_a_time_where_the_artifact_allows(deploy: Deploy) -> None:
     """Each waits for the other two: one after the other they would wait for ever."""
     model = deploy(

@@ -1,0 +1,160 @@
+"""A worker at the end of its socket: one answer to each command, whatever else is under way."""
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from model_handler.device import Device
+from model_handler.messages import (
+    Command,
+    Demote,
+    Done,
+    FrameBuffer,
+    InferenceRequest,
+    InferenceResponse,
+    Load,
+    Loaded,
+    LoadFailed,
+    Ready,
+    Refusal,
+    Report,
+    Run,
+    Trim,
+    Trimmed,
+    Unload,
+    Unloaded,
+    decode_report,
+    frame,
+)
+from model_handler.options import WorkerOptions
+from model_handler.worker import Worker
+from tests.model_handler.loading import Emptied
+
+TEXT = json.dumps({"inputs": "the film was a wonderful surprise"}).encode()
+ID = 3
+
+
+class Front:
+    """The other end of a worker that runs on a thread of this process."""
+
+    def __init__(self, device: Device) -> None:
+        self._end, self._theirs = socket.socketpair()
+        self._end.settimeout(60)
+        self._frames, self._reports = FrameBuffer(), list[Report]()
+        worker = Worker(self._theirs, device, WorkerOptions())
+        self._thread = threading.Thread(target=worker.serve, daemon=True)
+        self._thread.start()
+        assert isinstance(self.next(), Ready)
+
+    def send(self, *commands: Command) -> None:
+        self._end.sendall(b"".join(map(frame, commands)))
+
+    def next(self) -> Report:
+        while not self._reports:
+            chunk = self._end.recv(1 << 20)
+            assert chunk, "the worker is gone"
+            self._reports += map(decode_report, self._frames.feed(chunk))
+        return self._reports.pop(0)
+
+    def ask(self, command: Command) -> Report:
+        self.send(command)
+        return self.next()
+
+    def load(self, path: Path, model_id: int = ID) -> Report:
+        return self.ask(Load(model_id, str(path), "text-classification", "auto"))
+
+    def answer(self, model_id: int = ID) -> InferenceResponse | Refusal:
+        done = self.ask(Run(1, model_id, [InferenceRequest(TEXT, "application/json")], 60))
+        assert isinstance(done, Done)
+        (result,) = done.results
+        return result
+
+    def close(self) -> None:
+        self._end.close()
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+        self._theirs.close()
+
+
+@pytest.fixture
+def device() -> Emptied:
+    return Emptied()
+
+
+@pytest.fixture
+def front(device: Emptied) -> Iterator[Front]:
+    front = Front(device)
+    yield front
+    front.close()
+
+
+def test_what_cannot_be_kept_is_unloaded(front: Front, classifier: Path) -> None:
+    """On a CPU nothing is kept, and nothing is lost by it: weights are the file's own pages."""
+    assert isinstance(front.load(classifier), Loaded)
+    expected = front.answer()
+    assert front.ask(Demote(ID)) == Unloaded(ID, 0)
+    refusal = front.answer()
+    assert isinstance(refusal, Refusal)
+    assert refusal.error == "ModelNotFound"
+    assert isinstance(front.load(classifier), Loaded)
+    assert front.answer() == expected
+    assert front.ask(Unload(ID)) == Unloaded(ID, 0)
+
+
+@pytest.mark.parametrize("command", [Demote(ID), Unload(ID)])
+def test_a_model_that_is_not_there(command: Command, front: Front) -> None:
+    assert front.ask(command) == Unloaded(ID, 0)
+
+
+def test_commands_that_overtake_their_answers(front: Front, classifier: Path) -> None:
+    """Each means the state that those before it lead to."""
+    load = Load(ID, str(classifier), "text-classification", "auto")
+    assert isinstance(front.ask(load), Loaded)
+    front.send(Demote(ID), load)
+    assert front.next() == Unloaded(ID, 0)
+    assert isinstance(front.next(), Loaded)
+    assert isinstance(front.answer(), InferenceResponse)
+    front.send(Demote(ID), Unload(ID))
+    assert [front.next(), front.next()] == [Unloaded(ID, 0)] * 2
+
+
+def test_a_batch_before_a_demotion_is_answered(front: Front, classifier: Path) -> None:
+    front.load(classifier)
+    for _ in range(5):
+        run = Run(1, ID, [InferenceRequest(TEXT, "application/json")], 60)
+        front.send(run, Demote(ID))
+        done, unloaded = sorted((front.next(), front.next()), key=lambda each: type(each).__name__)
+        assert isinstance(done, Done)
+        assert isinstance(done.results[0], InferenceResponse)
+        assert unloaded == Unloaded(ID, 0)
+        assert isinstance(front.load(classifier), Loaded)
+
+
+def test_trim(front: Front, device: Emptied) -> None:
+    assert front.ask(Trim(11)) == Trimmed(11, 0)
+    assert len(device.times) == 1
+
+
+def test_leaving_does_not_trim(front: Front, device: Emptied, classifier: Path) -> None:
+    """It would synchronize the device and drop what the next model could use."""
+    for command in (Demote(ID), Unload(ID)):
+        assert isinstance(front.load(classifier), Loaded)
+        front.ask(command)
+    assert not device.times
+
+
+def test_trimming_does_not_wait_for_a_load(front: Front, copy: Path) -> None:
+    """Of which one file comes through a pipe."""
+    file = copy / "tokenizer.json"
+    file.unlink()
+    os.mkfifo(file)
+    front.send(Load(ID, str(copy), "text-classification", "auto"))
+    assert front.ask(Trim(12)) == Trimmed(12, 0)
+    with file.open("wb"):
+        file.unlink()
+    assert isinstance(front.next(), LoadFailed)
