@@ -123,8 +123,8 @@ FOUND = $(foreach version,$(PYTHONS),$(if $(call python,$(version)),$(version)))
 # What depends on the interpreter: processes, event loop, archives, conversions, and one of each sort of model.
 # multi-model-server, which is not in these environments, runs on the oldest Python alone
 NEWER := tests/versions tests/container --ignore=tests/container/test_multi_model_server.py \
-  tests/emulator/hosting tests/scripts/test_package.py tests/model_handler/formats tests/model_handler/scripted \
-  $(foreach name,engine loader codecs skeletons text2text,tests/model_handler/test_$(name).py) \
+  tests/emulator/hosting/test_archive.py tests/scripts/test_package.py tests/model_handler/formats \
+  tests/model_handler/scripted $(foreach name,engine loader codecs,tests/model_handler/test_$(name).py) \
   $(foreach name,invoke life,tests/contract/test_$(name).py)
 
 test-pythons: ## what depends on the interpreter, with Python 3.12 and 3.13, those of them that are installed
