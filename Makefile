@@ -126,6 +126,12 @@ endef
 	$(call environment,$(PYTHON),.venv-lowest,.venv-lowest/constraints.txt)
 	@touch $@
 
+# What touches libraries: without test_engine (processes and deadlines, minutes of waiting), and of the conformance
+# suite the files in which bodies, models and connections come and go. All of it would take twice as long
+CONTRACT_FILES := $(foreach name,invoke load unload robustness headers life,tests/contract/test_$(name).py)
+LOWEST := tests/model_handler --ignore=tests/model_handler/test_engine.py \
+  $(foreach name,protocol bodies server,tests/container/test_$(name).py) $(CONTRACT_FILES)
+
 test-lowest: .venv-lowest/.installed ## what touches libraries, with the lowest versions that setup.py promises
 	.venv-lowest/bin/python -m pytest $(LOWEST)
 
@@ -140,7 +146,14 @@ FOUND = $(foreach version,$(PYTHONS),$(if $(call python,$(version)),$(version)))
 	$(call environment,$(call python,3.$*),.venv-3.$*,constraints.txt)
 	@touch $@
 
-test-pythons: ## the same with Python 3.12 and 3.13, those of them that are installed
+# What depends on the interpreter: processes, event loop, archives, conversions, and one of each sort of model.
+# multi-model-server, which is not in these environments, runs on the oldest Python alone
+NEWER := tests/versions tests/container --ignore=tests/container/test_multi_model_server.py \
+  tests/emulator/hosting/test_archive.py tests/scripts/test_package.py tests/model_handler/formats \
+  tests/model_handler/scripted $(foreach name,engine loader codecs,tests/model_handler/test_$(name).py) \
+  $(foreach name,invoke life,tests/contract/test_$(name).py)
+
+test-pythons: ## what depends on the interpreter, with Python 3.12 and 3.13, those of them that are installed
 	@echo "Python found: $(or $(FOUND),neither 3.12 nor 3.13; nothing is tested)"
 	@set -e; for version in $(FOUND); do \
 	  $(MAKE) .venv-$$version/.installed; \
