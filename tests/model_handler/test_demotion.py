@@ -4,7 +4,6 @@ import gc
 import os
 import shutil
 import weakref
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 import safetensors.torch
 import torch
 
-from model_handler.device import CpuDevice
 from model_handler.errors import InsufficientMemory
 from model_handler.handlers.pipeline import PipelineHandler
 from model_handler.loader import TorchLoader
@@ -20,7 +18,7 @@ from model_handler.turnstile import Turnstile
 from model_handler.upload import Uploader
 from tests import artifacts
 from tests.model_handler.harness import Builder, answers, implied_task, loader
-from tests.model_handler.loading import TEXT, living_tensors, retensor
+from tests.model_handler.loading import TEXT, Emptied, living_tensors, retensor
 
 pytestmark = pytest.mark.usefixtures("no_tracebacks_kept")
 
@@ -37,16 +35,6 @@ class FailingUploader(Uploader):
         if self.failure is not None:
             raise self.failure
         super().fill(*block)
-
-
-@dataclass(frozen=True)
-class Emptied(CpuDevice):
-    """Counts how often the allocator's unused blocks were given back."""
-
-    times: list[None] = field(default_factory=list)
-
-    def empty_cache(self) -> None:
-        self.times.append(None)
 
 
 @pytest.fixture
