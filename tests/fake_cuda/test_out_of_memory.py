@@ -45,12 +45,14 @@ def test_a_budget_larger_than_the_device(house: House, models: Models) -> None:
 
 
 def test_at_a_load(house: House, models: Models) -> None:
+    """Of a model that the allocator has no room for from former ones."""
     house.load([models.classifier(seed) for seed in (1, 2)])
     house.machine.inject("malloc", **FAILS)
-    load_soon(house, models.classifier(3))
+    large = models.large(48 * MIB)
+    load_soon(house, large)
     assert not house.machine.pending("malloc")
-    for seed in (1, 2, 3):
-        soon(house, models.classifier(seed).name)
+    for name in (large.name, models.classifier(1).name, models.classifier(2).name):
+        soon(house, name)
 
 
 def test_at_a_promotion(house: House, models: Models) -> None:
