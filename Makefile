@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 REPORT := $(VENV)/contract.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks check test test-notebooks test-sdk test-contract test-fake-cuda compiler image image-mms test-image sbom java registry contract docs test-gpu bench bench-docs
+.PHONY: help install demo notebooks check test test-lowest test-pythons test-notebooks test-sdk test-contract test-fake-cuda compiler image image-mms test-image sbom java registry contract docs test-gpu bench bench-docs
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -104,6 +104,49 @@ test-fake-cuda: $(FAKE_CUDA_STAMP) compiler ## the whole server on PyTorch's CUD
 	  $(FAKE_CUDA_VENV)/bin/python -m pytest -c tests/fake_cuda/pytest.ini --rootdir=. tests/fake_cuda && \
 	  $(FAKE_CUDA_VENV)/bin/python -m pytest -c tests/fake_cuda/pytest.ini --rootdir=. \
 	    tests/model_handler -m gpu -k 'not answers'
+
+# Environments of other versions than those in .venv. PyTorch goes in without the libraries of CUDA that its build on
+# PyPI asks for, several GB: the tests compute without them (tests/versions/cpu_torch.py)
+TORCH_NEEDS := filelock fsspec jinja2 networkx sympy typing-extensions
+TESTERS := hypothesis onnx onnxscript psutil pytest pytest-timeout
+PIP_INSTALL := -m pip install --quiet --no-compile --disable-pip-version-check --no-warn-conflicts
+
+define environment
+	$(1) -m venv $(2)
+	$(PYTHON) tests/versions/declared.py > $(2)/requirements.txt
+	$(2)/bin/python $(PIP_INSTALL) -c $(3) --no-deps torch nvidia-cuda-runtime
+	$(2)/bin/python $(PIP_INSTALL) -c $(3) -r $(2)/requirements.txt $(TORCH_NEEDS) $(TESTERS)
+	$(2)/bin/python tests/versions/cpu_torch.py
+endef
+
+# In the place of pins of constraints.txt those of constraints-lowest.txt
+.venv-lowest/.installed: setup.py constraints.txt constraints-lowest.txt tests/versions/cpu_torch.py
+	@mkdir -p .venv-lowest
+	awk -F== '!/^#/ && !seen[$$1]++' constraints-lowest.txt constraints.txt > .venv-lowest/constraints.txt
+	$(call environment,$(PYTHON),.venv-lowest,.venv-lowest/constraints.txt)
+	@touch $@
+
+test-lowest: .venv-lowest/.installed ## what touches libraries, with the lowest versions that setup.py promises
+	.venv-lowest/bin/python -m pytest $(LOWEST)
+
+PYTHONS := 3.12 3.13
+# Of a version the interpreter: on PATH, or else pyenv's, whose own commands do not find it
+PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
+python = $(firstword $(shell python$(1) -c 'import sys; print(sys.executable)' 2>/dev/null) \
+  $(wildcard $(PYENV)/$(1).*/bin/python$(1)))
+FOUND = $(foreach version,$(PYTHONS),$(if $(call python,$(version)),$(version)))
+
+.venv-3.%/.installed: setup.py constraints.txt tests/versions/cpu_torch.py
+	$(call environment,$(call python,3.$*),.venv-3.$*,constraints.txt)
+	@touch $@
+
+test-pythons: ## the same with Python 3.12 and 3.13, those of them that are installed
+	@echo "Python found: $(or $(FOUND),neither 3.12 nor 3.13; nothing is tested)"
+	@set -e; for version in $(FOUND); do \
+	  $(MAKE) .venv-$$version/.installed; \
+	  echo "Python $$version:"; \
+	  .venv-$$version/bin/python -m pytest $(NEWER); \
+	done
 
 image: ## the image localhost/mme:cpu, with or without a Docker engine: make image FLAVOR=cpu|gpu
 	image/build.sh $(or $(FLAVOR),cpu)

@@ -3,6 +3,7 @@
 An allow-list: everything else `generate` takes is an object, a file or code to fetch.
 """
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -54,15 +55,7 @@ PARAMETERS = frozenset(
         "decoder_start_token_id",
     ]
 )
-_WHOLE_NUMBERS = (
-    *("max_length", "max_new_tokens", "min_length", "min_new_tokens", "num_beams"),
-    *("num_return_sequences", "top_k", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size"),
-)
-_AT_LEAST_ONE = frozenset({"max_length", "max_new_tokens", "num_beams", "num_return_sequences"})
-_TOKENS = (
-    *("forced_bos_token_id", "forced_eos_token_id", "pad_token_id", "bos_token_id"),
-    *("eos_token_id", "decoder_start_token_id", "suppress_tokens", "begin_suppress_tokens"),
-)
+_LARGEST_SCORE = 1e30  # may still be divided by the lowest temperature
 
 # These look at the prompt as it lies in the batch, padding included, so rows of different lengths
 # would be answered differently together than alone.
@@ -86,28 +79,32 @@ class Deadline(transformers.StoppingCriteria):  # type: ignore[misc]
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 
-def check(parameters: Mapping[str, Any], vocabulary: int) -> None:
-    """Raises InvalidRequest for values that `generate` would fail on, or that would index out of range.
+class Scores(transformers.LogitsProcessor):  # type: ignore[misc]
+    """Before the tokens are drawn: no score is infinite or NaN, whatever the processors before made of it.
 
-    On a GPU an index out of range is a device-side assert, which costs the whole worker.
+    A row that has no token left gets equal scores, so that drawing one is sound, and `lost` says so. The
+    processors after this one keep at least one token.
     """
-    for name in parameters.keys() & set(_WHOLE_NUMBERS):
-        _check_whole(name, parameters[name], least=int(name in _AT_LEAST_ONE))
-    for name in parameters.keys() & set(_TOKENS):
-        _check_tokens(name, parameters[name], vocabulary)
+
+    def __init__(self) -> None:
+        self._lost: torch.Tensor | None = None
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        lost = ~(scores.amax(-1, keepdim=True) > -math.inf)  # NaN is greater than nothing
+        self._lost = lost.any() if self._lost is None else self._lost | lost.any()
+        return torch.where(lost, 0.0, scores.clamp(max=_LARGEST_SCORE))
+
+    @property
+    def lost(self) -> bool:
+        """Of any row. Waits for the device."""
+        return self._lost is not None and bool(self._lost)
 
 
-def _check_whole(name: str, value: Any, *, least: int) -> None:
-    if value is not None and (type(value) is not int or value < least):
-        raise InvalidRequest(f"{name} has to be a whole number, at least {least}")
-
-
-def _check_tokens(name: str, value: Any, vocabulary: int) -> None:
-    tokens = value if isinstance(value, list) else [value]
-    if not all(
-        token is None or (type(token) is int and 0 <= token < vocabulary) for token in tokens
-    ):
-        raise InvalidRequest(f"{name} has to name tokens between 0 and {vocabulary - 1}")
+def is_about_parameters(error: Exception) -> bool:
+    """Raised by `generate` for what it was asked, and not by the device for what it cannot do."""
+    if isinstance(error, RuntimeError):  # beams that need more tokens than the parameters leave
+        return "multinomial" in str(error)
+    return True
 
 
 def padding_matters(effective: Mapping[str, Any], *, encoder_decoder: bool) -> bool:

@@ -294,7 +294,12 @@ def _pipeline_class(task: str) -> Any:
         return QuestionAnsweringPipeline
     if name in TEXT2TEXT:
         return TEXT2TEXT[name]
-    module, _, attribute = SUPPORTED_TASKS[name]["impl"].rpartition(".")
+    kind = SUPPORTED_TASKS[name]["impl"]
+    if not isinstance(kind, str):
+        return kind
+    module, _, attribute = kind.rpartition(
+        "."
+    )  # transformers 5.23 names the class, 5.17 has it there
     return getattr(importlib.import_module(module), attribute)
 
 

@@ -10,13 +10,22 @@ from typing import Any
 import torch
 import transformers
 
+from model_handler import bounds
 from model_handler.collation import collate, separate
-from model_handler.errors import InferenceFailed, InvalidRequest
-from model_handler.generation import PARAMETERS, Deadline, check, fit, padding_matters, trim
-from model_handler.handlers import Payload, Prepared, Unit
+from model_handler.errors import EngineError, InferenceFailed, InvalidRequest, ModelLoadFailed
+from model_handler.generation import (
+    Deadline,
+    Scores,
+    fit,
+    is_about_parameters,
+    padding_matters,
+    trim,
+)
+from model_handler.handlers import Payload, Prepared, Unit, precedence
+from model_handler.handlers.parameters import accepted, asks
 from model_handler.handlers.plain_text import PlainTexts
 from model_handler.handlers.staged import Call, Staged
-from model_handler.handlers.traits import CHOICES, PADDING_SENSITIVE, TRAITS, Padding
+from model_handler.handlers.traits import PADDING_SENSITIVE, TRAITS, Padding
 from model_handler.media import materialise
 from model_handler.tasks import family, kind_of
 
@@ -65,6 +74,7 @@ class PipelineHandler:
         self._nbytes = nbytes
         self._padding = self._safe_padding()
         self._vocabulary = _vocabulary(self.model)
+        self._samples = self._generates_with_sound_defaults()
         self._plain = PlainTexts.of(self._family, pipeline, self._traits.defaults)
 
     @property
@@ -116,9 +126,9 @@ class PipelineHandler:
             state = _State(payload.inputs, {}, call.postprocess, [1], self._plain)
             return Prepared([self._unit(encoded, call.forward, asked=False, plain=True)], state)
         inputs = materialise(payload.inputs, kind_of(self.task), self._rate())
-        parameters = self._accepted(payload.parameters)
+        parameters = accepted(payload.parameters, self._family, self._vocabulary)
         call = self._read(inputs, parameters)
-        asked = not payload.parameters.keys().isdisjoint(PARAMETERS | {"generate_kwargs"})
+        asked = asks(payload.parameters)
         rows = [self._stages.rows(item, call.preprocess) for item in call.items]
         units = [self._unit(row, call.forward, asked) for group in rows for row in group]
         state = _State(inputs, parameters, call.postprocess, [len(group) for group in rows])
@@ -127,29 +137,6 @@ class PipelineHandler:
     def _rate(self) -> int | None:
         rate = getattr(self._pipeline.feature_extractor, "sampling_rate", None)
         return rate if isinstance(rate, int) else None
-
-    def _accepted(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        traits = self._traits
-        if traits.required and not given.get(traits.required):
-            raise InvalidRequest(f"{self._family} needs the parameter {traits.required!r}")
-        for name in given:
-            if name not in traits.allowed:
-                allowed = ", ".join(sorted(traits.allowed)) or "none"
-                raise InvalidRequest(f"{self._family} takes no {name[:60]!r}; it takes {allowed}")
-        _check_choices(given)
-        self._check_nested(given)
-        return {**traits.defaults, **given}
-
-    def _check_nested(self, given: Mapping[str, Any]) -> None:
-        """Parameters inside parameters obey the same list, or they would be a way around it."""
-        nested = [given.get(name) for name in ("tokenizer_kwargs", "tokenize_kwargs")]
-        _check_keys(nested, TRAITS["text-classification"].allowed)
-        generating = [given.get(name) for name in ("generate_kwargs", "forward_params")]
-        _check_keys(generating, PARAMETERS)
-        _check_keys([given.get("preprocess_params")], frozenset({"voice_preset"}))
-        if self._traits.generates:
-            flat = {**given, **(given.get("generate_kwargs") or {})}
-            check({k: v for k, v in flat.items() if k in PARAMETERS}, self._vocabulary)
 
     def _read(self, inputs: Any, parameters: dict[str, Any]) -> Call:
         if isinstance(inputs, list) and not inputs:
@@ -220,11 +207,21 @@ class PipelineHandler:
     def _can_generate(self) -> bool:
         return bool(self.model.can_generate())
 
+    def _generates_with_sound_defaults(self) -> bool:
+        """True when it samples unless asked otherwise. Raises ModelLoadFailed for defaults out of range."""
+        if not (self._traits.generates and self._can_generate):
+            return False
+        defaults = self._effective({})
+        try:
+            bounds.check_defaults(defaults, self._vocabulary)
+        except InvalidRequest as error:
+            raise ModelLoadFailed(f"in generation_config.json or config.json {error}") from None
+        for name in bounds.unknown_tokens(defaults, self._vocabulary):
+            setattr(self.model.generation_config, name, None)
+        return bool(defaults.get("do_sample"))
+
     def _effective(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """What `generate` will go by: the caller's parameters over the model's over the pipeline's."""
-        whole = self._pipeline._prepare_generate_kwargs(dict(parameters))
-        effective: dict[str, Any] = self._pipeline._get_set_generation_params(whole)
-        return effective
+        return precedence.effective(self._pipeline, parameters)
 
     def _fitted(self, parameters: dict[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
         if self._family == "automatic-speech-recognition":
@@ -233,7 +230,10 @@ class PipelineHandler:
             start, limit = 1, _positions(self.model.config)
         else:
             start, limit = _length(inputs), self.max_tokens
-        return fit(parameters, self._effective(parameters), start, limit)
+        effective = self._effective(parameters)
+        # Also as None: transformers 5.17 would let its default override a total length that was asked for
+        new_tokens = {"max_new_tokens": effective.get("max_new_tokens")}
+        return new_tokens | fit(parameters, effective, start, limit)
 
     # ---- the forward ----
 
@@ -241,15 +241,20 @@ class PipelineHandler:
         rows: list[Row] = [unit.features for unit in units]
         batch = collate([row.inputs for row in rows], side=self._side(), pad_id=self._pad_id())
         parameters = dict(rows[0].parameters)
+        scores = Scores()
         if self._traits.generates and self._can_generate:
             stop = transformers.StoppingCriteriaList([Deadline(deadline)])
             parameters["stopping_criteria"] = stop
+            if rows[0].asked or self._samples:
+                parameters["logits_processor"] = transformers.LogitsProcessorList([scores])
         try:
             outputs = self._stages.run(batch, parameters)
-        except (ValueError, TypeError) as error:
-            if not rows[0].asked:
+        except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
+            if not rows[0].asked or not is_about_parameters(error):
                 raise
             raise InvalidRequest(f"these parameters do not go together: {error}") from error
+        if scores.lost:
+            raise _no_token(rows[0].asked)
         if (answers := self._answers(rows, outputs)) is not None:
             return [_Answered(answer) for answer in answers]
         each = separate(outputs, len(rows))
@@ -299,6 +304,12 @@ class PipelineHandler:
         return self._stages.answer(state.inputs, state.parameters, answers)
 
 
+def _no_token(asked: bool) -> EngineError:
+    if asked:
+        return InvalidRequest("these parameters leave no token to choose from")
+    return InferenceFailed("the model's scores for the next token are no numbers")
+
+
 def _is_plain(payload: Payload) -> bool:
     """An empty text has no row of its own with some tokenizers."""
     return type(payload.inputs) is str and bool(payload.inputs) and not payload.parameters
@@ -311,21 +322,6 @@ def _vocabulary(model: Any) -> int:
     except NotImplementedError:  # transformers' own, of models that embed no tokens
         return 2**31
     return int(getattr(embedding, "num_embeddings", 2**31))
-
-
-def _check_choices(given: Mapping[str, Any]) -> None:
-    for name, choices in CHOICES.items():
-        if name in given and str(given[name]).lower() not in choices:
-            raise InvalidRequest(f"{name} has to be one of {', '.join(choices)}")
-
-
-def _check_keys(nested: list[Any], allowed: frozenset[str]) -> None:
-    for parameters in nested:
-        if not isinstance(parameters, dict | None):
-            raise InvalidRequest("parameters inside parameters have to be objects")
-        for name in parameters or {}:
-            if name not in allowed:
-                raise InvalidRequest(f"there is no parameter {name[:60]!r}")
 
 
 def _length(inputs: Mapping[str, Any]) -> int:

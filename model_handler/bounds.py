@@ -1,0 +1,205 @@
+"""Of each parameter of `generate` the type and the range.
+
+Values outside do not fail on a GPU, they lose it: a temperature of 1e-40 makes a distribution of NaN, and
+sampling from one, like an index out of range, is a device-side assert that ends the worker of all models.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from model_handler.errors import InvalidRequest
+
+MANY = 1_000_000
+BEAMS = 64  # each is a row of its own on the device
+SEQUENCES = 10_000  # of banned or biased tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """`or_zero`: 0 lies outside the range and is allowed all the same."""
+
+    low: float
+    high: float
+    whole: bool = False
+    or_zero: bool = False
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises InvalidRequest. Infinities and NaN are in no range."""
+        fits = type(value) is int or (type(value) is float and not self.whole)
+        if not fits or not (self.low <= value <= self.high or (self.or_zero and value == 0)):
+            raise InvalidRequest(f"{name} has to be {self}")
+
+    def __str__(self) -> str:
+        kind = "a whole number" if self.whole else "a number"
+        zero = ", or 0" if self.or_zero else ""
+        return f"{kind} from {_plain(self.low)} to {_plain(self.high)}{zero}"
+
+
+def _plain(bound: float) -> str:
+    return str(int(bound)) if bound == int(bound) else str(bound)
+
+
+_COUNT = Number(0, MANY, whole=True)
+_LENGTH = Number(1, MANY, whole=True)
+_BEAMS = Number(1, BEAMS, whole=True)
+_SHARE = Number(0, 1)
+_SOME = Number(0.001, 1)  # a share that leaves something
+_PENALTY = Number(0.01, 100)
+_BIAS = Number(-10_000, 10_000)
+_FACTOR = Number(0.01, 100)
+
+NUMBERS = {
+    "max_length": _LENGTH,
+    "max_new_tokens": _LENGTH,
+    "min_length": _COUNT,
+    "min_new_tokens": _COUNT,
+    "no_repeat_ngram_size": _COUNT,
+    "encoder_no_repeat_ngram_size": _COUNT,
+    "num_beams": _BEAMS,
+    "num_return_sequences": _BEAMS,
+    "max_time": Number(0.001, 86_400),
+    "temperature": Number(0.01, 100, or_zero=True),
+    "top_k": _COUNT,
+    "top_p": _SHARE,
+    "min_p": _SHARE,
+    "top_h": _SOME,
+    "typical_p": _SOME,
+    "epsilon_cutoff": _SHARE,
+    "eta_cutoff": _SHARE,
+    "repetition_penalty": _PENALTY,
+    "encoder_repetition_penalty": _PENALTY,
+    "length_penalty": Number(-10, 10),
+    "guidance_scale": Number(0, 100),
+}
+_SWITCHES = ("do_sample", "use_cache", "renormalize_logits", "remove_invalid_values")
+_TOKEN = ("pad_token_id", "bos_token_id", "decoder_start_token_id", "forced_bos_token_id")
+_TOKENS = ("eos_token_id", "forced_eos_token_id", "suppress_tokens", "begin_suppress_tokens")
+# Of an artifact's own defaults those that could lose the device; lengths are cut to what fits anyway
+_OF_DEFAULTS = NUMBERS.keys() - {"max_length", "max_new_tokens", "min_length", "min_new_tokens"}
+_TOKENS_OF_DEFAULTS = ("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
+
+
+def check(parameters: Mapping[str, Any], vocabulary: int) -> None:
+    """Raises InvalidRequest, naming parameter and range, for what `generate` must not be given."""
+    for name, value in parameters.items():
+        if value is not None:
+            _check_one(name, value, vocabulary)
+    _check_something_is_left(parameters, vocabulary)
+
+
+def check_defaults(defaults: Mapping[str, Any], vocabulary: int) -> None:
+    """The same for what an artifact brings along."""
+    checked = {*_OF_DEFAULTS, *_TOKENS_OF_DEFAULTS, "exponential_decay_length_penalty"}
+    check({name: defaults[name] for name in defaults.keys() & checked}, vocabulary)
+
+
+def unknown_tokens(defaults: Mapping[str, Any], vocabulary: int) -> list[str]:
+    """Of padding and beginning those that the model cannot look up: `-1`, in some artifacts, means none."""
+    given = {name: defaults.get(name) for name in ("pad_token_id", "bos_token_id")}
+    return [
+        name
+        for name, token in given.items()
+        if token is not None and not _is_token(token, vocabulary)
+    ]
+
+
+def _check_one(name: str, value: Any, vocabulary: int) -> None:
+    if name in NUMBERS:
+        NUMBERS[name].check(name, value)
+    elif name in _SWITCHES:
+        _require(type(value) is bool, f"{name} has to be true or false")
+    elif name in _TOKEN:
+        _check_tokens(name, [value], vocabulary)
+    elif name in _TOKENS:
+        _check_tokens(name, value if isinstance(value, list) else [value], vocabulary)
+    elif name in _OTHERS:
+        _OTHERS[name](name, value, vocabulary)
+
+
+def _require(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise InvalidRequest(otherwise)
+
+
+def _check_tokens(name: str, tokens: list[Any], vocabulary: int) -> None:
+    fits = bool(tokens) and all(_is_token(token, vocabulary) for token in tokens)
+    _require(fits, f"{name} has to name tokens from 0 to {vocabulary - 1}")
+
+
+def _is_token(token: Any, vocabulary: int) -> bool:
+    return type(token) is int and 0 <= token < vocabulary
+
+
+def _check_early_stopping(name: str, value: Any, vocabulary: int) -> None:
+    fits = type(value) is bool or value == "never"
+    _require(fits, f'{name} has to be true, false or "never"')
+
+
+def _check_decay(name: str, value: Any, vocabulary: int) -> None:
+    fits = isinstance(value, list | tuple) and len(value) == 2
+    _require(fits, f"{name} has to be [start, factor]")
+    _COUNT.check(f"the start of {name}", value[0])
+    _FACTOR.check(f"the factor of {name}", value[1])
+
+
+def _check_bad_words(name: str, value: Any, vocabulary: int) -> None:
+    _check_sequences(name, value, "lists of tokens")
+    for tokens in value:
+        _require(isinstance(tokens, list), f"{name} has to be lists of tokens")
+        _check_tokens(name, tokens, vocabulary)
+
+
+def _check_biases(name: str, value: Any, vocabulary: int) -> None:
+    form = "pairs of [tokens, bias]"
+    _check_sequences(name, value, form)
+    for pair in value:
+        fits = isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], list)
+        _require(fits, f"{name} has to be {form}")
+        _check_tokens(name, pair[0], vocabulary)
+        _BIAS.check(f"a bias of {name}", pair[1])
+
+
+def _check_sequences(name: str, value: Any, form: str) -> None:
+    fits = isinstance(value, list) and 0 < len(value) <= SEQUENCES
+    _require(fits, f"{name} has to be a list of 1 to {SEQUENCES} {form}")
+
+
+_OTHERS: dict[str, Callable[[str, Any, int], None]] = {
+    "early_stopping": _check_early_stopping,
+    "exponential_decay_length_penalty": _check_decay,
+    "bad_words_ids": _check_bad_words,
+    "sequence_bias": _check_biases,
+}
+
+
+def _check_something_is_left(parameters: Mapping[str, Any], vocabulary: int) -> None:
+    names = [each for each in ("suppress_tokens", "begin_suppress_tokens") if parameters.get(each)]
+    banned: set[int] = set()
+    for name in names:
+        banned.update(
+            parameters[name] if isinstance(parameters[name], list) else [parameters[name]]
+        )
+    if len(banned) >= vocabulary:
+        raise InvalidRequest(f"{' and '.join(names)} leave none of the {vocabulary} tokens")
+
+
+def settled(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Checked parameters as `generate` takes them: it insists on decimals, and knows no temperature of 0,
+    which means the likeliest token."""
+    given = {name: _as_taken(name, value) for name, value in parameters.items()}
+    if given.get("temperature") == 0:
+        del given["temperature"]
+        given["do_sample"] = False
+    return given
+
+
+def _as_taken(name: str, value: Any) -> Any:
+    if name in ("suppress_tokens", "begin_suppress_tokens") and type(value) is int:
+        return [value]
+    number = NUMBERS.get(name)
+    if number is not None and not number.whole and type(value) is int:
+        return float(value)
+    if name == "sequence_bias" and value is not None:
+        return [[tokens, float(bias)] for tokens, bias in value]
+    return value

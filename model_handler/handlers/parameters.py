@@ -1,0 +1,69 @@
+"""What a request may ask of a task's pipeline: an allow-list of names, and bounds for what generates."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from model_handler import bounds
+from model_handler.errors import InvalidRequest
+from model_handler.generation import PARAMETERS
+from model_handler.handlers.traits import CHOICES, TRAITS
+
+# Parameters that hold further ones: of the tokenizer, and of `generate`
+_TOKENIZING = ("tokenizer_kwargs", "tokenize_kwargs")
+_GENERATING = ("generate_kwargs", "forward_params")
+
+
+def accepted(given: Mapping[str, Any], family: str, vocabulary: int) -> dict[str, Any]:
+    """With the task's defaults, and as the pipeline takes them. Raises InvalidRequest."""
+    traits = TRAITS[family]
+    if traits.required and not given.get(traits.required):
+        raise InvalidRequest(f"{family} needs the parameter {traits.required!r}")
+    for name in given:
+        if name not in traits.allowed:
+            allowed = ", ".join(sorted(traits.allowed)) or "none"
+            raise InvalidRequest(f"{family} takes no {name[:60]!r}; it takes {allowed}")
+    _check_choices(given)
+    _check_nested(given)
+    direct = PARAMETERS if traits.generates else frozenset()
+    return {**traits.defaults, **_settled(given, direct, vocabulary)}
+
+
+def asks(given: Mapping[str, Any]) -> bool:
+    """Some of it steers the forward."""
+    return not given.keys().isdisjoint(PARAMETERS | set(_GENERATING))
+
+
+def _settled(given: Mapping[str, Any], direct: frozenset[str], vocabulary: int) -> dict[str, Any]:
+    """`direct`: names that go to `generate` as they are."""
+    nested = {name: given[name] for name in _GENERATING if given.get(name)}
+    generate = {name: each for name, each in given.items() if name in direct}
+    whole = dict(generate)
+    for each in nested.values():
+        whole |= each
+    bounds.check(whole, vocabulary)
+    rest = {name: each for name, each in given.items() if name not in direct}
+    inner = {name: bounds.settled(each) for name, each in nested.items()}
+    return {**rest, **bounds.settled(generate), **inner}
+
+
+def _check_nested(given: Mapping[str, Any]) -> None:
+    """Parameters inside parameters obey the same list, or they would be a way around it."""
+    tokenizing = [given.get(name) for name in _TOKENIZING]
+    _check_keys(tokenizing, TRAITS["text-classification"].allowed)
+    _check_keys([given.get(name) for name in _GENERATING], PARAMETERS)
+    _check_keys([given.get("preprocess_params")], frozenset({"voice_preset"}))
+
+
+def _check_choices(given: Mapping[str, Any]) -> None:
+    for name, choices in CHOICES.items():
+        if name in given and str(given[name]).lower() not in choices:
+            raise InvalidRequest(f"{name} has to be one of {', '.join(choices)}")
+
+
+def _check_keys(nested: list[Any], allowed: frozenset[str]) -> None:
+    for parameters in nested:
+        if not isinstance(parameters, dict | None):
+            raise InvalidRequest("parameters inside parameters have to be objects")
+        for name in parameters or {}:
+            if name not in allowed:
+                raise InvalidRequest(f"there is no parameter {name[:60]!r}")
