@@ -30,9 +30,8 @@ class Lane(threading.Thread):
             task = self._tasks.get()
             try:
                 task()
-            except (
-                BaseException
-            ):  # a bug of ours: a worker with a dead thread would hang its callers
-                log.exception("worker thread failed", extra={"thread": self.name})
+            # A bug of ours, whatever it raised: a worker with a dead thread would hang its callers
+            except BaseException:
+                log.exception("worker thread failed", extra={"lane": self.name})
                 os._exit(1)
             del task  # it may hold the last batch's tensors

@@ -96,8 +96,8 @@ class TorchLoader:
         raise failure
 
     def demote(self, handler: Handler) -> bool:
-        """Free its memory on the device and keep the rest, where it can be promoted again. From before that
-        until its promotion, no kernel may use the model."""
+        """Free its memory on the device and keep the rest, where it can be promoted again. Forwards that are
+        launched already may still be running; until the promotion none may be launched."""
         return self._blocks.free(handler)
 
     def promote(self, handler: Handler) -> bool:

@@ -28,7 +28,7 @@ class Models:
 
     def large(self, nbytes: int) -> Path:
         """About so many bytes of weights, all in one tensor of zeros in a sparse file."""
-        directory = self.root / "large"
+        directory = self.root / f"large-{nbytes >> 20}"
         return directory if directory.exists() else of_size(directory, nbytes)
 
 
@@ -49,9 +49,9 @@ def contents(artifact: Path, dtype: torch.dtype | None = None) -> dict[str, byte
     }
 
 
-def nbytes(artifact: Path) -> int:
-    """Of its weights as they are stored."""
-    return sum(map(len, contents(artifact).values()))
+def nbytes(artifact: Path, dtype: torch.dtype | None = None) -> int:
+    """Of its weights, as they are stored or in another type."""
+    return sum(map(len, contents(artifact, dtype).values()))
 
 
 def _bytes(tensor: torch.Tensor) -> bytes:
