@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 REPORT := $(VENV)/contract.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks check test test-notebooks test-sdk test-contract image image-mms test-image sbom java registry contract docs test-gpu bench bench-docs
+.PHONY: help install demo notebooks check test test-notebooks test-sdk test-contract test-fake-cuda compiler image image-mms test-image sbom java registry contract docs test-gpu bench bench-docs
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,7 +31,7 @@ check: $(STAMP) ## style, types, import arrows, the image's and the stack's file
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/shellcheck .ci/run image/*.sh scripts/*.sh
+	$(BIN)/shellcheck .ci/run image/*.sh scripts/*.sh tests/fake_cuda/runtime/*.sh
 	$(BIN)/python image/audit.py
 	$(BIN)/cfn-lint scripts/cloudformation/*.yaml
 
@@ -78,6 +78,32 @@ docs: $(STAMP) ## write its outcome into docs/contract.md: make docs TARGET=… 
 test-contract: $(STAMP) ## the suite with code in every artifact, a process for each
 	$(MAKE) contract ARTIFACTS=code
 	$(BIN)/python -m tests.contract.document $(REPORT) --check
+
+# The environment of PyTorch's CUDA build, 3 GB; FAKE_CUDA_VENV=… names another that is ready
+FAKE_CUDA_VENV := .venv-fake-cuda
+FAKE_CUDA_STAMP = $(filter .venv-fake-cuda/.installed,$(FAKE_CUDA_VENV)/.installed)
+FAKE_CUDA_RUNTIME := build/fake_cuda
+
+# "===": a version with "+cpu" behind it would satisfy "=="
+.venv-fake-cuda/.installed: setup.py constraints.txt
+	$(PYTHON) -m venv .venv-fake-cuda
+	.venv-fake-cuda/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  "$$(sed -n 's/^torch==/torch===/p' constraints.txt)" nvidia-cuda-crt
+	.venv-fake-cuda/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+compiler:
+	@command -v g++ >/dev/null || { apt-get update --quiet && \
+	  apt-get install --yes --quiet --no-install-recommends g++; } || \
+	  { echo "A compiler is missing: as root, apt-get install g++" >&2; exit 1; }
+
+test-fake-cuda: $(FAKE_CUDA_STAMP) compiler ## the whole server on PyTorch's CUDA build, without a GPU
+	tests/fake_cuda/runtime/build.sh "$$($(FAKE_CUDA_VENV)/bin/python -c \
+	  'import sysconfig; print(sysconfig.get_path("purelib"))')" $(FAKE_CUDA_RUNTIME)
+	. $(FAKE_CUDA_RUNTIME)/env.sh && \
+	  $(FAKE_CUDA_VENV)/bin/python -m pytest -c tests/fake_cuda/pytest.ini --rootdir=. tests/fake_cuda && \
+	  $(FAKE_CUDA_VENV)/bin/python -m pytest -c tests/fake_cuda/pytest.ini --rootdir=. \
+	    tests/model_handler -m gpu -k 'not answers'
 
 image: ## the image localhost/mme:cpu, with or without a Docker engine: make image FLAVOR=cpu|gpu
 	image/build.sh $(or $(FLAVOR),cpu)

@@ -1,6 +1,8 @@
 """Artifacts to handlers on the device, and back to nothing.
 
-A load that fails leaves nothing behind; an unload says how many bytes it could not free.
+A load that fails leaves nothing behind; an unload says how many bytes it could not free. On a GPU all of a
+model's tensors are views of one block of memory, which a demotion frees and a promotion fills again: handler,
+modules and tokenizer stay.
 """
 
 import gc
@@ -17,7 +19,19 @@ import torch
 import transformers
 from transformers.pipelines import SUPPORTED_TASKS
 
-from model_handler import building, placement, precision, skeletons, tasks, turnstile, weights
+from model_handler import (
+    building,
+    completeness,
+    origins,
+    placement,
+    precision,
+    registrations,
+    skeletons,
+    tasks,
+    turnstile,
+    weights,
+)
+from model_handler.block import Block, Blocks
 from model_handler.device import Device, is_out_of_memory, is_sticky
 from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed
 from model_handler.handlers import Handler
@@ -26,9 +40,9 @@ from model_handler.handlers.question_answering import QuestionAnsweringPipeline
 from model_handler.handlers.staged import Staged
 from model_handler.handlers.text2text import PIPELINES as TEXT2TEXT
 from model_handler.options import WorkerOptions
-from model_handler.pages import MAPS, SMAPS, FilePages
 from model_handler.processors import Processors, has_tokenizer
 from model_handler.skeletons import Skeletons
+from model_handler.stamps import Stamps, stamped
 from model_handler.turnstile import Turnstile
 from model_handler.upload import Uploader
 
@@ -49,7 +63,7 @@ _REFUSED_CONFIG = ("transformers_weights", "fusion_config", "custom_pipelines")
 _NO_WEIGHTS = "the artifact has no weights: neither model.safetensors nor pytorch_model.bin"
 
 
-@dataclass(slots=True)
+@dataclass
 class TorchLoader:
     """Loads on one thread. `lane` is the turnstile behind which forwards run in this process."""
 
@@ -62,7 +76,9 @@ class TorchLoader:
 
     def __post_init__(self) -> None:
         if self.uploader is None and self.device.torch_device.type != "cpu":
-            self.uploader = Uploader(self.device.torch_device)
+            device, limit = self.device.torch_device, self.options.registered_nbytes
+            self.uploader = Uploader(device, registrations=registrations.on(device, limit))
+        self._blocks = Blocks()
 
     def load(self, path: str | Path, task: str, dtype: str = "auto") -> PipelineHandler:
         """Raises ModelLoadFailed, or InsufficientMemory; a sticky device error comes out as it is."""
@@ -79,36 +95,66 @@ class TorchLoader:
         self.device.empty_cache()
         raise failure
 
+    def demote(self, handler: Handler) -> bool:
+        """Free its memory on the device and keep the rest, where it can be promoted again. From before that
+        until its promotion, no kernel may use the model."""
+        return self._blocks.free(handler)
+
+    def promote(self, handler: Handler) -> bool:
+        """After `demote`. False where its files cannot be read or have changed, so that it has to be loaded.
+
+        Raises InsufficientMemory, and it is demoted as before; a sticky device error comes out as it is.
+        """
+        try:
+            self._blocks.refill(handler)
+        # As in a load: what can go wrong with files and devices has many classes
+        except Exception as error:
+            if is_sticky(error, self.device):
+                raise
+            failure = _failure(error)
+        else:
+            return True
+        if isinstance(failure, InsufficientMemory):
+            self.device.empty_cache()
+            raise failure
+        log.warning("not promoted", extra={"reason": str(failure)})
+        return False
+
     def unload(self, handler: Handler) -> int:
-        """Frees the model and returns the bytes of it that something still holds."""
+        """Frees the model, demoted or not, and returns the bytes of it that something still holds."""
         assert isinstance(handler, PipelineHandler), "not loaded here"
-        held = [
+        held = self._blocks.drop(handler) or [
             (weakref.ref(tensor), placement.nbytes(tensor))
             for tensor in placement.tensors(handler.model)
         ]
         self.processors.keep(handler.processors)
         handler.release()
-        if any(tensor() is not None for tensor, _ in held):
+        if any(each() is not None for each, _ in held):
             gc.collect()
-        self.device.empty_cache()
-        return sum(nbytes for tensor, nbytes in held if tensor() is not None)
+        return sum(nbytes for each, nbytes in held if each() is not None)
 
     def _load(self, path: Path, task: str, dtype: str) -> PipelineHandler:
         config = _config(path)
+        files = _weight_files(path)
+        stamps = stamped(files)
         stored = _stored_dtype(path)
         kind = _pipeline_class(task)
         max_tokens = _max_tokens(config)
         auto = _auto_class(task, config)
         parts = self._parts(kind, path, config, task, max_tokens)
-        model, written = self._model(auto, path, task, config, stored)
+        model, by_name = self._model(auto, path, task, config, stored)
         max_tokens = _offset_positions(model, max_tokens)
-        self._place(model, path, precision.run_dtype(dtype, stored, self.device, path), written)
+        run_dtype = precision.run_dtype(dtype, stored, self.device, path)
+        block = self._place(model, run_dtype, files, stamps, by_name)
         if (tokenizer := parts.get("tokenizer")) is not None and max_tokens is not None:
             tokenizer.model_max_length = min(tokenizer.model_max_length, max_tokens)
         device = self.device.torch_device
         pipeline = Staged(kind, model=model, task=task, device=device, **parts)
-        nbytes = sum(placement.nbytes(tensor) for tensor in placement.tensors(model))
-        return PipelineHandler(task, pipeline, nbytes=nbytes, max_tokens=max_tokens)
+        nbytes = block.nbytes if block else sum(map(placement.nbytes, placement.tensors(model)))
+        handler = PipelineHandler(task, pipeline, nbytes=nbytes, max_tokens=max_tokens)
+        if block is not None:
+            self._blocks.put(handler, block)
+        return handler
 
     def _parts(
         self, kind: Any, path: Path, config: Any, task: str, max_tokens: int | None
@@ -127,18 +173,17 @@ class TorchLoader:
     ) -> tuple[Any, bool]:
         """Built like one that was loaded before, where there was one with the same structure.
 
-        And whether something may have been written into its views of the files.
+        And whether the files hold its tensors, all but computed ones, under the same names.
         """
         files = weights.safetensors_files(path)
         if not files:
-            return self._built_by_transformers(auto, path, task, config, stored), True
+            return self._built_by_transformers(auto, path, task, config, stored), False
         key = skeletons.key(auto, path / "config.json", files, stored)
         model = self.skeletons.build(key, files, config)
         if model is not None:
-            return model, False
+            return model, True
         model = self._built_by_transformers(auto, path, task, config, stored)
-        self.skeletons.learn(key, model, files)
-        return model, True
+        return model, self.skeletons.learn(key, model, files)
 
     def _built_by_transformers(
         self, auto: Any, path: Path, task: str, config: Any, stored: torch.dtype
@@ -155,15 +200,21 @@ class TorchLoader:
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-        _check_complete(info, task)
+        completeness.check(info, task)
         if tasks.generates(task):
             _let_brief_pass(model)
         return model.eval().requires_grad_(False)
 
-    def _place(self, model: Any, path: Path, dtype: torch.dtype, written: bool) -> None:
-        files = weights.safetensors_files(path) if self.uploader else ()
-        views = FilePages(files, SMAPS if written else MAPS)
-        placement.place(model, dtype, self.device.torch_device, views, self.uploader)
+    def _place(
+        self, model: Any, dtype: torch.dtype, files: list[Path], stamps: Stamps, by_name: bool
+    ) -> Block | None:
+        model.config.dtype = dtype
+        targets = placement.targets(model, dtype)
+        if self.uploader is None or not placement.blockable(targets):
+            placement.convert(targets, self.device.torch_device)
+            return None
+        found = origins.by_name(model, files) if by_name else origins.by_pages(model, files)
+        return placement.into_block(targets, found, stamps, self.uploader)
 
 
 def _let_brief_pass(model: Any) -> None:
@@ -204,6 +255,10 @@ def _uses_safetensors(path: Path) -> bool:
     if any((path / f"pytorch_model.bin{end}").is_file() for end in ("", ".index.json")):
         return False
     raise ModelLoadFailed(_NO_WEIGHTS)
+
+
+def _weight_files(path: Path) -> list[Path]:
+    return weights.safetensors_files(path) or sorted(path.glob("pytorch_model*.bin"))
 
 
 def _stored_dtype(path: Path) -> torch.dtype:
@@ -260,24 +315,6 @@ def _names(classes: Any) -> list[str]:
 
 
 # ---- what came of it ----
-
-
-def _check_complete(info: dict[str, Any], task: str) -> None:
-    """transformers would fill the gaps with random numbers and answer nonsense."""
-    if mismatched := info["mismatched_keys"]:
-        name, found, wanted = min(mismatched)
-        sizes = f"{tuple(found)} in the file, {tuple(wanted)} by config.json"
-        raise ModelLoadFailed(f"{len(mismatched)} weights have the wrong shape: {name} is {sizes}")
-    missing = [key for key in info["missing_keys"] if not _unused(key, task)]
-    missing.sort(key=lambda key: (key.count("."), key))  # heads before what lies deep
-    if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise ModelLoadFailed(f"no weights for {task}: {', '.join(missing[:3])}{more} are missing")
-
-
-def _unused(key: str, task: str) -> bool:
-    """Poolers have no part in features, and checkpoints of masked language models have none."""
-    return task.endswith("feature-extraction") and "pooler." in key
 
 
 def _failure(error: Exception) -> EngineError:

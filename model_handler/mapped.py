@@ -27,13 +27,25 @@ def tensors(file: Path, names: Container[str]) -> Iterator[tuple[str, torch.Tens
 
     Raises ModelLoadFailed where the file is damaged.
     """
-    described = weights.header(file)
-    with file.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
+    described, start = weights.header(file), _start(file)
     storage = torch.UntypedStorage.from_file(str(file), False, file.stat().st_size)
     for name, tensor in described.items():
         if name in names:
-            yield name, _view(storage, 8 + length, tensor)
+            yield name, _view(storage, start, tensor)
+
+
+def places(file: Path) -> Iterator[tuple[str, int, torch.dtype]]:
+    """Name, offset in the file, and type of each. Raises ModelLoadFailed where the file is damaged."""
+    described, start = weights.header(file), _start(file)
+    for name, tensor in described.items():
+        yield name, start + tensor["data_offsets"][0], DTYPES[tensor["dtype"]]
+
+
+def _start(file: Path) -> int:
+    """Where the data begins."""
+    with file.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+    return 8 + int(length)
 
 
 def _view(storage: Any, start: int, tensor: dict[str, Any]) -> torch.Tensor:

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 SMAPS = Path("/proc/self/smaps")
-MAPS = Path("/proc/self/maps")  # much quicker, and silent about what was written to
 _AREA = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) \S+ \d+ +(.*)")
 # Pages that were written to, in memory or swapped out
 _OWN = ("Anonymous:", "Swap:")
@@ -25,8 +24,7 @@ class _Area:
 
 
 class FilePages:
-    """As they are now: what is written or mapped later is not seen. `source`: MAPS where nobody can have
-    written."""
+    """As they are now: what is written or mapped later is not seen."""
 
     def __init__(self, files: Iterable[Path], source: Path = SMAPS) -> None:
         paths = {os.path.realpath(file) for file in files}

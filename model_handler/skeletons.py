@@ -54,18 +54,22 @@ class Skeletons:
         _fill(model, skeleton.dtypes, files)
         return model
 
-    def learn(self, key: str, model: Any, files: list[Path]) -> None:
-        """Keep the model's structure, if all there is to the model is in the files under its own names."""
+    def learn(self, key: str, model: Any, files: list[Path]) -> bool:
+        """Keep the model's structure, if all there is to the model is in the files under its own names.
+
+        Returns whether that is so.
+        """
         state = model.state_dict(keep_vars=True)
         stored = {name for file in files for name in weights.header(file)} & state.keys()
         held = {id(tensor) for name, tensor in state.items() if not _computed(model, name)}
         if held - {id(state[name]) for name in stored} or not _self_contained(model):
-            return
+            return False
         if not _as_stored(state, files, stored):
-            return
+            return False
         bare = {id(state[name]): _bare(state[name]) for name in stored}
         dtypes = {name: state[name].dtype for name in stored}
         self._known[key] = Skeleton(_copied(model, bare | _own_tensors(model, bare)), dtypes)
+        return True
 
 
 def key(auto: type, config: Path, files: list[Path], dtype: torch.dtype) -> str:

@@ -3,75 +3,85 @@ are read.
 
 A file's pages, mapped, would be copied by the driver through a small pinned buffer of its own, one tensor
 after the other; and fresh memory costs more to fault in than to fill. The design is that of
-ServerlessLLM (OSDI '24): chunks, several readers, asynchronous copies. On a CPU device the same code
-copies into plain memory, which is how it is tested without a GPU.
+ServerlessLLM (OSDI '24): chunks, several readers, asynchronous copies. What is used in another precision
+than it is stored in goes to a staging buffer on the device as stored, and is converted there. On a CPU
+device the same code copies into plain memory, which is how it is tested without a GPU.
 """
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from model_handler.errors import ModelLoadFailed
+from model_handler.layout import Chunk, Copy
+from model_handler.registrations import Registrations
+from model_handler.stamps import Stamps, opened
 
 CHUNK_NBYTES = 16 << 20
 SLOTS = 8
-ALIGNMENT = 256  # what cudaMalloc promises, and kernels with wide loads rely on
+
+
+class Mark(Protocol):
+    """A point in the order of the copies."""
+
+    def record(self) -> None: ...
+
+    def synchronize(self) -> None:
+        """Block until the device has passed the point that was recorded last, if any."""
+        ...
+
+
+class _StreamMark:
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        # A thread that waits leaves its core to others
+        self._event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+
+    def record(self) -> None:
+        self._event.record(self._stream)
+
+    def synchronize(self) -> None:
+        self._event.synchronize()
+
+
+class _AtOnce:
+    """Where each copy is complete when its call returns."""
+
+    def record(self) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A stretch of a file that becomes one tensor."""
-
-    path: str
-    offset: int
-    nbytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Copy:
-    """From a place in the chunk to a place in the device's buffer."""
-
-    source: int
-    target: int
-    nbytes: int
-
-
-@dataclass(slots=True)
-class _Chunk:
-    path: str
-    offset: int
-    nbytes: int = 0
-    copies: list[_Copy] = field(default_factory=list)
-
-    def reaches(self, path: str, offset: int, limit: int) -> bool:
-        return path == self.path and self.offset <= offset < self.offset + limit
-
-    def take(self, piece: Piece, place: int, done: int, limit: int) -> int:
-        """Add what fits of the piece, of which `done` bytes are taken already; returns how many."""
-        source = piece.offset + done - self.offset
-        nbytes = min(piece.nbytes - done, limit - source)
-        self.copies.append(_Copy(source, place + done, nbytes))
-        self.nbytes = max(self.nbytes, source + nbytes)
-        return nbytes
-
-
-@dataclass(slots=True)
 class _Slot:
-    """`copied`: waits until the device has what was in the buffer."""
-
     buffer: torch.Tensor
-    copied: Callable[[], object]
+    octets: memoryview  # the same memory
+    copied: Mark  # behind the last copy out of it
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """One that is under way."""
+
+    chunk: Chunk
+    slot: _Slot
+    future: "Future[None]"
 
 
 class Uploader:
-    """Used by one loading thread. Holds `slots` × `chunk_nbytes` of pinned memory after the first upload."""
+    """Used by one loading thread. Holds `slots` × `chunk_nbytes` of pinned memory after the first upload.
+
+    `registrations`: which files are copied from the page cache itself; None: all go through the ring.
+    """
 
     def __init__(
         self,
@@ -80,121 +90,132 @@ class Uploader:
         chunk_nbytes: int = CHUNK_NBYTES,
         slots: int = SLOTS,
         readers: int | None = None,
+        registrations: Registrations | None = None,
     ) -> None:
-        self._device = device
-        self._chunk_nbytes = chunk_nbytes
+        self.device = device
+        self.chunk_nbytes = chunk_nbytes
+        self.registrations = registrations
         self._count = slots
         self._readers = readers or max(1, min(slots, len(os.sched_getaffinity(0)) - 1))
         self._pool: ThreadPoolExecutor | None = None
         self._ring: deque[_Slot] = deque()
         self._stream: Any = None
 
-    def upload(self, pieces: Sequence[Piece]) -> list[torch.Tensor]:
-        """For each piece its bytes, as views of one allocation on the device; complete on return.
+    def fill(self, block: torch.Tensor, chunks: Sequence[Chunk], stamps: Stamps) -> None:
+        """All chunks' copies into `block`, bytes on the device; complete on return.
 
-        Raises ModelLoadFailed for a file that ends early, OSError, and what the allocator raises.
+        Raises ModelLoadFailed for a file that ends early or is not what its stamp says, OSError, and what
+        the allocator raises; the block's content is then undefined, but nothing writes to it any more.
         """
         self._open()
-        places, nbytes = _places(pieces)
-        whole = torch.empty(nbytes, dtype=torch.uint8, device=self._device)
-        chunks = list(_chunks(pieces, places, self._chunk_nbytes))
-        with self._streaming():
-            self._run(chunks, whole)
-        return [whole[at : at + piece.nbytes] for at, piece in zip(places, pieces, strict=True)]
+        with opened(stamps) as files, self._registered(stamps) as mapped, self._streaming():
+            copies = _Copies(block, _staging_nbytes(chunks))
+            end = self._mark()
+            try:
+                self._through_ring(
+                    [each for each in chunks if each.source not in mapped], files, copies
+                )
+                for chunk in chunks:
+                    if chunk.source in mapped:
+                        copies.enqueue(chunk.copies, mapped[chunk.source][chunk.offset :])
+            finally:
+                end.record()
+                end.synchronize()
 
     def _open(self) -> None:
         if self._ring:
             return
-        pinned = self._device.type == "cuda"
+        pinned = self.device.type == "cuda"
         if pinned:
-            self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+            self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         self._pool = ThreadPoolExecutor(self._readers, "read")
         for _ in range(self._count):
-            buffer = torch.empty(self._chunk_nbytes, dtype=torch.uint8, pin_memory=pinned)
-            self._ring.append(_Slot(buffer, _at_once))
+            buffer = torch.empty(self.chunk_nbytes, dtype=torch.uint8, pin_memory=pinned)
+            self._ring.append(_Slot(buffer, buffer.numpy().data, self._mark()))
+
+    def _mark(self) -> Mark:
+        return _AtOnce() if self._stream is None else _StreamMark(self._stream)
+
+    def _registered(
+        self, stamps: Stamps
+    ) -> AbstractContextManager[Mapping[str | torch.Tensor, torch.Tensor]]:
+        return nullcontext({}) if self.registrations is None else self.registrations.use(stamps)
 
     def _streaming(self) -> AbstractContextManager[object]:
         if self._stream is None:
             return nullcontext()
         # The allocator may have taken the memory from work that is still running
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))
         return torch.cuda.stream(self._stream)
 
-    def _run(self, chunks: Sequence[_Chunk], whole: torch.Tensor) -> None:
-        reading: deque[tuple[_Chunk, _Slot, Future[None]]] = deque()
-        assert self._pool is not None
+    def _through_ring(
+        self, chunks: Iterable[Chunk], files: Mapping[str, int], copies: "_Copies"
+    ) -> None:
+        reading: deque[_Read] = deque()
         try:
             for chunk in chunks:
                 if not self._ring:
-                    self._copy(reading.popleft(), whole)
-                slot = self._ring.popleft()
-                slot.copied()
-                reading.append((chunk, slot, self._pool.submit(_read, chunk, slot.buffer)))
+                    self._copy(reading.popleft(), copies)
+                reading.append(self._read(chunk, files))
             while reading:
-                self._copy(reading.popleft(), whole)
-        finally:  # nobody may write into a slot that is given out again
-            for _, slot, future in reading:
-                future.exception()
-                self._ring.append(slot)
-            for slot in self._ring:
-                slot.copied()
+                self._copy(reading.popleft(), copies)
+        finally:  # no reader may write into a slot that is in the ring
+            for read in reading:
+                read.future.exception()
+                self._ring.append(read.slot)
 
-    def _copy(self, read: tuple[_Chunk, _Slot, "Future[None]"], whole: torch.Tensor) -> None:
-        chunk, slot, future = read
-        self._ring.append(slot)
-        future.result()
-        for copy in chunk.copies:
-            source = slot.buffer[copy.source : copy.source + copy.nbytes]
-            whole[copy.target : copy.target + copy.nbytes].copy_(source, non_blocking=True)
-        slot.copied = self._mark()
+    def _read(self, chunk: Chunk, files: Mapping[str, int]) -> _Read:
+        assert self._pool is not None
+        slot = self._ring.popleft()
+        slot.copied.synchronize()
+        return _Read(chunk, slot, self._pool.submit(_fetch, chunk, slot, files))
 
-    def _mark(self) -> Callable[[], object]:
-        if self._stream is None:
-            return _at_once
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record(self._stream)
-        return event.synchronize
+    def _copy(self, read: _Read, copies: "_Copies") -> None:
+        self._ring.append(read.slot)
+        read.future.result()
+        copies.enqueue(read.chunk.copies, read.slot.buffer)
+        read.slot.copied.record()
 
 
-def _at_once() -> None:
-    pass
+class _Copies:
+    """Copies into one block, on the current stream."""
+
+    def __init__(self, block: torch.Tensor, staging_nbytes: int) -> None:
+        self._block = block
+        self._staging = block.new_empty(staging_nbytes)
+
+    def enqueue(self, copies: Sequence[Copy], octets: torch.Tensor) -> None:
+        """`octets`: the copies' source, in memory from which the device can read."""
+        for copy in copies:
+            source = octets[copy.source : copy.source + copy.nbytes]
+            if copy.cast is None:
+                self._block[copy.target : copy.target + copy.nbytes].copy_(source, True)
+            else:
+                self._convert(copy, source)
+
+    def _convert(self, copy: Copy, source: torch.Tensor) -> None:
+        assert copy.cast is not None
+        stored, target = copy.cast
+        staged = self._staging[: copy.nbytes]
+        staged.copy_(source, True)
+        values = staged.view(stored)
+        end = copy.target + values.numel() * target.itemsize
+        self._block[copy.target : end].view(target).copy_(values)
 
 
-def _places(pieces: Sequence[Piece]) -> tuple[list[int], int]:
-    """Where each piece begins in one aligned buffer, and how long that is."""
-    places, end = [], 0
-    for piece in pieces:
-        places.append(end)
-        end += -(-piece.nbytes // ALIGNMENT) * ALIGNMENT
-    return places, end
+def _staging_nbytes(chunks: Iterable[Chunk]) -> int:
+    """Conversions follow one another on one stream, so that one copy's room is enough."""
+    return max((copy.nbytes for chunk in chunks for copy in chunk.copies if copy.cast), default=0)
 
 
-def _chunks(pieces: Sequence[Piece], places: Sequence[int], limit: int) -> Iterator[_Chunk]:
-    """Reads in the order of the files that cover all pieces; what lies between two is read along or left
-    out, whichever fits."""
-    ordered = sorted(zip(pieces, places, strict=True), key=lambda one: (one[0].path, one[0].offset))
-    chunk = _Chunk("", 0)
-    for piece, place in ordered:
-        done = 0
-        while done < piece.nbytes:
-            if not chunk.reaches(piece.path, piece.offset + done, limit):
-                if chunk.nbytes:
-                    yield chunk
-                chunk = _Chunk(piece.path, piece.offset + done)
-            done += chunk.take(piece, place, done, limit)
-    if chunk.nbytes:
-        yield chunk
-
-
-def _read(chunk: _Chunk, buffer: torch.Tensor) -> None:
-    view = buffer.numpy().data[: chunk.nbytes]
-    descriptor = os.open(chunk.path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        done = 0
-        while done < chunk.nbytes:
-            count = os.preadv(descriptor, [view[done:]], chunk.offset + done)
-            if not count:
-                raise ModelLoadFailed(f"{Path(chunk.path).name} ended while it was read")
-            done += count
-    finally:
-        os.close(descriptor)
+def _fetch(chunk: Chunk, slot: _Slot, files: Mapping[str, int]) -> None:
+    if isinstance(chunk.source, torch.Tensor):
+        stretch = chunk.source[chunk.offset : chunk.offset + chunk.nbytes]
+        slot.buffer[: chunk.nbytes].copy_(stretch)
+        return
+    done, octets = 0, slot.octets[: chunk.nbytes]
+    while done < chunk.nbytes:
+        count = os.preadv(files[chunk.source], [octets[done:]], chunk.offset + done)
+        if not count:
+            raise ModelLoadFailed(f"{Path(chunk.source).name} ended while it was read")
+        done += count

@@ -3,7 +3,7 @@
 Always true: everything it computes with came through its socket; when the socket ends, so does it.
 
     reader (main thread) ──► loading thread      one load after the other
-                         ├─► unloading thread    never waits for another model's load
+                         ├─► unloading thread    and demotions, which never wait for another model's load
                          └─► host thread ──► device thread   ──► host thread
                              prepare n+1     forward n           finish n, send
                                         └──► generating threads
@@ -14,20 +14,18 @@ import functools
 import gc
 import logging
 import os
-import queue
 import socket
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from model_handler import device as devices
 from model_handler import formats, precision, tasks, turnstile
-from model_handler.ceilings import Ceilings
 from model_handler.conventions import Convention
 from model_handler.device import Device, is_sticky
 from model_handler.errors import EngineError, ModelLoadFailed, ModelNotFound
@@ -35,8 +33,11 @@ from model_handler.formats import FormatLoader
 from model_handler.forward import Batch, finish, forward, prepare
 from model_handler.handlers import Handler
 from model_handler.handlers.tensors import ArrayHandler
+from model_handler.lanes import Lane
 from model_handler.loader import TorchLoader
 from model_handler.messages import (
+    Command,
+    Demote,
     Done,
     FrameBuffer,
     Load,
@@ -47,13 +48,16 @@ from model_handler.messages import (
     Refusal,
     Report,
     Run,
+    Trim,
+    Trimmed,
     Unload,
     Unloaded,
     decode_command,
     frame,
 )
 from model_handler.options import WorkerOptions
-from model_handler.threads import Threads, first_work_s, tokenize_with, tokenizing
+from model_handler.residents import Kept, Resident, Residents
+from model_handler.threads import Threads, tokenize_with, tokenizing
 from model_handler.turnstile import GENERATIONS, Kind, Turn, Turnstile
 
 log = logging.getLogger(__name__)
@@ -61,7 +65,6 @@ RECEIVE_NBYTES = 1 << 20
 # How long a thread that prepares or finishes may keep the interpreter from the one that computes: the
 # default of 5 ms is longer than many a forward
 SWITCH_INTERVAL_S = 0.0005
-Task = Callable[[], None]
 
 
 def main(end: socket.socket, device_name: str, options: WorkerOptions | None = None) -> None:
@@ -82,51 +85,15 @@ def main(end: socket.socket, device_name: str, options: WorkerOptions | None = N
 
 
 @dataclass(slots=True)
-class Experience:
-    """With one model: how many rows fit, and how long its last batch would have taken one thread."""
-
-    ceilings: Ceilings = field(default_factory=Ceilings)
-    work_s: float = 0.0
-
-
-@dataclass(slots=True)
 class Work:
     """One batch on its way through the host and device threads."""
 
     batch_id: int
+    resident: Resident
     batch: Batch
     deadline: float
-    experience: Experience
     prepare_s: float
     forward_s: float = 0.0
-
-
-class Lane(threading.Thread):
-    """A thread that does one thing after the other, in the order asked; or several that share the tasks."""
-
-    def __init__(self, name: str, tasks: "queue.SimpleQueue[Task] | None" = None) -> None:
-        super().__init__(name=name, daemon=True)
-        self._tasks = tasks or queue.SimpleQueue()
-        self.start()
-
-    def join_in(self, name: str) -> "Lane":
-        """A further thread for the same tasks."""
-        return Lane(name, self._tasks)
-
-    def put(self, task: Task) -> None:
-        self._tasks.put(task)
-
-    def run(self) -> None:
-        while True:
-            task = self._tasks.get()
-            try:
-                task()
-            except (
-                BaseException
-            ):  # a bug of ours: a worker with a dead thread would hang its callers
-                log.exception("worker thread failed", extra={"thread": self.name})
-                os._exit(1)
-            del task  # it may hold the last batch's tensors
 
 
 class Worker:
@@ -138,12 +105,7 @@ class Worker:
         self._ready_brief: deque[Work] = deque()
         self._loader = TorchLoader(device, self._forwarding, options)
         self._formats = FormatLoader(device)
-        self._handlers: dict[int, Handler] = {}
-        self._experience: dict[int, Experience] = {}  # like the handlers
-        self._generating: set[int] = set()  # models whose forward takes many steps
-        self._loads = threading.Lock()  # guards the two sets
-        self._pending: set[int] = set()  # loads accepted and not done
-        self._withdrawn: set[int] = set()  # of those, the ones nobody wants any more
+        self._residents = Residents()
         self._sending = threading.Lock()
 
     def serve(self) -> None:
@@ -157,27 +119,26 @@ class Worker:
             for payload in frames.feed(chunk):
                 self._accept(decode_command(payload))
 
-    def _accept(self, command: Load | Unload | Run) -> None:
+    def _accept(self, command: Command) -> None:
+        """Decided here, in the order the commands came: an unload means the load before it, not a later
+        one."""
         match command:
             case Load():
-                with self._loads:
-                    self._pending.add(command.model_id)
-                self._loading.put(functools.partial(self._load, command))
+                kept = self._residents.expect(command.model_id)
+                _then(kept, self._loading, functools.partial(self._load, command))
             case Unload():
-                self._accept_unload(command.model_id)
+                found = self._residents.remove(command.model_id)
+                if found is not None:
+                    _then(found, self._unloading, functools.partial(self._drop, command.model_id))
+            case Demote():
+                if not self._residents.demote(command.model_id, self._begin_demotion):
+                    self._send(Unloaded(command.model_id, 0))
+            case Trim():
+                self._unloading.put(functools.partial(self._trim, command.trim_id))
             case Run():
                 deadline = time.monotonic() + command.timeout_s
-                self._host.put(functools.partial(self._prepare, command, deadline))
-
-    def _accept_unload(self, model_id: int) -> None:
-        """Decided here, in the order the commands came: it means the load before it, not a later one."""
-        with self._loads:
-            if model_id in self._pending:
-                self._withdrawn.add(model_id)
-                return
-            handler = self._handlers.pop(model_id, None)
-            self._experience.pop(model_id, None)
-        self._unloading.put(functools.partial(self._drop, model_id, handler))
+                resident = self._residents.use(command.model_id)
+                self._host.put(functools.partial(self._prepare, command, deadline, resident))
 
     def _ready(self) -> Ready:
         device = self._device
@@ -189,64 +150,94 @@ class Worker:
 
     # ---- loading and unloading threads ----
 
-    def _load(self, command: Load) -> None:
+    def _load(self, command: Load, kept: Resident | None) -> None:
+        """`kept`: the model, if it was demoted."""
         began = time.monotonic()
         try:
-            handler = self._open(command)
+            resident = self._promoted(kept) or self._opened(command)
         except Exception as error:  # a broken artifact must not end the others' process
-            self._exit_if_sticky(error)
-            self._loaded(command.model_id, None, LoadFailed(command.model_id, _refusal(error)))
+            self._exit_if_sticky(error, command.model_id)
+            refused = LoadFailed(command.model_id, _refusal(error))
+            self._arrived(refused, None, None if kept is None or kept.unloaded else kept)
             return
-        seconds = time.monotonic() - began
-        self._loaded(command.model_id, handler, Loaded(command.model_id, handler.nbytes, seconds))
+        nbytes, seconds = resident.handler.nbytes, time.monotonic() - began
+        self._arrived(Loaded(command.model_id, nbytes, seconds), resident, None)
+
+    def _promoted(self, kept: Resident | None) -> Resident | None:
+        """None where it has to be loaded from its artifact."""
+        if kept is None or self._loader.promote(kept.handler):
+            return kept
+        self._unload(kept)
+        return None
+
+    def _opened(self, command: Load) -> Resident:
+        handler = self._open(command)
+        generates = tasks.generates(command.task)
+        return Resident(command.model_id, handler, generates=generates)
 
     def _open(self, command: Load) -> Handler:
-        if tasks.generates(command.task):
-            self._generating.add(command.model_id)
         if command.convention in formats.CONVENTIONS:
             return self._formats.load(Path(command.path), Convention(command.convention))
         return self._loader.load(command.path, command.task, command.dtype)
 
-    def _loaded(self, model_id: int, handler: Handler | None, report: Loaded | LoadFailed) -> None:
-        with self._loads:
-            self._pending.discard(model_id)
-            withdrawn = model_id in self._withdrawn
-            self._withdrawn.discard(model_id)
-            if handler is not None and not withdrawn:
-                self._handlers[model_id] = handler
-                self._experience[model_id] = Experience(work_s=first_work_s(handler.nbytes))
-        if withdrawn:
-            self._drop(model_id, handler)
-        else:
+    def _arrived(
+        self, report: Loaded | LoadFailed, resident: Resident | None, left: Resident | None
+    ) -> None:
+        if self._residents.arrived(report.model_id, resident, left):
             self._send(report)
+        else:
+            self._drop(report.model_id, resident or left)
 
-    def _drop(self, model_id: int, handler: Handler | None) -> None:
+    def _drop(self, model_id: int, resident: Resident | None) -> None:
+        self._send(Unloaded(model_id, 0 if resident is None else self._unload(resident)))
+
+    def _unload(self, resident: Resident) -> int:
+        """Returns the bytes that are still held."""
+        resident.unloaded = True
+        handler = resident.handler
         owner = self._formats if isinstance(handler, ArrayHandler) else self._loader
-        self._generating.discard(model_id)
-        leaked = 0 if handler is None else owner.unload(handler)
-        self._send(Unloaded(model_id, leaked))
+        return owner.unload(handler)
+
+    def _begin_demotion(self, resident: Resident, kept: Kept) -> None:
+        self._unloading.put(functools.partial(self._demote, resident, kept))
+
+    def _demote(self, resident: Resident, kept: Kept) -> None:
+        stays = self._loader.demote(resident.handler)
+        leaked = 0 if stays else self._unload(resident)
+        kept.set_result(resident if stays else None)
+        self._send(Unloaded(resident.model_id, leaked))
+
+    def _trim(self, trim_id: int) -> None:
+        """On this thread, since the others' work may take long, and what a demotion frees goes along."""
+        try:
+            self._device.empty_cache()
+            free_nbytes = self._device.free_nbytes()
+        except Exception as error:  # nothing but the loss of the device is known to come
+            self._exit_if_sticky(error, 0)
+            raise
+        self._send(Trimmed(trim_id, free_nbytes))
 
     # ---- host thread ----
 
-    def _prepare(self, run: Run, deadline: float) -> None:
-        handler = self._handlers.get(run.model_id)
-        if handler is None:
+    def _prepare(self, run: Run, deadline: float, resident: Resident | None) -> None:
+        if resident is None or resident.unloaded:
             refusal = _refusal(ModelNotFound("the model is not on the device"))
             self._send(Done(run.batch_id, [refusal] * len(run.requests), 0.0, 0.0))
             return
         began = time.monotonic()
-        experience = self._experience.get(run.model_id) or Experience()  # unloaded meanwhile
-        batch = prepare(handler, run.requests, experience.ceilings)
+        batch = prepare(resident.handler, run.requests, resident.experience.ceilings)
         took_s = time.monotonic() - began
-        work = Work(run.batch_id, batch, deadline, experience, prepare_s=took_s)
-        if run.model_id in self._generating:
+        work = Work(run.batch_id, resident, batch, deadline, prepare_s=took_s)
+        if resident.generates:
             self._generate.put(functools.partial(self._compute_long, work))
         else:
             self._ready_brief.append(work)
             self._forward.put(self._compute_brief)
 
     def _finish(self, work: Work) -> None:
-        self._send(Done(work.batch_id, finish(work.batch), work.prepare_s, work.forward_s))
+        results = finish(work.batch)
+        self._residents.release(work.resident)
+        self._send(Done(work.batch_id, results, work.prepare_s, work.forward_s))
 
     # ---- device thread ----
 
@@ -262,9 +253,10 @@ class Worker:
 
     def _compute_next(self, turn: Turn) -> None:
         work = self._ready_brief.popleft()
-        with self._threads.computing(work.experience.work_s) as threads:
+        experience = work.resident.experience
+        with self._threads.computing(experience.work_s) as threads:
             self._compute(work, turn)
-        work.experience.work_s = work.forward_s * threads
+        experience.work_s = work.forward_s * threads
 
     def _compute_long(self, work: Work) -> None:
         turnstile.pass_through(self._forwarding)
@@ -275,20 +267,26 @@ class Worker:
         try:
             forward(work.batch, self._device, work.deadline)
         except Exception as error:  # forward raises only what loses the device
-            self._exit_if_sticky(error)
+            self._exit_if_sticky(error, work.resident.model_id)
             raise
         work.forward_s = turn.lap()
         self._host.put(functools.partial(self._finish, work))
 
-    def _exit_if_sticky(self, error: BaseException) -> None:
+    def _exit_if_sticky(self, error: BaseException, model_id: int) -> None:
+        """`model_id`: whose work found it; 0: nobody's."""
         if is_sticky(error, self._device):
-            self._poisoned(str(error))
+            self._poisoned(str(error), model_id)
 
-    def _poisoned(self, reason: str) -> NoReturn:
+    def _poisoned(self, reason: str, model_id: int) -> NoReturn:
         """No further call on this device can succeed in this process: let the front replace it."""
         log.critical("device lost", extra={"reason": reason})
-        self._send(Poisoned(_first_line(reason)))
+        self._send(Poisoned(_first_line(reason), model_id))
         os._exit(1)
+
+
+def _then(kept: Kept, lane: Lane, task: Callable[[Resident | None], None]) -> None:
+    """The task for what is kept, in the lane, once that is known."""
+    kept.add_done_callback(lambda done: lane.put(functools.partial(task, done.result())))
 
 
 def _refusal(error: Exception) -> Refusal:

@@ -97,11 +97,11 @@ class Zoo:
     @cached_property
     def big(self) -> Path:
         """Fits when nothing else is loaded."""
-        return self._at("big", lambda to: _of_size(to, DEVICE_MEMORY_NBYTES - SLACK_NBYTES))
+        return self._at("big", lambda to: of_size(to, DEVICE_MEMORY_NBYTES - SLACK_NBYTES))
 
     @cached_property
     def huge(self) -> Path:
-        return self._at("huge", lambda to: _of_size(to, 4 * DEVICE_MEMORY_NBYTES))
+        return self._at("huge", lambda to: of_size(to, 4 * DEVICE_MEMORY_NBYTES))
 
     @cached_property
     def wrapped(self) -> Path:
@@ -141,7 +141,7 @@ def tokens(count: int) -> dict[str, Any]:
 # ---- sizes ----
 
 
-def _of_size(directory: Path, nbytes: int) -> Path:
+def of_size(directory: Path, nbytes: int) -> Path:
     """A classifier whose weights take about this much, all zeros in a sparse file: no disk is used."""
     artifacts.bert_classifier(directory)
     weights = directory / "model.safetensors"

@@ -3,6 +3,7 @@
 import gc
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,21 @@ import pytest
 import safetensors.torch
 import torch
 
+from model_handler.device import CpuDevice
 from model_handler.errors import ModelLoadFailed
 from tests.model_handler.harness import loader
 
 TEXT = {"inputs": "the film was a wonderful surprise"}
+
+
+@dataclass(frozen=True)
+class Emptied(CpuDevice):
+    """Counts how often the allocator's unused blocks were given back."""
+
+    times: list[None] = field(default_factory=list)
+
+    def empty_cache(self) -> None:
+        self.times.append(None)
 
 
 def edit(path: Path, **fields: Any) -> None:

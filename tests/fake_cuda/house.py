@@ -1,0 +1,77 @@
+"""A server on the fake GPU, what its clients may ask, and what can be seen of it from outside."""
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.contract.client import TEXT, Client
+from tests.contract.targets import RESERVED, ServerProcess
+from tests.contract.waiting import until
+from tests.fake_cuda.gpu import MIB, FakeMachine, FakeProcess
+from tests.fake_cuda.models import contents
+
+CAPACITY = 'mme_memory_capacity_bytes{tier="device"}'
+# PyTorch keeps workspaces for cuBLAS, one for each thread that computes, and small blocks
+WORKSPACES_NBYTES = 24 * MIB
+ROUNDING_NBYTES = 2 * MIB  # of one model
+SERVED_AGAIN_S = 20.0  # after the loss of a device: a new process, and its models
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    machine: FakeMachine
+    server: ServerProcess
+    client: Client
+
+    def worker(self) -> FakeProcess:
+        """The device's process, once it holds its context; the first of several such."""
+        return until(self._workers)[0]
+
+    def _workers(self) -> list[FakeProcess]:
+        found = [each for each in self.machine.processes() if each.name == "mme-worker"]
+        return sorted(found, key=lambda each: each.started)
+
+    def load(self, artifacts: Iterable[Path]) -> list[str]:
+        """Each under its directory's name; those names."""
+        artifacts = list(artifacts)
+        for artifact in artifacts:
+            response = self.client.load(artifact.name, artifact)
+            assert response.status_code == 200, response.text
+        return [artifact.name for artifact in artifacts]
+
+    def reserved(self) -> int:
+        return int(self.client.gauges()[RESERVED])
+
+    def capacity(self) -> int:
+        return int(self.client.gauges()[CAPACITY])
+
+    def status(self, name: str, body: object = TEXT) -> int:
+        return self.client.invoke(name, body).status_code
+
+    def served(self, name: str, body: object = TEXT) -> None:
+        """Invoke until it answers: a lost device comes back within seconds."""
+        until(functools.partial(self._is_served, name, body), within_s=SERVED_AGAIN_S)
+
+    def _is_served(self, name: str, body: object) -> bool:
+        status = self.status(name, body)
+        assert status in (200, 503, 507), status
+        return status == 200
+
+    def holders(self, artifact: Path) -> list[FakeProcess]:
+        """The processes that have all of the model on the device, as its file has it."""
+        wanted = contents(artifact)
+        return [each for each in self.machine.processes() if not each.missing(wanted)]
+
+    def resident(self, artifact: Path) -> bool:
+        return bool(self.holders(artifact))
+
+    def erase(self, artifact: Path) -> int:
+        """What the device's memory keeps of it, to see it written again; how many tensors there were."""
+        wanted = contents(artifact)
+        return sum(each.erase(wanted) for each in self.machine.processes())
+
+    def check_ledger(self, models: int) -> None:
+        """What is reserved is what the worker has allocated, give or take workspaces and rounding."""
+        held, reserved = self.worker().held_nbytes(), self.reserved()
+        assert reserved <= held <= reserved + ROUNDING_NBYTES * models + WORKSPACES_NBYTES

@@ -1,0 +1,58 @@
+"""Models whose every tensor is random and unlike all others, so that its bytes can be found on a device."""
+
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from tests import artifacts
+from tests.contract.artifacts import of_size
+
+LABELS = ("LOWEST", "LOW", "HIGH", "HIGHEST")
+
+
+class Models:
+    """Artifacts below one directory, each written when it is first asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def classifier(self, seed: int) -> Path:
+        """About 12 MiB of float32 weights; all of one structure."""
+        directory = self.root / f"classifier-{seed}"
+        if not directory.exists():
+            shape = {"hidden_size": 384, "intermediate_size": 1024}
+            artifacts.bert_classifier(directory, labels=LABELS, **shape)
+            _randomize(directory / "model.safetensors", seed)
+        return directory
+
+    def large(self, nbytes: int) -> Path:
+        """About so many bytes of weights, all in one tensor of zeros in a sparse file."""
+        directory = self.root / "large"
+        return directory if directory.exists() else of_size(directory, nbytes)
+
+
+def _randomize(file: Path, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {
+        name: torch.randn(tensor.shape, generator=generator)
+        for name, tensor in safetensors.torch.load_file(file).items()
+    }
+    safetensors.torch.save_file(tensors, file, {"format": "pt"})
+
+
+def contents(artifact: Path, dtype: torch.dtype | None = None) -> dict[str, bytes]:
+    """The bytes of each tensor, as they are to be on the device; `dtype`: where that is another type."""
+    return {
+        name: _bytes(tensor.to(dtype or tensor.dtype))
+        for name, tensor in safetensors.torch.load_file(artifact / "model.safetensors").items()
+    }
+
+
+def nbytes(artifact: Path) -> int:
+    """Of its weights as they are stored."""
+    return sum(map(len, contents(artifact).values()))
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    return bytes(tensor.contiguous().view(torch.uint8).numpy().data)

@@ -1,0 +1,197 @@
+"""Small programs on the fake GPU, each in a process forked from one that has imported torch.
+
+What a program returns comes back to the test. It knows its machine from the environment.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+
+from tests.fake_cuda.gpu import FakeMachine
+
+LIMIT_S = 60
+Program = Callable[..., Any]
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload([__name__])
+
+
+def _run(
+    connection: Connection, environment: Mapping[str, str], program: Program, *arguments: Any
+) -> None:
+    os.environ |= environment
+    connection.send(program(*arguments))
+    connection.recv()  # what the program left on the device stays until the test lets go
+    os._exit(0)  # PyTorch cannot end well where its device is lost
+
+
+@contextmanager
+def running(
+    environment: Mapping[str, str], program: Program, *arguments: Any
+) -> Iterator[tuple[BaseProcess, Any]]:
+    """The process of a program that has run and lives on, and what the program returned."""
+    ours, theirs = _processes.Pipe()
+    process = _processes.Process(target=_run, args=(theirs, environment, program, *arguments))
+    process.start()
+    theirs.close()
+    try:
+        assert ours.poll(LIMIT_S), "the program takes too long"
+        yield process, ours.recv()
+    finally:
+        ours.close()
+        process.kill()
+        process.join()
+
+
+def result(machine: FakeMachine, program: Program, *arguments: Any, **settings: str) -> Any:
+    """What the program returns. Capital names are settings, without FAKE_CUDA_ in front."""
+    with running(machine.environment(**settings), program, *arguments) as (_, found):
+        return found
+
+
+# ---- programs ----
+
+KEPT: list[torch.Tensor] = []  # lives as long as the process
+
+
+def block(mebibytes: int, device: str = "cuda") -> torch.Tensor:
+    return torch.empty(mebibytes << 20, dtype=torch.uint8, device=device)
+
+
+def hold(mebibytes: int) -> None:
+    KEPT.append(block(mebibytes))
+
+
+def hold_content(content: bytes) -> None:
+    KEPT.append(torch.frombuffer(bytearray(content), dtype=torch.uint8).cuda())
+
+
+def used_nbytes(device: int = 0) -> int:
+    """By all processes, this one included."""
+    free, total = torch.cuda.mem_get_info(device)
+    return int(total - free)
+
+
+def used_around_a_block() -> tuple[int, int, int]:
+    """Bytes used before, during and after its life."""
+    before = used_nbytes()
+    held = block(50)
+    during = used_nbytes()
+    del held
+    torch.cuda.empty_cache()
+    return before, during, used_nbytes()
+
+
+def used_on_each_device() -> list[int]:
+    """With a block on the second one."""
+    KEPT.append(block(50, "cuda:1"))
+    return [used_nbytes(0), used_nbytes(1)]
+
+
+def allocate(*mebibytes: int) -> list[bool]:
+    """One block after the other; which of them there was memory for."""
+    return [_is_allocated(each) for each in mebibytes]
+
+
+def _is_allocated(mebibytes: int) -> bool:
+    try:
+        block(mebibytes)
+    except torch.OutOfMemoryError:
+        return False
+    finally:
+        torch.cuda.empty_cache()
+    return True
+
+
+def copy_around_changes() -> tuple[list[float], list[float]]:
+    """Pinned memory is changed before the wait for the first copy, and after the wait for the second."""
+    source = torch.ones(1000).pin_memory()
+    early, late = torch.zeros(2, 1000, device="cuda")
+    torch.cuda.synchronize()
+    early.copy_(source, non_blocking=True)
+    source.fill_(2)
+    torch.cuda.synchronize()
+    late.copy_(source, non_blocking=True)
+    torch.cuda.synchronize()
+    source.fill_(3)
+    return early.cpu().unique().tolist(), late.cpu().unique().tolist()
+
+
+def read_behind_another_stream() -> tuple[list[float], list[float]]:
+    """What the default stream reads before and after it waits for the other one's copy."""
+    source = torch.ones(1000).pin_memory()
+    there = torch.zeros(1000, device="cuda")
+    stream, copied = torch.cuda.Stream(), torch.cuda.Event()  # type: ignore[no-untyped-call]
+    with torch.cuda.stream(stream):
+        there.copy_(source, non_blocking=True)
+        copied.record()
+    without = there.cpu().unique().tolist()
+    copied.wait()
+    return without, there.cpu().unique().tolist()
+
+
+def query_twice() -> list[bool]:
+    there = torch.zeros(1000, device="cuda")
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    there.copy_(torch.ones(1000).pin_memory(), non_blocking=True)
+    copied.record()
+    return [copied.query(), copied.query()]
+
+
+def convert(dtype: torch.dtype) -> tuple[bool, bool]:
+    """To the type and back, on the device and on the CPU: are they equal?"""
+    values = torch.randn(4099) * 100
+    there = values.cuda().to(dtype)
+    expected = values.to(dtype)
+    return torch.equal(there.cpu(), expected), torch.equal(there.float().cpu(), expected.float())
+
+
+def register(*steps: tuple[int, int] | None) -> list[int]:
+    """The codes of registering parts of one block (offset and size), or of unregistering all (None)."""
+    memory, cudart = torch.empty(1 << 20, dtype=torch.uint8), torch.cuda.cudart()
+    found = []
+    for step in steps:
+        if step is None:
+            code = cudart.cudaHostUnregister(memory.data_ptr())
+        else:
+            code = cudart.cudaHostRegister(memory.data_ptr() + step[0], step[1], READ_ONLY)
+        found.append(int(code))
+    return found
+
+
+READ_ONLY = 8  # cudaHostRegisterReadOnly
+
+
+def use_three_times() -> list[str]:
+    """Allocate, copy and compute; the errors' first lines."""
+    said = []
+    for _ in range(3):
+        try:
+            (torch.empty(1 << 22, device="cuda").copy_(torch.ones(1 << 22)) + 1).cpu()
+        except torch.AcceleratorError as error:
+            said.append(str(error).partition("\n")[0])
+    return said
+
+
+def use_in_a_fork() -> str:
+    """What a child is told that wants the device which its parent has only counted."""
+    torch.cuda.device_count()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            torch.ones(3).cuda()
+        except RuntimeError as error:
+            os.write(writer, str(error).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    return os.read(reader, 1000).decode()
+
+
+def capability() -> tuple[int, int]:
+    return torch.cuda.get_device_capability()

@@ -1,0 +1,67 @@
+"""The front's end of a worker that runs on a thread of the tests' process."""
+
+import json
+import socket
+import threading
+from pathlib import Path
+
+from model_handler.device import Device
+from model_handler.messages import (
+    Command,
+    Done,
+    FrameBuffer,
+    InferenceRequest,
+    InferenceResponse,
+    Load,
+    Ready,
+    Refusal,
+    Report,
+    Run,
+    decode_report,
+    frame,
+)
+from model_handler.options import WorkerOptions
+from model_handler.worker import Worker
+
+ID = 3
+TEXT = json.dumps({"inputs": "the film was a wonderful surprise"}).encode()
+
+
+class Front:
+    def __init__(self, device: Device) -> None:
+        self._end, self._theirs = socket.socketpair()
+        self._end.settimeout(60)
+        self._frames, self._reports = FrameBuffer(), list[Report]()
+        worker = Worker(self._theirs, device, WorkerOptions())
+        self._thread = threading.Thread(target=worker.serve, daemon=True)
+        self._thread.start()
+        assert isinstance(self.next(), Ready)
+
+    def send(self, *commands: Command) -> None:
+        self._end.sendall(b"".join(map(frame, commands)))
+
+    def next(self) -> Report:
+        while not self._reports:
+            chunk = self._end.recv(1 << 20)
+            assert chunk, "the worker is gone"
+            self._reports += map(decode_report, self._frames.feed(chunk))
+        return self._reports.pop(0)
+
+    def ask(self, command: Command) -> Report:
+        self.send(command)
+        return self.next()
+
+    def load(self, path: Path, model_id: int = ID) -> Report:
+        return self.ask(Load(model_id, str(path), "text-classification", "auto"))
+
+    def answer(self, model_id: int = ID) -> InferenceResponse | Refusal:
+        done = self.ask(Run(1, model_id, [InferenceRequest(TEXT, "application/json")], 60))
+        assert isinstance(done, Done)
+        (result,) = done.results
+        return result
+
+    def close(self) -> None:
+        self._end.close()
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+        self._theirs.close()

@@ -1,0 +1,105 @@
+"""A worker at the end of its socket: one answer to each command, whatever else is under way."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from model_handler.messages import (
+    Command,
+    Demote,
+    Done,
+    InferenceRequest,
+    InferenceResponse,
+    Load,
+    Loaded,
+    LoadFailed,
+    Refusal,
+    Run,
+    Trim,
+    Trimmed,
+    Unload,
+    Unloaded,
+)
+from tests.model_handler.front import ID, TEXT, Front
+from tests.model_handler.loading import Emptied
+
+
+@pytest.fixture
+def device() -> Emptied:
+    return Emptied()
+
+
+@pytest.fixture
+def front(device: Emptied) -> Iterator[Front]:
+    front = Front(device)
+    yield front
+    front.close()
+
+
+def test_what_cannot_be_kept_is_unloaded(front: Front, classifier: Path) -> None:
+    """On a CPU nothing is kept, and nothing is lost by it: weights are the file's own pages."""
+    assert isinstance(front.load(classifier), Loaded)
+    expected = front.answer()
+    assert front.ask(Demote(ID)) == Unloaded(ID, 0)
+    refusal = front.answer()
+    assert isinstance(refusal, Refusal)
+    assert refusal.error == "ModelNotFound"
+    assert isinstance(front.load(classifier), Loaded)
+    assert front.answer() == expected
+    assert front.ask(Unload(ID)) == Unloaded(ID, 0)
+
+
+@pytest.mark.parametrize("command", [Demote(ID), Unload(ID)])
+def test_a_model_that_is_not_there(command: Command, front: Front) -> None:
+    assert front.ask(command) == Unloaded(ID, 0)
+
+
+def test_commands_that_overtake_their_answers(front: Front, classifier: Path) -> None:
+    """Each means the state that those before it lead to."""
+    load = Load(ID, str(classifier), "text-classification", "auto")
+    assert isinstance(front.ask(load), Loaded)
+    front.send(Demote(ID), load)
+    assert front.next() == Unloaded(ID, 0)
+    assert isinstance(front.next(), Loaded)
+    assert isinstance(front.answer(), InferenceResponse)
+    front.send(Demote(ID), Unload(ID))
+    assert [front.next(), front.next()] == [Unloaded(ID, 0)] * 2
+
+
+def test_a_batch_before_a_demotion_is_answered(front: Front, classifier: Path) -> None:
+    front.load(classifier)
+    for _ in range(5):
+        run = Run(1, ID, [InferenceRequest(TEXT, "application/json")], 60)
+        front.send(run, Demote(ID))
+        done, unloaded = sorted((front.next(), front.next()), key=lambda each: type(each).__name__)
+        assert isinstance(done, Done)
+        assert isinstance(done.results[0], InferenceResponse)
+        assert unloaded == Unloaded(ID, 0)
+        assert isinstance(front.load(classifier), Loaded)
+
+
+def test_trim(front: Front, device: Emptied) -> None:
+    assert front.ask(Trim(11)) == Trimmed(11, 0)
+    assert len(device.times) == 1
+
+
+def test_leaving_does_not_trim(front: Front, device: Emptied, classifier: Path) -> None:
+    """It would synchronize the device and drop what the next model could use."""
+    for command in (Demote(ID), Unload(ID)):
+        assert isinstance(front.load(classifier), Loaded)
+        front.ask(command)
+    assert not device.times
+
+
+def test_trimming_does_not_wait_for_a_load(front: Front, copy: Path) -> None:
+    """Of which one file comes through a pipe."""
+    file = copy / "tokenizer.json"
+    file.unlink()
+    os.mkfifo(file)
+    front.send(Load(ID, str(copy), "text-classification", "auto"))
+    assert front.ask(Trim(12)) == Trimmed(12, 0)
+    with file.open("wb"):
+        file.unlink()
+    assert isinstance(front.next(), LoadFailed)
