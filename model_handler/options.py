@@ -11,7 +11,9 @@ class WorkerOptions:
     """What a device worker is started with; sent to it as JSON."""
 
     warmup: bool = True  # one forward at load, so that the first request finds everything set up
-    matmul_precision: str = "highest"  # of float32 on GPUs: highest | high | medium (TF32, bfloat16)
+    matmul_precision: str = (
+        "highest"  # of float32 on GPUs: highest | high | medium (TF32, bfloat16)
+    )
     registered_nbytes: int = 0  # page cache that may be registered with the GPU's driver; 0: none
 
 
