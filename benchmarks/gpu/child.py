@@ -15,8 +15,13 @@ class ChildFailed(Exception):
 
 def run(module: str, *arguments: object, timeout_s: float = 120.0) -> Any:
     """Its last line of output, as JSON. Raises ChildFailed and subprocess.TimeoutExpired."""
-    command = [sys.executable, "-m", f"benchmarks.gpu.{module}", *map(str, arguments)]
+    return json.loads(output(f"gpu.{module}", *arguments, timeout_s=timeout_s).splitlines()[-1])
+
+
+def output(module: str, *arguments: object, timeout_s: float) -> str:
+    """`module` is one of `benchmarks`. Raises as `run` does."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s)
     if done.returncode != 0:
         raise ChildFailed(f"{module} ended with {done.returncode}: {done.stderr[-1500:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return done.stdout

@@ -15,7 +15,9 @@ UNMEASURED = (
     "following on a machine with one. It has been run whole on a CPU with small models, and on an emulated "
     "CUDA runtime, which show that it runs and nothing about speed. What is predicted:"
 )
-NO_SECTION = "This target has no section yet: five models, requests per second over a process for each, ≥ 8 ×."
+NO_SECTION = (
+    "No section measures this target yet: requests/s of five models over a process for each, ≥ 8 ×."
+)
 README_UNMEASURED = (
     "No line of this project has been measured on a real GPU yet; `make gpu-day` does so, beside "
     "[what is predicted](docs/performance.md#on-a-gpu)."
@@ -153,8 +155,10 @@ def _range(row: Mapping[str, Any]) -> str:
 
 def _target(row: Mapping[str, Any]) -> str:
     name, most, least = (row["target"][key] for key in ("name", "most", "least"))
-    bounds = [("≥", least), ("≤", most)]
-    text = " and ".join(f"{sign} {number(bound)}" for sign, bound in bounds if bound is not None)
+    bounds = [("", most)] if most == least else [("≥", least), ("≤", most)]
+    text = " and ".join(
+        f"{sign} {number(bound)}".strip() for sign, bound in bounds if bound is not None
+    )
     return f"{text} {row['unit']}".strip() + (f" ({name})" if name else "") if text else ""
 
 

@@ -17,7 +17,8 @@ from benchmarks.gpu.section import Found, NotRun, Section
 LEAST_S = 10.0  # with less than this left, no section is begun
 DEAD_S = 30.0  # budget of sections that need the container, once it has failed in the preflight
 CLEANUP_S = 30.0  # from the end of a budget until the section is interrupted again
-PREFLIGHT = "preflight"
+ENVIRONMENT, PREFLIGHT = "environment", "preflight"
+NOT_RUN = "not run"
 RAN, FAILED, NO_TIME, CUT = "ran", "failed", "not run: time", "cut: its time was over"
 Report = Callable[[str, dict[str, Any]], None]
 
@@ -33,12 +34,20 @@ def run(day: Day, sections: Iterable[Section], ends: float, report: Report) -> d
         budget = min(section.seconds, ends - time.monotonic())
         if section.serves and records.get(PREFLIGHT, {}).get("state", RAN) != RAN:
             budget = min(budget, DEAD_S)
-        if budget < LEAST_S:
+        if (reason := _nothing_to_measure(records)) is not None:
+            records[section.name] = _record(section, reason, {})
+        elif budget < LEAST_S:
             records[section.name] = _record(section, NO_TIME, {})
         else:
             records[section.name] = run_section(section, day, budget)
         report(section.name, records)
     return records
+
+
+def _nothing_to_measure(records: dict[str, Any]) -> str | None:
+    """The state of all sections where the machine has no such device."""
+    state = str(records.get(ENVIRONMENT, {}).get("state", ""))
+    return state if state.startswith(NOT_RUN) else None
 
 
 def run_section(section: Section, day: Day, budget: float) -> dict[str, Any]:
@@ -49,7 +58,7 @@ def run_section(section: Section, day: Day, budget: float) -> dict[str, Any]:
         with limited(budget):
             section.measure(day, found)
     except NotRun as reason:
-        state = f"not run: {reason}"
+        state = f"{NOT_RUN}: {reason}"
     except OutOfTime as error:
         state, details = CUT, _details(error)
     except (Exception, SystemExit) as error:  # of any kind: the other sections must go on

@@ -7,8 +7,9 @@ from typing import Any
 from benchmarks.gpu.callers import OK, Answer, Ask, text_of
 from benchmarks.gpu.day import Day
 
-# Of scores near 0.75, whose logits bfloat16 holds to 1/32
-TOLERANCE = 0.04
+# On a CPU bfloat16 moves the scores of these bert-bases by up to 0.003, the sign of one of the 17 weight
+# matrices that were tried by 0.03 to 0.25
+TOLERANCE = 0.01
 Expected = tuple[str, float]  # label, score
 
 

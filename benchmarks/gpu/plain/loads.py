@@ -43,7 +43,7 @@ def row(device: str, directory: Path) -> dict[str, Any]:
             seconds(device, lambda: from_pretrained(device, directory))
         )
     except (ImportError, ValueError) as error:  # device maps need accelerate
-        found["from_pretrained_ms"] = f"{error}"[:200]
+        found["from_pretrained_error"] = f"{error}"[:200]
     return found
 
 

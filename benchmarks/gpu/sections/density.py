@@ -1,6 +1,5 @@
 """How many bert-bases a device holds, in bytes of the driver, beside a process for each."""
 
-import itertools
 import statistics
 import time
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from benchmarks.gpu.day import Day
 from benchmarks.gpu.section import Found, Prediction, Section
 from benchmarks.stacks import Server
 
-LOADING_S = 20.0  # for each kind: the slope needs no full device
+LOADING_S = 15.0  # for each kind: the slope needs no full device
 ASKED = 20  # of the loaded models, afterwards
 SMALL_ROOM = 12  # models, on a device without memory of its own
 MIB = 1 << 20
@@ -58,14 +57,15 @@ def _filled(day: Day, kind: str) -> Found:
         must_load(server, "n0", day.bert(kind, 0))
         must_answer(server, text_of("n0", TEXT))
         first = driver.used_mib()
-        loads = list(_loads(day, server, kind))
+        fits = int(gauges(server)[CAPACITY] // nbytes)
+        loads = list(_loads(day, server, kind, fits))
         fine = [each for each in loads if each.status == OK]
         grown = driver.grown(first, driver.used_mib())
         slope = None if grown is None or not fine else grown / len(fine)
         names = ["n0", *(each.ask.document["model_name"] for each in fine)]
         return {
             "nbytes": nbytes,
-            "fits_by_ledger": int(gauges(server)[CAPACITY] // nbytes),
+            "fits_by_ledger": fits,
             "loaded": len(names),
             "refused": [each.brief() for each in loads if each.status != OK],
             "server_with_one_model_MiB": driver.grown(before, first),
@@ -84,10 +84,10 @@ def per_model(slope_mib: float | None, nbytes: int) -> dict[str, float | None]:
     return {"MiB_per_model": round(slope_mib, 2), "beyond_weights_MiB": round(beyond, 2)}
 
 
-def _loads(day: Day, server: Server, kind: str) -> Iterator[Answer]:
-    """Ends with the first that is refused."""
+def _loads(day: Day, server: Server, kind: str, fits: int) -> Iterator[Answer]:
+    """Beside the first. Ends with the first that is refused; of more than fit, some would be demoted."""
     ends = time.monotonic() + day.pick(LOADING_S, 5.0)
-    for number in itertools.count(1):
+    for number in range(1, fits):
         answer = load(server, f"n{number}", day.bert(kind, 0))
         yield answer
         if answer.status != OK or time.monotonic() > ends:

@@ -20,13 +20,13 @@ ALL, THIRD = "all-resident", "a-third"
 
 def measure(day: Day, found: Found) -> None:
     count = day.pick(24, 6)
-    for label, resident in ((ALL, count + 2.0), (THIRD, count / 3 + 0.3)):
-        found[label] = _traffic(day, label, count, resident)
-    pair = found[THIRD].get("per_s"), found[ALL].get("per_s")
-    if all(pair):
-        found["a_third_over_all"] = round(pair[0] / pair[1], 3)
-    found["wrong"] = found[ALL]["wrong"] + found[THIRD]["wrong"]
-    found["not_answered"] = sum(_failures(found[label]) for label in (ALL, THIRD))
+    rooms = {ALL: count + 2.0, THIRD: count / 3 + 0.3}
+    for label in day.pick((ALL, THIRD), (THIRD,)):
+        found[label] = _traffic(day, label, count, rooms[label])
+        found["wrong"] = found.get("wrong", 0) + found[label]["wrong"]
+        found["not_answered"] = found.get("not_answered", 0) + _failures(found[label])
+    if found.get(ALL, {}).get("per_s"):
+        found["a_third_over_all"] = round(found[THIRD]["per_s"] / found[ALL]["per_s"], 3)
 
 
 def _failures(traffic_found: Found) -> int:

@@ -8,7 +8,7 @@ from benchmarks import environment
 from benchmarks.gpu import child, driver
 from benchmarks.gpu.callers import invoke, ms, must_answer, must_load
 from benchmarks.gpu.day import Day
-from benchmarks.gpu.schedule import PREFLIGHT
+from benchmarks.gpu.schedule import ENVIRONMENT, PREFLIGHT
 from benchmarks.gpu.section import Found, NotRun, Prediction, Section
 from benchmarks.gpu.truth import Truth
 
@@ -48,7 +48,7 @@ def device_or_reason(day: Day, found: Found) -> None:
 
 
 SECTIONS = (
-    Section("environment", 90, device_or_reason, serves=False),
+    Section(ENVIRONMENT, 90, device_or_reason, serves=False),
     Section(
         PREFLIGHT,
         90,

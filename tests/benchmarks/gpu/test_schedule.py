@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 import subprocess
 import sys
 import threading
@@ -71,10 +72,12 @@ def test_a_section_is_cut_at_the_end_of_its_budget(day: Day) -> None:
     assert time.monotonic() - began < 10
 
 
-def test_after_a_cut_no_alarm_is_left(day: Day) -> None:
-    with schedule.limited(0.1):
-        pass
-    assert not threading.Event().wait(0.3)
+def test_after_a_cut_no_alarm_is_left() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(schedule.OutOfTime), schedule.limited(0.05):
+        threading.Event().wait()
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert signal.getsignal(signal.SIGALRM) is before
 
 
 def test_what_the_time_does_not_allow_is_listed(day: Day) -> None:
@@ -86,12 +89,18 @@ def test_a_reason_not_to_run_is_no_failure(day: Day) -> None:
     assert run(day, section("a", idle))["a"]["state"] == "not run: no such setting"
 
 
+def test_without_the_device_nothing_else_is_tried(day: Day) -> None:
+    records = run(day, section(schedule.ENVIRONMENT, idle), section("b", fine))
+    assert records["b"]["state"] == "not run: no such setting"
+    assert records["b"]["found"] == {}
+
+
 def test_after_a_failed_preflight_sections_that_serve_have_little_time(day: Day) -> None:
     budgets: dict[str, float] = {}
 
     def noting(name: str) -> Any:
         def measure(day: Day, found: Found) -> None:
-            budgets[name] = schedule.signal.getitimer(schedule.signal.ITIMER_REAL)[0]
+            budgets[name] = signal.getitimer(signal.ITIMER_REAL)[0]
 
         return measure
 
