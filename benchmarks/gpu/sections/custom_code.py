@@ -1,5 +1,7 @@
 """Artifacts with code of their own: what one takes by the driver's figure, and what the ledger charges."""
 
+from collections.abc import Mapping
+
 from benchmarks.gpu import driver
 from benchmarks.gpu.callers import RESERVED, Ask, gauges, invoke, load
 from benchmarks.gpu.day import Day
@@ -7,6 +9,7 @@ from benchmarks.gpu.section import Found, Prediction, Section
 from benchmarks.stacks import Server
 
 MIB = 1 << 20
+Held = Mapping[str, float | None]
 LARGE_ROWS = 65536  # 1 GiB in and 1 GiB out
 
 
@@ -26,14 +29,14 @@ def measure(day: Day, found: Found) -> None:
             found[f"uncharged_after_{which}_MiB"] = uncharged(start, found["c0"][f"after_{which}"])
 
 
-def _held(server: Server) -> dict[str, float | None]:
+def _held(server: Server) -> Held:
     return {
         "driver_MiB": driver.used_mib(),
         "ledger_MiB": round(gauges(server).get(RESERVED, 0.0) / MIB, 1),
     }
 
 
-def uncharged(before: dict[str, float | None], after: dict[str, float | None]) -> float | None:
+def uncharged(before: Held, after: Held) -> float | None:
     """By how much the driver's figure grew more than the ledger's."""
     taken = driver.grown(before["driver_MiB"], after["driver_MiB"])
     charged = driver.grown(before["ledger_MiB"], after["ledger_MiB"])

@@ -138,7 +138,8 @@ def test_an_outcome_is_a_number_or_missing(found: Found, number: float | None) -
 
 def test_the_file_is_json_whatever_was_measured(tmp_path: Path) -> None:
     file = tmp_path / "gpu_day.json"
-    schedule.write(file, {"a": [math.nan, (1, math.inf)], 5: Path("x"), "b": {"c": 1.5}})
+    document: dict[Any, Any] = {"a": [math.nan, (1, math.inf)], 5: Path("x"), "b": {"c": 1.5}}
+    schedule.write(file, document)
     assert json.loads(file.read_text()) == {"a": [None, [1, None]], "5": "x", "b": {"c": 1.5}}
     assert list(tmp_path.iterdir()) == [file]
 
