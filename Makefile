@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 REPORT := $(VENV)/contract.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks check test test-lowest test-pythons test-notebooks test-sdk test-contract test-fake-cuda compiler image image-mms test-image sbom java registry contract docs test-gpu bench bench-docs
+.PHONY: help install demo notebooks check test test-lowest test-pythons test-notebooks test-sdk test-contract test-fake-cuda compiler image image-mms test-image sbom java registry contract docs test-gpu gpu-day bench bench-docs
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,7 +31,7 @@ check: $(STAMP) ## style, types, import arrows, the image's and the stack's file
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/shellcheck .ci/run image/*.sh scripts/*.sh tests/fake_cuda/runtime/*.sh
+	$(BIN)/shellcheck .ci/run image/*.sh scripts/*.sh benchmarks/gpu/*.sh tests/fake_cuda/runtime/*.sh
 	$(BIN)/python image/audit.py
 	$(BIN)/cfn-lint scripts/cloudformation/*.yaml
 
@@ -180,6 +180,11 @@ test-image: $(STAMP) image image-mms registry ## the built image: the suite, fiv
 	$(MAKE) contract TARGET=image
 	$(BIN)/python -m tests.contract.document $(REPORT) --check
 	$(BIN)/python -m pytest -c tests/image/pytest.ini --rootdir=. tests/image
+
+GPU_DAY_SECONDS ?= 480
+
+gpu-day: $(STAMP) ## every measurement that needs a GPU, as build/gpu-day/gpu_day.json: make gpu-day GPU_DAY_SECONDS=480
+	$(BIN)/python -m benchmarks.gpu --seconds $(GPU_DAY_SECONDS) --output build/gpu-day
 
 test-gpu: $(STAMP) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest tests -m gpu
