@@ -207,6 +207,9 @@ class PipelineHandler:
             raise ModelLoadFailed(f"in generation_config.json or config.json {error}") from None
         for name in bounds.unknown_tokens(defaults, self._limits.vocabulary):
             setattr(self.model.generation_config, name, None)
+        if defaults.get("temperature") == 0:
+            self.model.generation_config.update(do_sample=False, temperature=None)
+            return False
         return bool(defaults.get("do_sample"))
 
     def _effective(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
