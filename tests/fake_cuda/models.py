@@ -1,5 +1,6 @@
 """Models whose every tensor is random and unlike all others, so that its bytes can be found on a device."""
 
+import shutil
 from pathlib import Path
 
 import safetensors.torch
@@ -7,6 +8,7 @@ import torch
 
 from tests import artifacts
 from tests.contract.artifacts import of_size
+from tests.model_handler.loading import retensor
 
 LABELS = ("LOWEST", "LOW", "HIGH", "HIGHEST")
 
@@ -24,6 +26,16 @@ class Models:
             shape = {"hidden_size": 384, "intermediate_size": 1024}
             artifacts.bert_classifier(directory, labels=LABELS, **shape)
             _randomize(directory / "model.safetensors", seed)
+        return directory
+
+    def half(self, seed: int) -> Path:
+        """The classifier, stored as bfloat16."""
+        directory = self.root / f"half-{seed}"
+        if not directory.exists():
+            shutil.copytree(self.classifier(seed), directory)
+            retensor(
+                directory, lambda tensors: {name: each.bfloat16() for name, each in tensors.items()}
+            )
         return directory
 
     def large(self, nbytes: int) -> Path:
