@@ -129,7 +129,7 @@ endef
 # What touches libraries: without test_engine (processes and deadlines, minutes of waiting), and of the conformance
 # suite the files in which bodies, models and connections come and go. All of it would take twice as long
 CONTRACT_FILES := $(foreach name,invoke load unload robustness headers life,tests/contract/test_$(name).py)
-LOWEST := tests/model_handler --ignore=tests/model_handler/test_engine.py \
+LOWEST := tests/model_handler --ignore=tests/model_handler/engine/test_engine.py \
   $(foreach name,protocol bodies server,tests/container/test_$(name).py) $(CONTRACT_FILES)
 
 test-lowest: .venv-lowest/.installed ## what touches libraries, with the lowest versions that setup.py promises

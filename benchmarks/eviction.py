@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import traffic
-from model_handler import eviction
-from model_handler.eviction import Candidate, Cost, Now, Standing
+from model_handler.memory import eviction
+from model_handler.memory.eviction import Candidate, Cost, Now, Standing
 
 MB = 10**6
 # bfloat16; the five of `full_models`, a small sentence encoder and a two-layer BERT
@@ -99,7 +99,7 @@ def requests(setting: Setting) -> list[int]:
     return found
 
 
-class Device:
+class SimulatedDevice:
     """What is there, and who left for whom; every request is a use of its own."""
 
     def __init__(self, sizes: Sequence[int], capacity: int) -> None:
@@ -146,9 +146,9 @@ def clairvoyant_misses(setting: Setting) -> Iterator[int]:
         device.note(model, Standing(used=-after))
 
 
-def _device(setting: Setting) -> Device:
+def _device(setting: Setting) -> SimulatedDevice:
     found = sizes(setting)
-    return Device(found, int(setting.share * sum(found)))
+    return SimulatedDevice(found, int(setting.share * sum(found)))
 
 
 def next_uses(asked: Sequence[int]) -> list[int]:

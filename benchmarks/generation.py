@@ -42,20 +42,20 @@ def _round(scenario: Hog, server: Server) -> dict[str, Any]:
     return {"alone": msgspec.to_builtins(alone), "together": msgspec.to_builtins(together)}
 
 
-def _finished(processes: dict[str, subprocess.Popen[bytes]]) -> dict[str, load.Outcome]:
+def _finished(processes: dict[str, subprocess.Popen[bytes]]) -> dict[str, load.RequestOutcome]:
     return {name: load.finish(process) for name, process in processes.items()}
 
 
 def _short(scenario: Hog, port: int) -> load.Plan:
     bodies = [json.dumps({"inputs": text}) for text in traffic.texts(30, 64, seed=1)]
-    kinds = [load.Kind("short", f"/models/{scenario.short}/invoke", bodies)]
+    kinds = [load.RequestKind("short", f"/models/{scenario.short}/invoke", bodies)]
     return load.Plan(port, kinds, scenario.seconds, MANY, rate=scenario.rate)
 
 
 def _long(scenario: Hog, port: int) -> load.Plan:
     model, sources = scenario.generating, traffic.texts(12, 8, seed=2)
     bodies = [json.dumps(document(model, text, scenario.new_tokens)) for text in sources]
-    kinds = [load.Kind("generating", f"/models/{model}/invoke", bodies)]
+    kinds = [load.RequestKind("generating", f"/models/{model}/invoke", bodies)]
     return load.Plan(port, kinds, scenario.seconds, clients=1, warmup_s=0.0)
 
 

@@ -24,7 +24,7 @@ PATIENCE_S = 60.0  # for what is in flight at the end
 clock = time.perf_counter  # uvloop's own counts whole milliseconds
 
 
-class Kind(msgspec.Struct, frozen=True):
+class RequestKind(msgspec.Struct, frozen=True):
     """Requests reported together: they go to one path, one body after the other."""
 
     name: str
@@ -37,7 +37,7 @@ class Plan(msgspec.Struct, frozen=True):
     """`rate` per second makes it an open loop. What is due in the first `warmup_s` is not counted."""
 
     port: int
-    kinds: list[Kind]
+    kinds: list[RequestKind]
     seconds: float
     clients: int
     rate: float | None = None
@@ -55,7 +55,7 @@ class Latency(msgspec.Struct, frozen=True):
     longest: float
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class RequestOutcome(msgspec.Struct, frozen=True):
     """`statuses` counts all answers but 200 (0: none came); `waited` were due while all clients were busy."""
 
     per_s: float
@@ -83,14 +83,14 @@ def start(plan: Plan) -> subprocess.Popen[bytes]:
     return process
 
 
-def finish(process: subprocess.Popen[bytes]) -> Outcome:
+def finish(process: subprocess.Popen[bytes]) -> RequestOutcome:
     output, _ = process.communicate()
     if process.returncode != 0:
         raise Failed(f"the load generator ended with {process.returncode}")
-    return msgspec.json.decode(output, type=Outcome)
+    return msgspec.json.decode(output, type=RequestOutcome)
 
 
-def run(plan: Plan) -> Outcome:
+def run(plan: Plan) -> RequestOutcome:
     return finish(start(plan))
 
 
@@ -201,7 +201,7 @@ def _arrivals(plan: Plan) -> list[float]:
 # ---- the outcome ----
 
 
-def summary(plan: Plan, samples: list[Sample], waited: int, cpu_s: float) -> Outcome:
+def summary(plan: Plan, samples: list[Sample], waited: int, cpu_s: float) -> RequestOutcome:
     """Raises Failed when there is nothing to summarise."""
     counted = [each for each in samples if each.due >= plan.warmup_s]
     good = [each for each in counted if each.status == OK]
@@ -213,7 +213,7 @@ def summary(plan: Plan, samples: list[Sample], waited: int, cpu_s: float) -> Out
     statuses = Counter(str(each.status) for each in counted if each.status != OK)
     within = sum(each.done >= plan.warmup_s and each.status == OK for each in samples)
     lasted = max(each.done for each in samples) - plan.warmup_s
-    return Outcome(
+    return RequestOutcome(
         within / lasted,
         latency(good),
         {name: latency(each) for name, each in sorted(by_kind.items())},
@@ -229,7 +229,7 @@ def latency(samples: list[Sample]) -> Latency:
     return Latency(len(ordered), p50, p95, p99, ordered[-1])
 
 
-async def generate(plan: Plan) -> Outcome:
+async def generate(plan: Plan) -> RequestOutcome:
     loop = Loop(plan)
     await loop.run()
     return summary(plan, loop.samples, loop.waited, time.process_time())

@@ -126,7 +126,7 @@ def _neighbours(scenario: Neighbours, root: Path) -> dict[str, Any]:
 def _beside(scenario: Neighbours, server: Server, root: Path) -> dict[str, Any]:
     """Latency of one client alone, and while the others come and go, one by one, as long as it asks."""
     bodies = [json.dumps({"inputs": text}) for text in traffic.texts(30, 64, seed=5)]
-    kind = load.Kind("asked", f"/models/{scenario.asked}/invoke", bodies)
+    kind = load.RequestKind("asked", f"/models/{scenario.asked}/invoke", bodies)
     alone = load.run(load.Plan(server.port, [kind], ALONE_S, 1))
     process = load.start(load.Plan(server.port, [kind], BESIDE_S, 1))
     loads: dict[str, list[float]] = {model: [] for model in scenario.coming}

@@ -115,14 +115,14 @@ def _windows(scenario: Hot | Mix, servers: Sequence[Server], models: Sequence[st
     ]
 
 
-def _kinds(scenario: Hot | Mix, server: Server, models: Sequence[str]) -> list[load.Kind]:
+def _kinds(scenario: Hot | Mix, server: Server, models: Sequence[str]) -> list[load.RequestKind]:
     def body(model: str, text: str) -> str:
         return json.dumps(server.dialect.request(document(model, text)))
 
     bodies = {model: [body(model, text) for text in texts(scenario)] for model in models}
     shares = [1.0] if isinstance(scenario, Hot) else traffic.zipf(len(models), scenario.skew)
     return [
-        load.Kind(model, f"/models/{model}/invoke", bodies[model], share)
+        load.RequestKind(model, f"/models/{model}/invoke", bodies[model], share)
         for model, share in zip(models, shares, strict=True)
     ]
 

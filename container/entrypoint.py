@@ -15,7 +15,7 @@ from container.server import Server, configuration
 from container.settings import Settings, SettingsError
 from container.standalone import StandaloneCatalogue
 from model_handler import logs
-from model_handler.factory import create_engine
+from model_handler.engine.factory import create_engine
 
 log = logging.getLogger(__name__)
 

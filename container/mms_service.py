@@ -11,10 +11,10 @@ from typing import Any
 
 from container import responses
 from container.settings import Settings
-from model_handler import device as devices
+from model_handler.device import device as devices
 from model_handler.errors import EngineError, InsufficientMemory
-from model_handler.inline import Answer, open_model
 from model_handler.messages import InferenceRequest
+from model_handler.scripted.in_process import Answer, open_model
 
 
 class Service:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from container import archive, sizing
 from container.sizing import INSTANCES, Instance, Tiers
-from model_handler import artifact
-from model_handler.artifact import Artifact
+from model_handler.artifacts import artifact
+from model_handler.artifacts.artifact import Artifact
 from model_handler.errors import ModelLoadFailed
 
 CELL = "{:>12}"

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Self, get_type_hints
 
 from container import variables
 from container.variables import NotAllowed, Parse
-from model_handler.eviction import POLICIES
+from model_handler.memory.eviction import POLICIES
 from model_handler.options import MATMUL_PRECISIONS, EngineOptions, WorkerOptions
 
 PREFIX = "MME_"

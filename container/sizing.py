@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from model_handler.admission import DEVICE_SHARE, MAIN_MEMORY_SHARE
+from model_handler.engine.admission import DEVICE_SHARE, MAIN_MEMORY_SHARE
 
 GIB = 1 << 30
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from model_handler import tasks
+from model_handler.artifacts import tasks
 from model_handler.errors import ModelLoadFailed
 
 _UNITS = {"": 1, "B": 1} | {

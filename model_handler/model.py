@@ -7,7 +7,7 @@ import asyncio
 from dataclasses import dataclass, field
 from enum import Enum
 
-from model_handler.artifact import Artifact
+from model_handler.artifacts.artifact import Artifact
 
 
 class State(Enum):

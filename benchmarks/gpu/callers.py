@@ -45,7 +45,7 @@ def text_of(model: str, text: str, **parameters: object) -> Ask:
 
 
 @dataclass(frozen=True)
-class Answer:
+class CallerAnswer:
     """`status` 0: the connection ended before the answer."""
 
     ask: Ask
@@ -60,20 +60,20 @@ class Answer:
 # ---- one at a time ----
 
 
-def post(server: Server, path: str, ask: Ask) -> Answer:
+def post(server: Server, path: str, ask: Ask) -> CallerAnswer:
     began = clock()
     try:
         response = server.client.post(path, json=ask.document)
     except httpx.TransportError as error:
-        return Answer(ask, LOST, clock() - began, str(error).encode())
-    return Answer(ask, response.status_code, clock() - began, response.content)
+        return CallerAnswer(ask, LOST, clock() - began, str(error).encode())
+    return CallerAnswer(ask, response.status_code, clock() - began, response.content)
 
 
-def invoke(server: Server, ask: Ask) -> Answer:
+def invoke(server: Server, ask: Ask) -> CallerAnswer:
     return post(server, ask.path, ask)
 
 
-def load(server: Server, name: str, directory: Path) -> Answer:
+def load(server: Server, name: str, directory: Path) -> CallerAnswer:
     return post(server, "/models", Ask(name, {"model_name": name, "url": str(directory)}))
 
 
@@ -117,13 +117,13 @@ class Reading(Connection):
         self._body = bytearray()
         self._answer_due: asyncio.Future[int] | None = None
 
-    async def ask(self, ask: Ask) -> Answer:
+    async def ask(self, ask: Ask) -> CallerAnswer:
         self._body.clear()
         self._answer_due = asyncio.get_running_loop().create_future()
         began = clock()
         self.send(request("POST", ask.path, json.dumps(ask.document).encode()))
         status = await self._answer_due
-        return Answer(ask, status, clock() - began, bytes(self._body))
+        return CallerAnswer(ask, status, clock() - began, bytes(self._body))
 
     def on_body(self, data: bytes) -> None:
         self._body += data
@@ -139,19 +139,19 @@ async def _connected(port: int) -> Reading:
     return reading
 
 
-def together(port: int, asks: Iterable[Ask], clients: int) -> list[Answer]:
+def together(port: int, asks: Iterable[Ask], clients: int) -> list[CallerAnswer]:
     """All of `asks`, by so many clients with one request at a time each."""
-    answers: list[Answer] = uvloop.run(_together(port, iter(asks), clients))
+    answers: list[CallerAnswer] = uvloop.run(_together(port, iter(asks), clients))
     return answers
 
 
-async def _together(port: int, asks: Iterator[Ask], clients: int) -> list[Answer]:
-    answers: list[Answer] = []
+async def _together(port: int, asks: Iterator[Ask], clients: int) -> list[CallerAnswer]:
+    answers: list[CallerAnswer] = []
     await asyncio.gather(*(_client(port, asks, answers) for _ in range(clients)))
     return answers
 
 
-async def _client(port: int, asks: Iterator[Ask], answers: list[Answer]) -> None:
+async def _client(port: int, asks: Iterator[Ask], answers: list[CallerAnswer]) -> None:
     reading = await _connected(port)
     for ask in asks:
         if not reading.open:
@@ -160,13 +160,15 @@ async def _client(port: int, asks: Iterator[Ask], answers: list[Answer]) -> None
     reading.close()
 
 
-def volleys(port: int, asks: Sequence[Ask], rounds: int) -> list[tuple[float, list[Answer]]]:
+def volleys(port: int, asks: Sequence[Ask], rounds: int) -> list[tuple[float, list[CallerAnswer]]]:
     """`rounds` times all of `asks` at one moment, each on its own connection: seconds to the last answer."""
-    found: list[tuple[float, list[Answer]]] = uvloop.run(_volleys(port, asks, rounds))
+    found: list[tuple[float, list[CallerAnswer]]] = uvloop.run(_volleys(port, asks, rounds))
     return found
 
 
-async def _volleys(port: int, asks: Sequence[Ask], rounds: int) -> list[tuple[float, list[Answer]]]:
+async def _volleys(
+    port: int, asks: Sequence[Ask], rounds: int
+) -> list[tuple[float, list[CallerAnswer]]]:
     found = []
     for _ in range(rounds):
         readings = [await _connected(port) for _ in asks]
@@ -196,5 +198,5 @@ def spread(seconds: Iterable[float]) -> dict[str, float]:
     return {"count": len(ordered)} | {name: ms(value) for name, value in shares.items()}
 
 
-def statuses(answers: Iterable[Answer]) -> dict[str, int]:
+def statuses(answers: Iterable[CallerAnswer]) -> dict[str, int]:
     return dict(Counter(str(answer.status) for answer in answers))

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.gpu.callers import OK, Answer, Ask, text_of
+from benchmarks.gpu.callers import OK, Ask, CallerAnswer, text_of
 from benchmarks.gpu.day import Day
 
 # On a CPU bfloat16 moves the scores of these bert-bases by up to 0.003, the sign of one of the 17 weight
@@ -25,16 +25,16 @@ class Truth:
         """The `number`-th text, counted round and round."""
         return text_of(model, self.texts[number % len(self.texts)])
 
-    def right(self, answer: Answer) -> bool:
+    def right(self, answer: CallerAnswer) -> bool:
         return answer.status == OK and self.difference(answer) <= TOLERANCE
 
-    def difference(self, answer: Answer) -> float:
+    def difference(self, answer: CallerAnswer) -> float:
         """Of the scores; infinite where the label differs or there is none."""
         model = int(answer.ask.model.removeprefix("m").partition("-")[0])
         text = self.texts.index(answer.ask.document["inputs"])
         return difference(answer.body, self._answers[model][text])
 
-    def verdict(self, answers: Iterable[Answer]) -> dict[str, Any]:
+    def verdict(self, answers: Iterable[CallerAnswer]) -> dict[str, Any]:
         """Of those that were answered 200."""
         gaps = [self.difference(answer) for answer in answers if answer.status == OK]
         fine = [gap for gap in gaps if gap <= TOLERANCE]

@@ -10,7 +10,7 @@ import torch
 from model_handler.errors import InvalidRequest, ModelLoadFailed
 from model_handler.handlers import Payload
 from model_handler.handlers.tables import table
-from model_handler.handlers.tensors import Arrays, Call
+from model_handler.handlers.tensors import ArrayCall, Arrays
 
 _INPLACE = ("gbtree", "dart")  # what xgboost can run without a matrix of its own
 
@@ -41,7 +41,7 @@ class Booster:
         self._trees = _trees(self.native)
         self._inplace = _kind(self.native) in _INPLACE
 
-    def read(self, payload: Payload) -> Call:
+    def read(self, payload: Payload) -> ArrayCall:
         if payload.parameters:
             raise InvalidRequest("an XGBoost model takes no parameters")
         with np.errstate(over="ignore"):  # an infinity is refused below
@@ -50,9 +50,9 @@ class Booster:
             raise InvalidRequest(
                 "the input has numbers that are infinite, or too large for float32"
             )
-        return Call({"": rows})
+        return ArrayCall({"": rows})
 
-    def run(self, call: Call) -> Arrays:
+    def run(self, call: ArrayCall) -> Arrays:
         (rows,) = call.inputs.values()
         if self._inplace:
             score = self.native.inplace_predict(

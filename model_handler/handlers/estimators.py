@@ -15,7 +15,7 @@ import torch
 from model_handler.errors import InvalidRequest, ModelLoadFailed
 from model_handler.handlers import Payload
 from model_handler.handlers.tables import table
-from model_handler.handlers.tensors import Array, Arrays, Call
+from model_handler.handlers.tensors import Array, ArrayCall, Arrays
 
 # Compiled parts of scikit-learn's neighbours, which skops leaves for us to judge: data and arithmetic
 _DISTANCES = ("Chebyshev", "Euclidean", "Hamming", "Manhattan", "Minkowski", "SEuclidean")
@@ -64,15 +64,15 @@ class Estimator:
             self.nbytes = sum(member.file_size for member in archive.infolist())
         self._pools = threadpoolctl.ThreadpoolController()
 
-    def read(self, payload: Payload) -> Call:
+    def read(self, payload: Payload) -> ArrayCall:
         parameters = dict(payload.parameters)
         method = parameters.pop("method", self.methods[0])
         if parameters or method not in self.methods:
             raise InvalidRequest(f"the only parameter is method: {' or '.join(self.methods)}")
         rows = table(payload.inputs, self.columns, self.names)
-        return Call({"": rows.astype(np.float64)}, method)
+        return ArrayCall({"": rows.astype(np.float64)}, method)
 
-    def run(self, call: Call) -> Arrays:
+    def run(self, call: ArrayCall) -> Arrays:
         (rows,) = call.inputs.values()
         method = getattr(self.native, call.method)
         with self._pools.limit(limits=torch.get_num_threads()), self._quiet():

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from model_handler import bounds
 from model_handler.errors import InferenceFailed, InvalidRequest
+from model_handler.handlers import bounds
 
 _TEXTS = "text_inputs"  # beside pictures and sounds: rows for a text model of their own
 

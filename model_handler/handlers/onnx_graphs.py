@@ -12,7 +12,7 @@ import torch
 from model_handler.errors import InvalidRequest, ModelLoadFailed
 from model_handler.handlers import Payload
 from model_handler.handlers.signatures import Input, bind
-from model_handler.handlers.tensors import Array, Arrays, Call
+from model_handler.handlers.tensors import Array, ArrayCall, Arrays
 
 _DTYPES = {
     "tensor(bool)": np.bool_,
@@ -58,12 +58,12 @@ class OnnxGraph:
         self.joins = joins or all(_leads_with_batch(each.shape) for each in both)
         self.nbytes = nbytes + _SESSION_NBYTES
 
-    def read(self, payload: Payload) -> Call:
+    def read(self, payload: Payload) -> ArrayCall:
         if payload.parameters:
             raise InvalidRequest("an ONNX model takes no parameters")
-        return Call(bind(payload.inputs, self.inputs))
+        return ArrayCall(bind(payload.inputs, self.inputs))
 
-    def run(self, call: Call) -> Arrays:
+    def run(self, call: ArrayCall) -> Arrays:
         try:
             values = self.native.run(self._outputs, call.inputs)
         except self._failures as error:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from model_handler import bounds
 from model_handler.errors import InvalidRequest
-from model_handler.generation import PARAMETERS
+from model_handler.handlers import bounds
+from model_handler.handlers.generation import PARAMETERS
 from model_handler.handlers.traits import CHOICES, TRAITS
 
 # Parameters that hold further ones: of the tokenizer, and of `generate`

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 import transformers
 
-from model_handler import bounds
-from model_handler.collation import collate, separate
+from model_handler.artifacts.tasks import family, input_kind
 from model_handler.errors import EngineError, InferenceFailed, InvalidRequest, ModelLoadFailed
-from model_handler.generation import (
+from model_handler.handlers import Payload, Prepared, Unit, bounds, precedence
+from model_handler.handlers.collation import collate, separate
+from model_handler.handlers.generation import (
     Deadline,
     Scores,
     fit,
@@ -21,14 +22,12 @@ from model_handler.generation import (
     padding_matters,
     trim,
 )
-from model_handler.handlers import Payload, Prepared, Unit, precedence
 from model_handler.handlers.limits import Limits, positions
+from model_handler.handlers.media import materialise
 from model_handler.handlers.parameters import accepted, asks
 from model_handler.handlers.plain_text import PlainTexts
-from model_handler.handlers.staged import Call, Staged
+from model_handler.handlers.staged import PipelineCall, Staged
 from model_handler.handlers.traits import PADDING_SENSITIVE, TRAITS, Padding
-from model_handler.media import materialise
-from model_handler.tasks import family, kind_of
 
 # The features by whose second dimension a batch is padded
 _LENGTHS = ("input_ids", "input_values", "input_features")
@@ -126,7 +125,7 @@ class PipelineHandler:
             call = self._plain.call
             state = _State(payload.inputs, {}, call.postprocess, [1], self._plain)
             return Prepared([self._unit(encoded, call.forward, asked=False, plain=True)], state)
-        inputs = materialise(payload.inputs, kind_of(self.task), self._rate())
+        inputs = materialise(payload.inputs, input_kind(self.task), self._rate())
         parameters = accepted(payload.parameters, self._family, self._limits.vocabulary)
         call = self._read(inputs, parameters)
         asked = asks(payload.parameters)
@@ -139,7 +138,7 @@ class PipelineHandler:
         rate = getattr(self._pipeline.feature_extractor, "sampling_rate", None)
         return rate if isinstance(rate, int) else None
 
-    def _read(self, inputs: Any, parameters: dict[str, Any]) -> Call:
+    def _read(self, inputs: Any, parameters: dict[str, Any]) -> PipelineCall:
         if isinstance(inputs, list) and not inputs:
             raise InvalidRequest("the inputs are an empty list")
         if isinstance(inputs, bool | int | float) or inputs is None:

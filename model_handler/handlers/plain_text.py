@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from transformers.pipelines.text_classification import sigmoid, softmax
 
-from model_handler.handlers.staged import Call, Staged
+from model_handler.handlers.staged import PipelineCall, Staged
 
 # Families whose rows are the tokenizer's answer to the text and nothing else
 _FAMILIES = frozenset({"feature-extraction", "text-classification"})
@@ -20,7 +20,9 @@ _Scores = Callable[[Any], Any]
 class PlainTexts:
     """`call`: what the pipeline does with any such request; `listed`: its answer is a list of one."""
 
-    def __init__(self, staged: Staged, call: Call, *, listed: bool, classifies: bool) -> None:
+    def __init__(
+        self, staged: Staged, call: PipelineCall, *, listed: bool, classifies: bool
+    ) -> None:
         self.call = call
         self._tokenizer = staged.pipeline.tokenizer
         self._listed = listed

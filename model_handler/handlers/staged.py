@@ -13,7 +13,7 @@ from transformers.pipelines.base import ChunkPipeline
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class PipelineCall:
     """One call as the pipeline understood it: its items and the parameters of the three steps."""
 
     items: list[Any]
@@ -25,7 +25,7 @@ class Call:
 class _Read(Exception):
     """Leaves `__call__` once the pipeline has said what it would do."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: PipelineCall) -> None:
         super().__init__()
         self.call = call
 
@@ -43,7 +43,7 @@ class _Stages:
 
     def _take(self, items: list[Any], *steps: dict[str, Any]) -> Iterator[Any]:
         if self._answers is None:
-            raise _Read(Call(items, *steps))
+            raise _Read(PipelineCall(items, *steps))
         return iter(self._answers)
 
 
@@ -72,7 +72,7 @@ class Staged:
         """An item may become several rows."""
         return isinstance(self.pipeline, ChunkPipeline)
 
-    def read(self, inputs: Any, parameters: dict[str, Any]) -> Call:
+    def read(self, inputs: Any, parameters: dict[str, Any]) -> PipelineCall:
         """What this call would do. Raises whatever the pipeline raises at inputs it cannot read."""
         try:
             self.pipeline(inputs, **parameters)

@@ -15,7 +15,7 @@ Arrays = dict[str, Array]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ArrayAnswer:
     """Arrays by name. `by_row`: to be written as one object per row."""
 
     outputs: Mapping[str, Array]
@@ -23,7 +23,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ArrayCall:
     """What a request asks of a model: checked inputs, and which of its methods."""
 
     inputs: Arrays
@@ -49,11 +49,11 @@ class ArrayModel(Protocol):
     @property
     def by_row(self) -> bool: ...
 
-    def read(self, payload: Payload) -> Call:
+    def read(self, payload: Payload) -> ArrayCall:
         """Raises InvalidRequest, naming what was expected and what came."""
         ...
 
-    def run(self, call: Call) -> Arrays:
+    def run(self, call: ArrayCall) -> Arrays:
         """Raises InvalidRequest where only the runtime can tell that the inputs do not fit."""
         ...
 
@@ -84,18 +84,18 @@ class ArrayHandler:
         return Prepared([Unit(call, 1, self._group(call))])
 
     def forward(self, units: Sequence[Unit], deadline: float) -> list[Any]:
-        calls: list[Call] = [unit.features for unit in units]
+        calls: list[ArrayCall] = [unit.features for unit in units]
         if len(calls) == 1:
             return [self.model.run(calls[0])]
         counts = [_rows(call.inputs) for call in calls]
         names = calls[0].inputs
         joined = {name: np.concatenate([call.inputs[name] for call in calls]) for name in names}
-        return _parts(self.model.run(Call(joined, calls[0].method)), counts)
+        return _parts(self.model.run(ArrayCall(joined, calls[0].method)), counts)
 
-    def postprocess(self, prepared: Prepared, outputs: list[Any]) -> Answer:
-        return Answer(outputs[0], self.model.by_row)
+    def postprocess(self, prepared: Prepared, outputs: list[Any]) -> ArrayAnswer:
+        return ArrayAnswer(outputs[0], self.model.by_row)
 
-    def _group(self, call: Call) -> Hashable:
+    def _group(self, call: ArrayCall) -> Hashable:
         if not self.model.joins or _rows(call.inputs) == 0:
             return object()
         shapes = ((name, each.dtype.str, each.shape[1:]) for name, each in call.inputs.items())

@@ -9,9 +9,9 @@ from typing import Any
 
 from transformers import GenerationConfig, Pipeline
 
+from model_handler.artifacts.tasks import family, languages
 from model_handler.errors import InvalidRequest
 from model_handler.handlers import precedence
-from model_handler.tasks import family, languages
 
 Steps = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 

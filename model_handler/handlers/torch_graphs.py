@@ -12,7 +12,7 @@ import torch
 from model_handler.errors import InferenceFailed, InvalidRequest, ModelLoadFailed
 from model_handler.handlers import Payload
 from model_handler.handlers.signatures import Input, bind, cast
-from model_handler.handlers.tensors import Array, Arrays, Call
+from model_handler.handlers.tensors import Array, ArrayCall, Arrays
 
 # TorchScript cannot run Python, but these reach the file system
 _FILE_ACCESS = re.compile(rb"\b(?:torch|ops\.aten)\.(?:save|load|from_file)\b")
@@ -41,16 +41,16 @@ class TorchGraph:
         self._float = _float_dtype(native)
         self._numpy_float = np.dtype(_NUMPY_FLOATS.get(self._float, "float32"))
 
-    def read(self, payload: Payload) -> Call:
+    def read(self, payload: Payload) -> ArrayCall:
         """Decimals become the model's own floating type; whole numbers stay so, unless `dtype` is given."""
         parameters = dict(payload.parameters)
         dtype = parameters.pop("dtype", None)
         if parameters or dtype not in (None, *_DTYPE_NAMES):
             raise InvalidRequest(f"the only parameter is dtype: {', '.join(_DTYPE_NAMES)}")
         inputs = bind(payload.inputs, self.inputs)
-        return Call({name: self._typed(each, dtype) for name, each in inputs.items()})
+        return ArrayCall({name: self._typed(each, dtype) for name, each in inputs.items()})
 
-    def run(self, call: Call) -> Arrays:
+    def run(self, call: ArrayCall) -> Arrays:
         tensors = [self._tensor(call.inputs[each.name]) for each in self.inputs]
         try:
             return _arrays(self.native(*tensors))

@@ -33,7 +33,7 @@ class Headers(dict[str, str]):
         return super().get(name.lower(), default)
 
 
-class Context:
+class HandlerContext:
     """Of one model while it is loaded, and then of one request at a time."""
 
     def __init__(self, model_dir: Path, name: str, gpu: int | None) -> None:
@@ -46,7 +46,7 @@ class Context:
             "server_name": "SageMaker multi-model container",
             "server_version": "1.0",
         }
-        self.metrics = Metrics(name)
+        self.metrics = HandlerMetrics(name)
         self._request = InferenceRequest(b"")
         self._headers = Headers()
         self._answers = Headers()
@@ -109,7 +109,7 @@ class Context:
     # ---- multi-model-server's request processor: the same under other names ----
 
     @property
-    def request_processor(self) -> "list[Context]":
+    def request_processor(self) -> "list[HandlerContext]":
         return [self]
 
     def get_request_property(self, key: str) -> str | None:
@@ -163,7 +163,7 @@ def _manifest(model_dir: Path, name: str) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-class Metrics:
+class HandlerMetrics:
     """What handlers count goes to the log: CloudWatch makes metrics of it with a filter."""
 
     def __init__(self, model: str) -> None:

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import torch
 
-from model_handler import media_types
+from model_handler.codecs import media_types
+from model_handler.codecs.media_types import JSON
 from model_handler.errors import ModelLoadFailed, UnacceptableAccept, UnsupportedContentType
-from model_handler.media_types import JSON
 from model_handler.scripted import documents
 
 

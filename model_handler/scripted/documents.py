@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy
 
-from model_handler import codecs, media, media_types
-from model_handler.media import RawBody
-from model_handler.media_types import CSV, JSON
+from model_handler.artifacts.tasks import InputKind
+from model_handler.codecs import media_types, toolkit
+from model_handler.codecs.media_types import CSV, JSON
+from model_handler.handlers import media
+from model_handler.handlers.media import RawBody
 from model_handler.messages import InferenceRequest
-from model_handler.tasks import Kind
 
 NPY = "application/x-npy"
 
@@ -20,10 +21,10 @@ def decode(body: bytes | str, content_type: str) -> Any:
         body, content_type = body.encode(), media_types.parse(content_type)[0]
     kind, charset = media_types.parse(content_type)
     if kind == JSON:
-        return codecs.parse_json(body, charset)
+        return toolkit.parse_json(body, charset)
     if kind == NPY:
         return array(body)
-    payload = codecs.decode(InferenceRequest(body, content_type))
+    payload = toolkit.decode(InferenceRequest(body, content_type))
     document = {"inputs": _opened(payload.inputs)}
     return document | ({"parameters": payload.parameters} if payload.parameters else {})
 
@@ -32,7 +33,7 @@ def _opened(inputs: Any) -> Any:
     """Pictures as Pillow's, sounds and octets as bytes."""
     if not isinstance(inputs, RawBody):
         return inputs
-    return media.image(inputs.data) if inputs.kind is Kind.IMAGE else inputs.data
+    return media.image(inputs.data) if inputs.kind is InputKind.IMAGE else inputs.data
 
 
 def array(data: bytes) -> Any:
@@ -44,7 +45,7 @@ def encode(answer: Any, accept: str | None) -> tuple[bytes, str]:
     """The answer's bytes and media type. Raises UnacceptableAccept."""
     wanted = media_types.choose(accept, (JSON, CSV, NPY))
     if wanted != NPY:
-        return codecs.encode(answer, wanted)
+        return toolkit.encode(answer, wanted)
     stream = io.BytesIO()
     numpy.save(stream, numpy.asarray(answer), allow_pickle=False)
     return stream.getvalue(), NPY

@@ -7,9 +7,9 @@ from typing import Any
 
 from PIL import Image
 
-from model_handler import media_types
+from model_handler.codecs import media_types
+from model_handler.codecs.media_types import JSON, OCTETS
 from model_handler.errors import ModelLoadFailed
-from model_handler.media_types import JSON, OCTETS
 from model_handler.messages import InferenceRequest, InferenceResponse
 from model_handler.scripted import InputRefused, documents
 

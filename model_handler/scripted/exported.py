@@ -3,12 +3,12 @@
 import time
 from pathlib import Path
 
-from model_handler import forward
-from model_handler.conventions import Convention
-from model_handler.device import Device
+from model_handler.artifacts.conventions import Convention
+from model_handler.device.device import Device
 from model_handler.errors import from_wire
-from model_handler.formats import FormatLoader
+from model_handler.loading.formats import FormatLoader
 from model_handler.messages import InferenceRequest, InferenceResponse, Refusal
+from model_handler.worker import forward
 
 LIMIT_S = 3600.0  # the front's deadline is the shorter one, and ends the process
 

@@ -9,13 +9,14 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from model_handler import device as devices
-from model_handler import media, tasks
+from model_handler.artifacts import tasks
+from model_handler.artifacts.tasks import InputKind
+from model_handler.device import device as devices
 from model_handler.errors import InvalidRequest
-from model_handler.loader import TorchLoader
+from model_handler.handlers import media
+from model_handler.loading.loader import TorchLoader
 from model_handler.scripted import InputRefused, documents
-from model_handler.tasks import Kind
-from model_handler.turnstile import Turnstile
+from model_handler.sharing.turnstile import Turnstile
 
 
 class PipelineDefaults:
@@ -73,8 +74,8 @@ def _safe(inputs: Any, model: Any) -> Any:
     task = getattr(model, "task", None)
     if not isinstance(task, str) or tasks.family(task) not in tasks.SUPPORTED:
         return inputs
-    kind = tasks.kind_of(task)
-    if isinstance(inputs, bytes) and kind is Kind.IMAGE:
+    kind = tasks.input_kind(task)
+    if isinstance(inputs, bytes) and kind is InputKind.IMAGE:
         return media.image(inputs)  # octets, which the toolkit leaves to whoever takes them
     rate = getattr(getattr(model, "feature_extractor", None), "sampling_rate", None)
     return media.materialise(inputs, kind, rate)

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from model_handler import media_types
+from model_handler.codecs import media_types
+from model_handler.codecs.media_types import CSV, JSON
 from model_handler.errors import HandlerRefusal, ModelLoadFailed, UnacceptableAccept
-from model_handler.forward import one_line
-from model_handler.media_types import CSV, JSON
 from model_handler.messages import InferenceRequest, InferenceResponse
 from model_handler.scripted import InputRefused, as_bytes
-from model_handler.scripted.context import Context
+from model_handler.scripted.context import HandlerContext
 from model_handler.scripted.defaults import Defaults
 from model_handler.scripted.refusals import is_unsupported_format
+from model_handler.worker.forward import one_line
 
 # How many arguments each gets, not counting the context
 STEPS = {"model_fn": 1, "input_fn": 2, "predict_fn": 2, "output_fn": 2, "transform_fn": 4}
@@ -33,7 +33,7 @@ class Step:
         self._function = function
         self._wants_context = _takes(name, function, count) == count + 1
 
-    def __call__(self, context: Context, *given: Any) -> Any:
+    def __call__(self, context: HandlerContext, *given: Any) -> Any:
         return self._function(*given, context) if self._wants_context else self._function(*given)
 
 
@@ -57,7 +57,7 @@ def _takes(name: str, function: Function, count: int) -> int:
 class InferenceScript:
     """The functions of one module, and the model that its model_fn made."""
 
-    def __init__(self, module: ModuleType, defaults: Defaults, context: Context) -> None:
+    def __init__(self, module: ModuleType, defaults: Defaults, context: HandlerContext) -> None:
         """Raises ModelLoadFailed where a step is missing or one too many, and what model_fn raises."""
         own = _functions(module, STEPS | FURTHER)
         _check(own, defaults)
@@ -87,7 +87,9 @@ class InferenceScript:
         _check_status(context, answer)
         return context.response(as_bytes(answer), media)
 
-    def _answer(self, body: bytes | str, content_type: str, accept: str, context: Context) -> Any:
+    def _answer(
+        self, body: bytes | str, content_type: str, accept: str, context: HandlerContext
+    ) -> Any:
         if (transform := self._steps.get("transform_fn")) is not None:
             return transform(context, self._model, body, content_type, accept)
         try:
@@ -127,7 +129,7 @@ def _first(accept: str) -> str:
     return JSON if "*" in media or not media else media
 
 
-def _check_status(context: Context, answer: Any) -> None:
+def _check_status(context: HandlerContext, answer: Any) -> None:
     """An error's status makes the answer its message, as multi-model-server sends it."""
     status, phrase = context.get_response_status()
     if status >= 400:

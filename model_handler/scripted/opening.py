@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 from types import ModuleType
 
-from model_handler import conventions
-from model_handler import device as devices
-from model_handler.conventions import HANDLER_FILES, INFERENCE_FILES, Convention
+from model_handler.artifacts import conventions
+from model_handler.artifacts.conventions import HANDLER_FILES, INFERENCE_FILES, Convention
+from model_handler.device import device as devices
 from model_handler.errors import ModelLoadFailed
 from model_handler.messages import Load
 from model_handler.scripted import Script, requirements
-from model_handler.scripted.context import Context
+from model_handler.scripted.context import HandlerContext
 from model_handler.scripted.defaults import ArrayDefaults, Defaults
 from model_handler.scripted.endpoint_handler import EndpointHandlerScript
 from model_handler.scripted.exported import ExportedScript
@@ -51,7 +51,7 @@ def _inference(module: ModuleType, load: Load, root: Path, device: str) -> Infer
         defaults = ArrayDefaults(device)
     kind, _, index = device.partition(":")
     gpu = int(index or 0) if kind == "cuda" else None
-    return InferenceScript(module, defaults, Context(root, load.name or root.name, gpu))
+    return InferenceScript(module, defaults, HandlerContext(root, load.name or root.name, gpu))
 
 
 def _is_hugging_face(config: Path) -> bool:

@@ -6,8 +6,7 @@ All of it goes to the log. The caller gets one line, which never quotes the requ
 import logging
 import sys
 
-from model_handler import forward
-from model_handler.device import is_out_of_memory
+from model_handler.device.device import is_out_of_memory
 from model_handler.errors import (
     EngineError,
     HandlerRefusal,
@@ -19,6 +18,7 @@ from model_handler.errors import (
 )
 from model_handler.messages import Refusal
 from model_handler.scripted import InputRefused
+from model_handler.worker import forward
 
 log = logging.getLogger(__name__)
 # Not the caller's fault, wherever they are raised

@@ -4,7 +4,7 @@ import json
 
 from benchmarks import eviction, eviction_table
 from benchmarks.eviction_table import PAGE, most, of, stored
-from model_handler.eviction import POLICIES
+from model_handler.memory.eviction import POLICIES
 
 
 def test_the_page_says_what_was_stored() -> None:

@@ -9,11 +9,11 @@ import pytest
 from benchmarks import load, traffic
 from tests.benchmarks.fake_server import Answer, after, serving
 
-BOTH = [load.Kind("a", "/a", ["1", "2"], 3.0), load.Kind("b", "/b", ["3"], 1.0)]
+BOTH = [load.RequestKind("a", "/a", ["1", "2"], 3.0), load.RequestKind("b", "/b", ["3"], 1.0)]
 
 
-def outcome(answer: Answer, **plan: object) -> load.Outcome:
-    async def run() -> load.Outcome:
+def outcome(answer: Answer, **plan: object) -> load.RequestOutcome:
+    async def run() -> load.RequestOutcome:
         async with serving(answer) as port:
             return await load.generate(msgspec.convert({"port": port, **plan}, load.Plan))
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from model_handler.factory import create_engine
+from model_handler.engine.factory import create_engine
 from model_handler.options import EngineOptions
 from tests.chaos import scripts
 from tests.chaos.house import BUDGET_NBYTES, House

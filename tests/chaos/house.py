@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_handler.engine import Engine
+from model_handler.engine.engine import Engine
 from model_handler.errors import WorkerDied
 from model_handler.messages import InferenceRequest
 from tests.chaos.scripts import do

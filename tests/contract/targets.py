@@ -209,7 +209,7 @@ class ServerThread:
     def __init__(self, environment: Mapping[str, str | None], root: Path, scratch: Path) -> None:
         from container.entrypoint import create_server
         from container.settings import Settings
-        from model_handler.factory import create_engine
+        from model_handler.engine.factory import create_engine
         from model_handler.logs import JsonFormatter
 
         settings = Settings.from_environ(settings_of(environment, root, scratch))

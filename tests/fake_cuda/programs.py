@@ -18,7 +18,7 @@ from tests.fake_cuda.gpu import FakeMachine
 LIMIT_S = 60
 Program = Callable[..., Any]
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload([__name__, "model_handler.loader"])
+_processes.set_forkserver_preload([__name__, "model_handler.loading.loader"])
 
 
 def _run(

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import transformers
 
-from model_handler.device import CudaDevice
+from model_handler.device.device import CudaDevice
 from model_handler.handlers import Handler
-from model_handler.loader import TorchLoader
-from model_handler.turnstile import Turnstile
-from model_handler.upload import Uploader
+from model_handler.loading.loader import TorchLoader
+from model_handler.sharing.turnstile import Turnstile
+from model_handler.transfer.upload import Uploader
 from tests import artifacts
 from tests.fake_cuda.gpu import FakeMachine, FakeProcess
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model_handler.device import CudaDevice, driver_version, facts
+from model_handler.device.device import CudaDevice, driver_version, facts
 
 pytestmark = pytest.mark.gpu
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from model_handler.device import CudaDevice
-from model_handler.loader import TorchLoader
-from model_handler.turnstile import Turnstile
+from model_handler.device.device import CudaDevice
+from model_handler.loading.loader import TorchLoader
+from model_handler.sharing.turnstile import Turnstile
 from tests.fake_cuda.gpu import MIB, FakeMachine
 from tests.fake_cuda.models import Models, contents
 from tests.fake_cuda.programs import result

@@ -8,11 +8,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from model_handler.device import CudaDevice
+from model_handler.device.device import CudaDevice
 from model_handler.errors import InsufficientMemory
 from model_handler.handlers.pipeline import PipelineHandler
-from model_handler.layout import aligned
-from model_handler.loader import TorchLoader
+from model_handler.loading.loader import TorchLoader
 from model_handler.messages import (
     Demote,
     InferenceResponse,
@@ -24,8 +23,9 @@ from model_handler.messages import (
     Unloaded,
 )
 from model_handler.options import WorkerOptions
-from model_handler.turnstile import Turnstile
-from model_handler.upload import Uploader
+from model_handler.sharing.turnstile import Turnstile
+from model_handler.transfer.layout import aligned
+from model_handler.transfer.upload import Uploader
 from tests import artifacts
 from tests.fake_cuda import promotion_cost
 from tests.fake_cuda.conftest import RUNTIME
@@ -33,7 +33,7 @@ from tests.fake_cuda.gpu import MIB, FakeMachine
 from tests.fake_cuda.models import Models
 from tests.fake_cuda.promotion_cost import own_process
 from tests.model_handler.front import ID, Front
-from tests.model_handler.test_upload import CPU
+from tests.model_handler.transfer.test_upload import CPU
 
 DEVICE = CudaDevice(0)
 TASK = "text-classification"
@@ -44,7 +44,7 @@ CHUNK_NBYTES = 1 * MIB  # so that each buffer is used more than once
 def nothing_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Of any test, on the device or registered, once unused blocks are given back. pytest would keep what
     was logged, and with a traceback the model."""
-    caplog.set_level(logging.CRITICAL, "model_handler.loader")
+    caplog.set_level(logging.CRITICAL, "model_handler.loading.loader")
     yield
     torch._C._cuda_clearCublasWorkspaces()
     DEVICE.empty_cache()

@@ -23,4 +23,4 @@ def copy(classifier: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def no_tracebacks_kept(caplog: pytest.LogCaptureFixture) -> None:
     """pytest keeps what was logged, and with a traceback the model that was being loaded."""
-    caplog.set_level(logging.CRITICAL, "model_handler.loader")
+    caplog.set_level(logging.CRITICAL, "model_handler.loading.loader")

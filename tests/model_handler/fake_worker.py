@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from model_handler.errors import EngineError, InsufficientMemory, WorkerDied
-from model_handler.memory import Footprint
+from model_handler.memory.pools import Footprint
 from model_handler.messages import Done, InferenceResponse, Refusal, Run
 from model_handler.model import Model
 

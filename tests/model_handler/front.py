@@ -5,7 +5,7 @@ import socket
 import threading
 from pathlib import Path
 
-from model_handler.device import Device
+from model_handler.device.device import Device
 from model_handler.messages import (
     Command,
     Done,
@@ -21,7 +21,7 @@ from model_handler.messages import (
     frame,
 )
 from model_handler.options import WorkerOptions
-from model_handler.worker import Worker
+from model_handler.worker.worker import Worker
 
 ID = 3
 TEXT = json.dumps({"inputs": "the film was a wonderful surprise"}).encode()

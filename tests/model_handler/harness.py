@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from model_handler import tasks
-from model_handler.device import CpuDevice
-from model_handler.forward import finish, forward, prepare
+from model_handler.artifacts import tasks
+from model_handler.device.device import CpuDevice
 from model_handler.handlers import Handler
 from model_handler.handlers.pipeline import PipelineHandler
-from model_handler.loader import TorchLoader
+from model_handler.loading.loader import TorchLoader
 from model_handler.messages import InferenceRequest, InferenceResponse, Refusal
-from model_handler.turnstile import Turnstile
+from model_handler.sharing.turnstile import Turnstile
+from model_handler.worker.forward import finish, forward, prepare
 
 Builder = Callable[..., Path]
 

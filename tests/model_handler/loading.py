@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from model_handler.device import CpuDevice
+from model_handler.device.device import CpuDevice
 from model_handler.errors import ModelLoadFailed
 from tests.model_handler.harness import loader
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_handler.engine import Engine
-from model_handler.factory import create_engine
+from model_handler.engine.engine import Engine
+from model_handler.engine.factory import create_engine
 from model_handler.messages import InferenceRequest, InferenceResponse
 from model_handler.options import EngineOptions
 

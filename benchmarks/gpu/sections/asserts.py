@@ -7,8 +7,8 @@ from collections import Counter
 from benchmarks.gpu.callers import (
     OK,
     RESTARTS,
-    Answer,
     Ask,
+    CallerAnswer,
     gauges,
     invoke,
     load,
@@ -58,7 +58,7 @@ def case_64(day: Day, found: Found) -> None:
 
 def _aftermath(server: Server, truth: Truth) -> Found:
     """Asks a neighbour and /ping until the neighbour answers as before."""
-    began, pings, answers = time.monotonic(), Counter[int](), list[Answer]()
+    began, pings, answers = time.monotonic(), Counter[int](), list[CallerAnswer]()
     for number in itertools.count():
         pings[ping(server)] += 1
         answers.append(invoke(server, truth.ask("m0", number)))

@@ -9,7 +9,7 @@ from benchmarks.gpu import bare, driver
 from benchmarks.gpu.callers import (
     CAPACITY,
     OK,
-    Answer,
+    CallerAnswer,
     gauges,
     load,
     ms,
@@ -84,7 +84,7 @@ def per_model(slope_mib: float | None, nbytes: int) -> dict[str, float | None]:
     return {"MiB_per_model": round(slope_mib, 2), "beyond_weights_MiB": round(beyond, 2)}
 
 
-def _loads(day: Day, server: Server, kind: str, fits: int) -> Iterator[Answer]:
+def _loads(day: Day, server: Server, kind: str, fits: int) -> Iterator[CallerAnswer]:
     """Beside the first. Ends with the first that is refused; of more than fit, some would be demoted."""
     ends = time.monotonic() + day.pick(LOADING_S, 5.0)
     for number in range(1, fits):
@@ -94,7 +94,7 @@ def _loads(day: Day, server: Server, kind: str, fits: int) -> Iterator[Answer]:
             return
 
 
-def _times(loads: list[Answer]) -> dict[str, Any]:
+def _times(loads: list[CallerAnswer]) -> dict[str, Any]:
     if not loads:
         return {}
     seconds = [each.seconds for each in loads]

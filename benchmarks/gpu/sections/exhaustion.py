@@ -11,7 +11,7 @@ from benchmarks import traffic
 from benchmarks.gpu.callers import (
     OK,
     RESTARTS,
-    Answer,
+    CallerAnswer,
     gauges,
     invoke,
     load,
@@ -53,7 +53,7 @@ def measure(day: Day, found: Found) -> None:
         found["gauges"] = gauges(server)
 
 
-def _each(server: Server, truth: Truth) -> list[Answer]:
+def _each(server: Server, truth: Truth) -> list[CallerAnswer]:
     return [invoke(server, truth.ask(f"m{number}", number)) for number in range(MODELS)]
 
 

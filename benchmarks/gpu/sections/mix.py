@@ -45,10 +45,10 @@ def _build(day: Day, names: tuple[str, ...]) -> None:
             properties.write_text(f"option.task={task}\n", encoding="utf-8")
 
 
-def _kinds(names: tuple[str, ...]) -> list[load.Kind]:
+def _kinds(names: tuple[str, ...]) -> list[load.RequestKind]:
     texts = traffic.ragged(64, seed=19, longest=60)
     return [
-        load.Kind(name, f"/models/{name}/invoke", _bodies(name, texts), share)
+        load.RequestKind(name, f"/models/{name}/invoke", _bodies(name, texts), share)
         for name, share in zip(names, SHARES, strict=False)
     ]
 

@@ -4,7 +4,7 @@ import statistics
 from typing import Any
 
 from benchmarks.gpu import child, driver
-from benchmarks.gpu.callers import Answer, gauges, invoke, load, ms
+from benchmarks.gpu.callers import CallerAnswer, gauges, invoke, load, ms
 from benchmarks.gpu.day import ROOM, Day
 from benchmarks.gpu.section import Found, NotRun, Prediction, Section
 from benchmarks.gpu.truth import Truth
@@ -57,7 +57,9 @@ def swaps(day: Day, label: str, kind: str, nbytes: int, extra: dict[str, str]) -
         }
 
 
-def turns(server: Server, truth: Truth, models: list[int]) -> tuple[list[Answer], list[Answer]]:
+def turns(
+    server: Server, truth: Truth, models: list[int]
+) -> tuple[list[CallerAnswer], list[CallerAnswer]]:
     """The first and the second answer of each turn, after a round that warms up."""
     first, second = [], []
     for turn in range(TURNS * len(models)):
@@ -70,7 +72,7 @@ def turns(server: Server, truth: Truth, models: list[int]) -> tuple[list[Answer]
 
 
 def returned(
-    nbytes: int, first: list[Answer], second: list[Answer], *, demoted: bool
+    nbytes: int, first: list[CallerAnswer], second: list[CallerAnswer], *, demoted: bool
 ) -> dict[str, Any]:
     """The rate of a return: bytes over what the first answer takes longer than the second.
 

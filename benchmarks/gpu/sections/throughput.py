@@ -45,7 +45,7 @@ def _name(words: int, clients: int) -> str:
 
 def _window(day: Day, server: Server, words: int, clients: int) -> Found:
     bodies = [json.dumps({"inputs": text}) for text in traffic.texts(words, TEXTS, seed=words)]
-    kind = load.Kind("hot", "/models/hot/invoke", bodies)
+    kind = load.RequestKind("hot", "/models/hot/invoke", bodies)
     plan = load.Plan(server.port, [kind], day.pick(4.0, 1.5), clients, warmup_s=day.pick(1.0, 0.3))
     found: Found = msgspec.to_builtins(load.run(plan))
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu import callers, driver
-from benchmarks.gpu.callers import Answer, Ask
+from benchmarks.gpu.callers import Ask, CallerAnswer
 from benchmarks.gpu.day import Day
 from benchmarks.gpu.sections import custom_code, density, suite, swap
 from benchmarks.gpu.truth import TOLERANCE, Truth, difference
@@ -69,8 +69,8 @@ def test_the_spread_of_one_sample_and_of_none() -> None:
     assert callers.spread([]) == {}
 
 
-def answered(seconds: float, status: int = 200, body: bytes = b"") -> Answer:
-    return Answer(Ask("m0", {"inputs": "a"}), status, seconds, body)
+def answered(seconds: float, status: int = 200, body: bytes = b"") -> CallerAnswer:
+    return CallerAnswer(Ask("m0", {"inputs": "a"}), status, seconds, body)
 
 
 def test_the_rate_of_a_return_is_what_the_first_answer_takes_longer() -> None:
@@ -129,8 +129,8 @@ def truth(tmp_path: Path) -> Truth:
 
 
 def test_an_answer_is_compared_with_its_own_models_to_the_same_text(truth: Truth) -> None:
-    def to(model: str, number: int, label: str, score: float, status: int = 200) -> Answer:
-        return Answer(truth.ask(model, number), status, 0.1, body(label, score))
+    def to(model: str, number: int, label: str, score: float, status: int = 200) -> CallerAnswer:
+        return CallerAnswer(truth.ask(model, number), status, 0.1, body(label, score))
 
     right = to("m1-7", 3, "LABEL_1", 0.505)
     other_model, other_text = to("m0", 0, "LABEL_1", 0.6), to("m0", 1, "LABEL_0", 0.7)
@@ -155,7 +155,7 @@ def test_many_at_once_have_their_answers_and_statuses() -> None:
         seen.append((path, json.loads(sent)["inputs"]))
         return 200 if path == "/models/a/invoke" else 503
 
-    async def ask() -> list[Answer]:
+    async def ask() -> list[CallerAnswer]:
         async with serving(answer) as port:
             asks = [callers.text_of(name, "text") for name in "abab"]
             return await callers._together(port, iter(asks), 2)
@@ -170,7 +170,7 @@ def test_a_connection_that_ends_is_an_answer_of_its_own() -> None:
     async def hang_up(verb: str, path: str, sent: bytes) -> int | None:
         return None
 
-    async def ask() -> list[Answer]:
+    async def ask() -> list[CallerAnswer]:
         async with serving(hang_up) as port:
             return await callers._together(port, iter([callers.text_of("a", "text")] * 3), 1)
 
@@ -178,7 +178,7 @@ def test_a_connection_that_ends_is_an_answer_of_its_own() -> None:
 
 
 def test_a_volley_is_timed_to_its_last_answer() -> None:
-    async def ask() -> list[tuple[float, list[Answer]]]:
+    async def ask() -> list[tuple[float, list[CallerAnswer]]]:
         all_here = asyncio.Barrier(4)
 
         async def wait_for_all(verb: str, path: str, sent: bytes) -> int:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_handler import conventions
-from model_handler.conventions import Convention
-from model_handler.device import CpuDevice
+from model_handler.artifacts import conventions
+from model_handler.artifacts.conventions import Convention
+from model_handler.device.device import CpuDevice
 from model_handler.errors import ModelLoadFailed
-from model_handler.formats import FormatLoader
 from model_handler.handlers.tensors import ArrayHandler
+from model_handler.loading.formats import FormatLoader
 from model_handler.messages import InferenceRequest, InferenceResponse, Refusal
 from tests.model_handler.harness import run
 

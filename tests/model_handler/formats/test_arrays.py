@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_handler.arrays import ArrayCodec
+from model_handler.codecs.arrays import ArrayCodec
+from model_handler.codecs.media_types import CSV, JSON
 from model_handler.errors import InvalidRequest, UnacceptableAccept, UnsupportedContentType
-from model_handler.handlers.tensors import Answer
-from model_handler.media_types import CSV, JSON
+from model_handler.handlers.tensors import ArrayAnswer
 from tests.model_handler.formats.tables import asked, csv_of, npy_of
 
 NPY, LINES = "application/x-npy", "application/jsonlines"
@@ -30,7 +30,7 @@ def refused(body: bytes | str, content_type: str) -> str:
     return str(caught.value)
 
 
-def written(answer: Answer, accept: str | None, **options: Any) -> tuple[bytes, str]:
+def written(answer: ArrayAnswer, accept: str | None, **options: Any) -> tuple[bytes, str]:
     return ArrayCodec(**options).encode(answer, accept)
 
 
@@ -156,9 +156,9 @@ def test_sparse_rows_need_a_model_that_knows_its_columns() -> None:
 
 # ---- answers ----
 
-SCORES = Answer({"score": np.array([0.5, 2.0])}, by_row=True)
-TENSOR = Answer({"output": np.array([[1.5, 2.0], [3.0, np.nan]])}, by_row=False)
-PAIR = Answer({"a": np.array([1]), "b": np.array(["x"], dtype=object)}, by_row=False)
+SCORES = ArrayAnswer({"score": np.array([0.5, 2.0])}, by_row=True)
+TENSOR = ArrayAnswer({"output": np.array([[1.5, 2.0], [3.0, np.nan]])}, by_row=False)
+PAIR = ArrayAnswer({"a": np.array([1]), "b": np.array(["x"], dtype=object)}, by_row=False)
 
 
 @pytest.mark.parametrize(
@@ -178,12 +178,15 @@ PAIR = Answer({"a": np.array([1]), "b": np.array(["x"], dtype=object)}, by_row=F
         (PAIR, JSON, b'{"predictions":{"a":[1],"b":["x"]}}'),
     ],
 )
-def test_answers_as_text(answer: Answer, accept: str, body: bytes) -> None:
+def test_answers_as_text(answer: ArrayAnswer, accept: str, body: bytes) -> None:
     assert written(answer, accept) == (body, accept.partition(";")[0])
 
 
 def test_answers_as_arrays() -> None:
-    for answer, expected in ((SCORES, [0.5, 2.0]), (Answer({"l": PAIR.outputs["b"]}, True), ["x"])):
+    for answer, expected in (
+        (SCORES, [0.5, 2.0]),
+        (ArrayAnswer({"l": PAIR.outputs["b"]}, True), ["x"]),
+    ):
         body, media = written(answer, NPY)
         assert media == NPY
         assert np.load(io.BytesIO(body), allow_pickle=False).tolist() == expected
@@ -199,11 +202,11 @@ def test_who_accepts_anything_gets_the_default(accept: str | None) -> None:
     ("answer", "accept"),
     [(SCORES, "image/png"), (PAIR, CSV), (PAIR, NPY), (PAIR, LINES)],
 )
-def test_answers_that_cannot_be_written_so(answer: Answer, accept: str) -> None:
+def test_answers_that_cannot_be_written_so(answer: ArrayAnswer, accept: str) -> None:
     with pytest.raises(UnacceptableAccept):
         written(answer, accept)
 
 
 def test_a_solid_is_no_table() -> None:
     with pytest.raises(UnacceptableAccept, match="3 dimensions"):
-        written(Answer({"output": np.zeros((1, 2, 3))}, by_row=False), CSV)
+        written(ArrayAnswer({"output": np.zeros((1, 2, 3))}, by_row=False), CSV)

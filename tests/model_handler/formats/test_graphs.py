@@ -9,10 +9,10 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from model_handler.conventions import Convention
-from model_handler.device import CpuDevice
-from model_handler.formats import FormatLoader
+from model_handler.artifacts.conventions import Convention
+from model_handler.device.device import CpuDevice
 from model_handler.handlers.tensors import ArrayHandler
+from model_handler.loading.formats import FormatLoader
 from tests.model_handler.formats import builders
 from tests.model_handler.formats.builders import WEIGHT
 from tests.model_handler.formats.tables import ROWS, answered, asked, failure, npy_of, opened

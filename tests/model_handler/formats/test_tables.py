@@ -15,7 +15,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
-from model_handler.conventions import Convention
+from model_handler.artifacts.conventions import Convention
 from model_handler.handlers.estimators import TRUSTED, skops_io
 from tests.model_handler.formats import builders
 from tests.model_handler.formats.tables import (

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from model_handler.conventions import Convention, detect
+from model_handler.artifacts.conventions import Convention, detect
 from model_handler.messages import (
     Done,
     FrameBuffer,
@@ -43,7 +43,7 @@ class Forks:
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "model_handler.forkserver", "--control-fd"]
+            command = [sys.executable, "-m", "model_handler.processes.forkserver", "--control-fd"]
             self._server = subprocess.Popen(
                 [*command, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from model_handler.conventions import Convention
+from model_handler.artifacts.conventions import Convention
 from tests.model_handler.scripted.process import Model, Process, write
 
 Deploy = Callable[..., Model]

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from model_handler.conventions import Convention
+from model_handler.artifacts.conventions import Convention
 from tests.model_handler.scripted.process import Process, write
 
 SAYING = """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from model_handler.conventions import Convention
+from model_handler.artifacts.conventions import Convention
 from tests.model_handler.scripted.process import Process, write
 
 Start = Callable[..., Process]

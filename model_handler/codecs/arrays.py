@@ -1,0 +1,281 @@
+"""Bytes to arrays and arrays to bytes: JSON, CSV, npy and libsvm, as SageMaker's own algorithms speak them.
+
+Nothing here executes what it reads, and no array is allocated that the body does not fill.
+"""
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from model_handler.codecs import media_types, toolkit
+from model_handler.codecs.media_types import CSV, JSON
+from model_handler.errors import InvalidRequest, UnacceptableAccept, UnsupportedContentType
+from model_handler.handlers import Payload
+from model_handler.handlers.tensors import Array, ArrayAnswer
+from model_handler.messages import InferenceRequest
+
+NPY = "application/x-npy"
+JSON_LINES = "application/jsonlines"
+LIBSVM = ("text/libsvm", "text/x-libsvm")
+MAX_CELLS = 1 << 26  # of a table that the body names sparsely
+_NUMBERS = "biuf"
+
+
+class ArrayCodec:
+    """`default` answers those who accept anything; with `columns`, sparse rows of as many are read."""
+
+    def __init__(self, *, default: str = JSON, columns: int | None = None) -> None:
+        self._offered = tuple(dict.fromkeys((default, JSON, CSV, NPY, JSON_LINES)))
+        self._columns = columns
+
+    def check_accept(self, accept: str | None) -> None:
+        media_types.choose(accept, self._offered)
+
+    def decode(self, request: InferenceRequest) -> Payload:
+        media, charset = media_types.parse(request.content_type or JSON)
+        if media == NPY:
+            return Payload(_npy(request.body))
+        if media == JSON or media.endswith("+json"):
+            return _document(toolkit.parse_json(request.body, charset))
+        text = media_types.text(request.body, charset)
+        if media == JSON_LINES:
+            lines = [line for line in text.splitlines() if line.strip()]
+            return Payload(_values([toolkit.parse_json(line.encode(), None) for line in lines]))
+        if media == CSV:
+            return Payload(_csv(text))
+        if media in LIBSVM and self._columns is not None:
+            return Payload(_sparse(text, self._columns))
+        raise UnsupportedContentType(f"no decoder for {media[:80]}; send {self._accepted()}")
+
+    def encode(self, answer: ArrayAnswer, accept: str | None) -> tuple[bytes, str]:
+        media = media_types.choose(accept, self._offered)
+        return _ENCODERS[media](answer), media
+
+    def _accepted(self) -> str:
+        return ", ".join((JSON, JSON_LINES, CSV, NPY, *(LIBSVM if self._columns else ())))
+
+
+# ---- JSON ----
+
+
+def _document(document: Any) -> Payload:
+    """`{"instances": …}`, `{"inputs": …}`, or what would stand there, alone."""
+    if not isinstance(document, dict):
+        return Payload(_values(document))
+    parameters = document.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise InvalidRequest('"parameters" has to be an object')
+    for key in ("inputs", "instances"):
+        if key in document:
+            return Payload(_values(document[key]), parameters)
+    raise InvalidRequest('the JSON object has neither "instances" nor "inputs"')
+
+
+def _values(value: Any) -> Array | dict[str, Array]:
+    """An array, or one by name: given so, or as one object per row."""
+    if isinstance(value, dict):
+        return {name: array(each, name) for name, each in value.items()}
+    if not (isinstance(value, list) and value and isinstance(value[0], dict)):
+        return array(value, "the input")
+    rows = [_features(row) for row in value]
+    if any(isinstance(row, dict) for row in rows):
+        return _columns(rows)
+    return array(rows, "the input")
+
+
+def _features(row: Any) -> Any:
+    """The forms of SageMaker's algorithms: {"features": […]} and {"data": {"features": {"values": …}}}."""
+    while isinstance(row, dict) and len(row) == 1 and row.keys() <= {"data", "features", "values"}:
+        row = next(iter(row.values()))
+    return row
+
+
+def _columns(rows: list[Any]) -> dict[str, Array]:
+    names = list(rows[0]) if isinstance(rows[0], dict) else []
+    for index, row in enumerate(rows):
+        if not isinstance(row, dict) or row.keys() != set(names):
+            raise InvalidRequest(f"instance {index} has other names than the first")
+    return {name: array([row[name] for row in rows], name) for name in names}
+
+
+def array(value: Any, what: str) -> Array:
+    """Numbers, or texts alone. null is a missing number. Raises InvalidRequest naming `what`."""
+    try:
+        found = np.array(value)
+        if found.dtype == object:  # null, or a number beyond 64 bits
+            found = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidRequest(f"{what[:60]}: not numbers, or rows of different lengths") from None
+    if found.dtype.kind == "U":
+        found = np.array(value, dtype=object)
+        if not all(isinstance(each, str) for each in found.flat):
+            raise InvalidRequest(f"{what[:60]}: texts among numbers")
+    return found
+
+
+# ---- CSV, libsvm, npy ----
+
+
+def _csv(text: str) -> Array | dict[str, Array]:
+    """Numbers, an empty cell being a missing one. A first line without any number is a header."""
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
+    except csv.Error as error:
+        raise InvalidRequest(f"the body is not CSV: {error}") from None
+    if not rows:
+        raise InvalidRequest("the CSV body has no rows")
+    header = [cell.strip() for cell in rows[0]]
+    if not all(cell and not _is_number(cell) for cell in header):
+        return _table(rows, 1)
+    table = _table(rows[1:], 2, len(header))
+    return dict(zip(header, table.T, strict=True)) if len(set(header)) == len(header) else table
+
+
+def _table(rows: list[list[str]], first: int, width: int | None = None) -> Array:
+    if not rows:
+        raise InvalidRequest("the CSV body has a header and no rows")
+    width = width or len(rows[0])
+    for line, row in enumerate(rows, first):
+        if len(row) != width:
+            raise InvalidRequest(f"line {line} has {len(row)} columns, others have {width}")
+    try:
+        return np.array([[float(cell) if cell.strip() else np.nan for cell in row] for row in rows])
+    except ValueError:
+        raise InvalidRequest(_first_text(rows, first)) from None
+
+
+def _first_text(rows: list[list[str]], first: int) -> str:
+    places = (
+        (line, column)
+        for line, row in enumerate(rows, first)
+        for column, cell in enumerate(row, 1)
+        if cell.strip() and not _is_number(cell)
+    )
+    line, column = next(places)
+    return f"line {line}, column {column}: not a number"
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _sparse(text: str, columns: int) -> Array:
+    """libsvm: `<index>:<value>` pairs from 0 up, after a label or none. What is not named is missing."""
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise InvalidRequest("the libsvm body has no rows")
+    if len(lines) * columns > MAX_CELLS:
+        raise InvalidRequest(f"{len(lines)} rows of {columns} columns at a time are too many")
+    table = np.full((len(lines), columns), np.nan, dtype=np.float32)
+    for row, items in enumerate(lines):
+        for index, value in _pairs(items, row):
+            if not 0 <= index < columns:
+                raise InvalidRequest(
+                    f"row {row} names column {index}; the model has 0 to {columns - 1}"
+                )
+            table[row, index] = value
+    return table
+
+
+def _pairs(items: list[str], row: int) -> Iterator[tuple[int, float]]:
+    for item in items:
+        index, colon, value = item.partition(":")
+        if not colon:
+            continue
+        try:
+            yield int(index), float(value)
+        except ValueError:
+            raise InvalidRequest(f"row {row} has a pair that is not <index>:<value>") from None
+
+
+def _npy(body: bytes) -> Array:
+    """An array of numbers. The body's length is compared with the header before anything is made."""
+    stream = io.BytesIO(body)
+    try:
+        shape, in_columns, dtype = _npy_header(stream)
+    except ValueError:
+        raise InvalidRequest("the body is not npy, version 1 or 2") from None
+    if dtype.kind not in _NUMBERS:
+        raise InvalidRequest(f"npy of {dtype.name}: numbers only, never objects")
+    count = int(np.prod([max(0, each) for each in shape], dtype=object))
+    if min(shape, default=0) < 0 or len(body) - stream.tell() != count * dtype.itemsize:
+        raise InvalidRequest("the npy body is longer or shorter than its header says")
+    values = np.frombuffer(body, dtype, count, stream.tell())
+    return values.reshape(shape, order="F" if in_columns else "C").astype(dtype.newbyteorder("="))
+
+
+def _npy_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    version = np.lib.format.read_magic(stream)
+    if version not in read:
+        raise ValueError(version)
+    return read[version](stream)
+
+
+# ---- answers ----
+
+
+def _to_json(answer: ArrayAnswer) -> bytes:
+    """`{"predictions": …}`; what is not a number becomes null."""
+    return msgspec.json.encode({"predictions": _predictions(answer)})
+
+
+def _predictions(answer: ArrayAnswer) -> Any:
+    if answer.by_row:
+        return list(_records(answer))
+    if len(answer.outputs) == 1:
+        return next(iter(answer.outputs.values())).tolist()
+    return {name: values.tolist() for name, values in answer.outputs.items()}
+
+
+def _records(answer: ArrayAnswer) -> Iterator[dict[str, Any]]:
+    """One object per row."""
+    rows = zip(*(values.tolist() for values in answer.outputs.values()), strict=True)
+    return (dict(zip(answer.outputs, row, strict=True)) for row in rows)
+
+
+def _to_json_lines(answer: ArrayAnswer) -> bytes:
+    if answer.by_row:
+        return b"".join(msgspec.json.encode(record) + b"\n" for record in _records(answer))
+    return b"".join(msgspec.json.encode(row) + b"\n" for row in _only(answer).tolist())
+
+
+def _to_csv(answer: ArrayAnswer) -> bytes:
+    """One line per row, without a header."""
+    values = _only(answer)
+    if values.ndim > 2:
+        raise UnacceptableAccept(f"an answer of {values.ndim} dimensions is no table; ask for JSON")
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerows(values.reshape(len(values), -1).tolist())
+    return stream.getvalue().encode()
+
+
+def _to_npy(answer: ArrayAnswer) -> bytes:
+    values = _only(answer)
+    if values.dtype == object:
+        values = values.astype(np.str_)
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, values, allow_pickle=False)
+    return stream.getvalue()
+
+
+def _only(answer: ArrayAnswer) -> Array:
+    if len(answer.outputs) != 1:
+        names = ", ".join(answer.outputs)
+        raise UnacceptableAccept(f"the answer has several parts ({names}); ask for JSON")
+    return np.atleast_1d(next(iter(answer.outputs.values())))
+
+
+_ENCODERS = {JSON: _to_json, JSON_LINES: _to_json_lines, CSV: _to_csv, NPY: _to_npy}

@@ -1,0 +1,172 @@
+"""Bytes to payloads and answers to bytes, in the forms the Hugging Face inference toolkit speaks.
+
+Nothing here executes what it reads: no pickle, no NumPy object arrays.
+"""
+
+import base64
+import csv
+import datetime
+import io
+import json
+from typing import Any
+
+from PIL import Image
+
+from model_handler.artifacts.tasks import InputKind
+from model_handler.codecs import media_types
+from model_handler.codecs.media_types import CSV, JSON, OCTETS, PLAIN
+from model_handler.errors import (
+    InferenceFailed,
+    InvalidRequest,
+    UnacceptableAccept,
+    UnsupportedContentType,
+)
+from model_handler.handlers import Payload
+from model_handler.handlers.media import RawBody
+from model_handler.messages import InferenceRequest
+
+_KINDS = {
+    OCTETS: None,
+    "application/x-image": InputKind.IMAGE,
+    "application/x-audio": InputKind.AUDIO,
+}
+_CSV_COLUMNS = ("question", "context", "inputs")
+
+# csv's own limit is 128 KiB per field, less than a long document; a body is bounded at the door
+csv.field_size_limit(2**31 - 1)
+
+
+# ---- requests ----
+
+
+def decode(request: InferenceRequest) -> Payload:
+    """What a request asks. Pictures and sounds stay bytes: whether they are welcome, the task knows.
+
+    Raises UnsupportedContentType for an unknown media type, InvalidRequest for a body that is not
+    what its media type says.
+    """
+    if request.content_type is None or not request.content_type.strip():
+        return _decode_unlabelled(request.body)
+    media, charset = media_types.parse(request.content_type)
+    if media == JSON or media.endswith("+json"):
+        return _decode_json(request.body, charset)
+    if media == CSV:
+        return _decode_csv(media_types.text(request.body, charset))
+    if media == PLAIN:
+        return Payload(media_types.text(request.body, charset))
+    return Payload(RawBody(request.body, media, _kind_of(media)))
+
+
+def _decode_unlabelled(body: bytes) -> Payload:
+    """JSON if it can be; the callers of old SDKs name no type."""
+    try:
+        return _decode_json(body, None)
+    except InvalidRequest:
+        return Payload(RawBody(body, "body without a Content-Type that is not JSON", None))
+
+
+def _decode_json(body: bytes, charset: str | None) -> Payload:
+    document = parse_json(body, charset)
+    if not isinstance(document, dict):
+        return Payload(document)
+    parameters = document.pop("parameters", None)
+    if not isinstance(parameters, dict | None):
+        raise InvalidRequest('"parameters" has to be an object')
+    return Payload(document.pop("inputs", document), parameters or {})
+
+
+def parse_json(body: bytes, charset: str | None) -> Any:
+    """Raises InvalidRequest, saying where and why."""
+    try:
+        return json.loads(body if charset is None else media_types.text(body, charset))
+    except RecursionError:
+        raise InvalidRequest("the JSON body is nested too deeply") from None
+    except ValueError as error:
+        raise InvalidRequest(f"the body is not JSON: {_position(error)}") from None
+
+
+def _position(error: ValueError) -> str:
+    """Where and why, without what: the offending text is the caller's."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at line {error.lineno} column {error.colno}"
+    return "it is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else "bad number"
+
+
+def _decode_csv(text: str) -> Payload:
+    """Columns `inputs`, or those of the task (`question` and `context`), under a header that says so."""
+    header = text.partition("\n")[0].lower()
+    if not any(column in header for column in _CSV_COLUMNS):
+        raise InvalidRequest(
+            "the CSV body needs a header with inputs, or with question and context"
+        )
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error as error:
+        raise InvalidRequest(f"the body is not CSV: {error}") from None
+    if not rows:
+        raise InvalidRequest("the CSV body has a header and no rows")
+    if any(None in row or None in row.values() for row in rows):
+        raise InvalidRequest("the CSV body has rows of different lengths")
+    return Payload([row["inputs"] for row in rows] if "inputs" in rows[0] else rows)
+
+
+def _kind_of(media: str) -> InputKind | None:
+    """What a media type holds that is not text; None for octets, which may be anything."""
+    if media in _KINDS:
+        return _KINDS[media]
+    top = media.partition("/")[0]
+    if top not in ("audio", "image"):
+        raise UnsupportedContentType(
+            f"no decoder for {media[:80]}; send application/json, text/plain, text/csv, or the media"
+            " type of a picture or sound"
+        )
+    return InputKind(top)
+
+
+# ---- answers ----
+
+
+def encode(answer: Any, accept: str | None) -> tuple[bytes, str]:
+    """The answer's bytes and media type. Raises UnacceptableAccept, also for an answer that is no table."""
+    media = media_types.choose(accept, (JSON, CSV))
+    return (_encode_csv(answer) if media == CSV else _encode_json(answer)), media
+
+
+def check_accept(accept: str | None) -> None:
+    """Raises UnacceptableAccept now rather than after the model has run."""
+    media_types.choose(accept, (JSON, CSV))
+
+
+def _encode_json(answer: Any) -> bytes:
+    """Byte for byte the toolkit's: compact, not ASCII-escaped, no NaN."""
+    try:
+        return _JSON.encode(answer).encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InferenceFailed(f"the answer cannot be written as JSON: {error}") from error
+
+
+def _encode_csv(answer: Any) -> bytes:
+    rows = answer if isinstance(answer, list) else [answer]
+    if not rows or not all(isinstance(row, dict) and row.keys() == rows[0].keys() for row in rows):
+        raise UnacceptableAccept(f"this answer is not a table; ask for {JSON}")
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, rows[0].keys())
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue().encode()
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's and torch's values, known by their method so that neither is needed here."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, datetime.datetime):
+        return str(value)
+    if isinstance(value, Image.Image):
+        stream = io.BytesIO()
+        value.save(stream, format="PNG")
+        return base64.b64encode(stream.getvalue()).decode()
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)

@@ -1,0 +1,94 @@
+"""How much may come in: budgets of memory, bounds of queues. Pure decisions."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_handler.artifacts.artifact import Artifact
+from model_handler.messages import Ready
+from model_handler.options import EngineOptions, ProcessOptions
+
+CONTEXT_NBYTES = (
+    1 << 30
+)  # at most: what is missing beyond that belongs to somebody else on the device
+DEVICE_SHARE = 0.85  # of the free device memory: the rest is for activations and workspaces
+MAIN_MEMORY_SHARE = 0.7  # of the container's limit: the rest is for processes and activations
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """`host_nbytes` is None where main memory is the device."""
+
+    device_nbytes: int
+    host_nbytes: int | None
+
+
+def budget(options: EngineOptions, ready: Ready) -> Budget:
+    """What models may hold, from the settings where they say, else from the machine."""
+    main_memory = int(MAIN_MEMORY_SHARE * main_memory_nbytes())
+    if ready.device == "cpu":
+        return Budget(options.device_memory_nbytes or main_memory, None)
+    return Budget(
+        options.device_memory_nbytes or int(DEVICE_SHARE * ready.free_nbytes),
+        options.host_memory_nbytes or main_memory,
+    )
+
+
+def process_options(options: EngineOptions, ready: Ready, budget: Budget) -> ProcessOptions:
+    """For processes beside the main worker, which is `ready`: it has made a CUDA context and nothing else."""
+    on_gpu = budget.host_nbytes is not None
+    used = ready.total_nbytes - ready.free_nbytes
+    return ProcessOptions(
+        ready.device,
+        memory_nbytes=None if on_gpu else budget.device_nbytes,
+        device_share=min(1.0, budget.device_nbytes / ready.total_nbytes) if on_gpu else None,
+        context_nbytes=min(used, CONTEXT_NBYTES) if on_gpu else 0,
+        matmul_precision=options.worker.matmul_precision,
+        requirements=options.requirements_dir if options.install_requirements else None,
+    )
+
+
+def main_memory_nbytes(root: Path = Path("/")) -> int:
+    """The container's memory limit (cgroup v2, then v1), at most what the machine has."""
+    limits = [_machine_nbytes(root)]
+    for name in CGROUP_LIMITS:
+        text = _read(root / name.lstrip("/"))
+        if text.isdecimal():
+            limits.append(int(text))
+    return min(limits)
+
+
+def _machine_nbytes(root: Path) -> int:
+    for queue_bounds in _read(root / "proc/meminfo").splitlines():
+        if queue_bounds.startswith("MemTotal:"):
+            return int(queue_bounds.split()[1]) * 1024
+    raise OSError("/proc/meminfo has no MemTotal")
+
+
+def _read(file: Path) -> str:
+    return file.read_text().strip() if file.is_file() else ""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueBounds:
+    """Of one model: requests that may wait, requests per batch, how long an idle device waits for a
+    batch to fill, in seconds, and its share of a busy device beside another's of weight 1."""
+
+    limit: int
+    batch_size: int
+    delay_s: float = 0.0
+    weight: float = 1.0
+
+
+def queue_bounds(artifact: Artifact, options: EngineOptions) -> QueueBounds:
+    """A model's queue and batch bounds: its own where its artifact sets them.
+
+    Code out of an artifact takes one request at a time, as under the toolkits that it was written for.
+    """
+    properties = artifact.properties
+    return QueueBounds(
+        limit=properties.job_queue_size or options.max_queue,
+        batch_size=1 if artifact.isolated else properties.batch_size or options.max_batch_size,
+        delay_s=(properties.max_batch_delay_ms or 0) / 1000,
+        weight=properties.scheduling_weight or 1,
+    )

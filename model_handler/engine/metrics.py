@@ -1,0 +1,80 @@
+"""What the engine counts, in Prometheus terms. Label values are bounded: see `MAX_LABELS`."""
+
+from collections.abc import Callable
+from functools import partial
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+
+from model_handler.memory.pools import MemoryPool
+
+# A time stamp beside each of our series would double the page.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+MAX_LABELS = 100  # models with a series of their own; later ones share the label "other"
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = into = CollectorRegistry()
+        self._requests = Counter(
+            "mme_requests", "Requests answered", ["model", "outcome"], registry=into
+        )
+        self._latency = Histogram(
+            "mme_request_seconds",
+            "From arrival to answer, time in the queue included",
+            ["model"],
+            buckets=LATENCY_BUCKETS,
+            registry=into,
+        )
+        self.batch_size = Histogram(
+            "mme_batch_size", "Requests per batch", buckets=BATCH_BUCKETS, registry=into
+        )
+        self.forward_seconds = Histogram(
+            "mme_forward_seconds", "Device time of a batch", buckets=LATENCY_BUCKETS, registry=into
+        )
+        self.loads = Counter("mme_loads", "Loads, by outcome", ["outcome"], registry=into)
+        self.load_seconds = Histogram("mme_load_seconds", "Loads that succeeded", registry=into)
+        self.unload_seconds = Histogram("mme_unload_seconds", "Unloads", registry=into)
+        self.worker_restarts = Counter("mme_worker_restarts", "Workers replaced", registry=into)
+        self._labels: set[str] = set()
+
+    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        Gauge(name, text, registry=self.registry).set_function(read)
+
+    def watch(self, pools: Callable[[], list[MemoryPool]], tiers: list[str]) -> None:
+        """Publish capacity and reserved bytes of each tier, 0 where the machine has no such tier."""
+        into = self.registry
+        reserved = Gauge("mme_memory_reserved_bytes", "Held by models", ["tier"], registry=into)
+        capacity = Gauge("mme_memory_capacity_bytes", "Budget", ["tier"], registry=into)
+        for tier in tiers:
+            reserved.labels(tier).set_function(partial(_sum, pools, tier, "reserved"))
+            capacity.labels(tier).set_function(partial(_sum, pools, tier, "capacity"))
+
+    def answered(self, model: str, outcome: str, seconds: float) -> None:
+        label = self._label(model)
+        self._requests.labels(label, outcome).inc()
+        self._latency.labels(label).observe(seconds)
+
+    def _label(self, model: str) -> str:
+        if model in self._labels:
+            return model
+        if len(self._labels) >= MAX_LABELS:
+            return "other"
+        self._labels.add(model)
+        return model
+
+    def exposition(self) -> bytes:
+        return generate_latest(self.registry)
+
+
+def _sum(pools: Callable[[], list[MemoryPool]], tier: str, figure: str) -> float:
+    return float(sum(getattr(pool, figure) for pool in pools() if pool.tier.value == tier))

@@ -1,0 +1,306 @@
+"""Which model's batch runs next, and the batches that are running.
+
+Batches form while the device is busy, without timers, unless a model's artifact asks for a delay. Turns
+go by device time had, so that a model with heavy batches does not slow the others down to its pace.
+Always true: at most `depth` batches are in flight on a work_queue, each under a lease; every submitted job
+ends, with an answer or with an error.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Iterable
+
+from model_handler.engine.admission import QueueBounds
+from model_handler.engine.jobs import Job
+from model_handler.engine.metrics import Metrics
+from model_handler.engine.queues import ModelQueue, WorkQueue
+from model_handler.errors import (
+    EngineError,
+    InsufficientMemory,
+    ModelUnloading,
+    QueueFull,
+    WorkerDied,
+    from_wire,
+)
+from model_handler.memory.lease import Lease
+from model_handler.memory.residency import Residency
+from model_handler.messages import Done, InferenceResponse, Refusal, Run
+from model_handler.model import Model
+
+MAX_HELD_NBYTES = 1 << 30
+# Of the last batch in what the next one is expected to cost
+RECENCY = 0.5
+
+
+class Scheduler:
+    def __init__(self, residency: Residency, metrics: Metrics) -> None:
+        self._residency = residency
+        self._metrics = metrics
+        self._model_queues: dict[int, ModelQueue] = {}
+        self._batch_ids = itertools.count(1)
+        self._held_nbytes = 0
+
+    # ---- the engine's side ----
+
+    def open(self, model: Model, work_queue: WorkQueue, bounds: QueueBounds) -> None:
+        """`work_queue`: of the worker that computes for the model."""
+        self._model_queues[model.model_id] = ModelQueue(model, work_queue, bounds)
+
+    def close(self, model: Model) -> None:
+        """The queue must be empty: see `drained` and `abandon`."""
+        model_queue = self._model_queues.pop(model.model_id)
+        assert model_queue.empty.is_set()
+        model_queue.work_queue.turns.forget(model.model_id)
+
+    def move(self, model: Model, work_queue: WorkQueue) -> None:
+        """From now on another worker computes for the model; what runs already ends where it began."""
+        if (model_queue := self._model_queues.get(model.model_id)) is None:
+            return
+        model_queue.work_queue.turns.forget(model.model_id)
+        model_queue.work_queue = work_queue
+        if model_queue.requests:
+            work_queue.turns.enter(model.model_id)
+
+    async def submit(self, model: Model, job: Job) -> InferenceResponse:
+        """The job's answer. Raises QueueFull at once, or what became of the batch.
+
+        Cancellation takes a waiting job out of its queue; one that computes is let finish.
+        """
+        model_queue = self._model_queues[model.model_id]
+        self._refuse_if_full(job)
+        model_queue.requests.add(job)
+        if model_queue.delay_s and len(model_queue.requests) == 1:
+            self._ripen(model_queue)
+        model_queue.note_change()
+        model_queue.work_queue.turns.enter(model.model_id)
+        self._held_nbytes += len(job.request.body)
+        self._pump_soon(model_queue.work_queue)
+        try:
+            return await job.answer
+        finally:
+            self._held_nbytes -= len(job.request.body)
+            model_queue.requests.discard(job)
+            self._settle(model_queue)
+
+    def _ripen(self, model_queue: ModelQueue) -> None:
+        """The first of a batch has come: from now on its time runs."""
+        loop = asyncio.get_running_loop()
+        model_queue.ripe_at = loop.time() + model_queue.delay_s
+        loop.call_at(model_queue.ripe_at, self.pump, model_queue.work_queue)
+
+    def _refuse_if_full(self, job: Job) -> None:
+        """Queues bound how many requests wait; this bounds what the bodies of all models' weigh."""
+        if self._held_nbytes + len(job.request.body) > MAX_HELD_NBYTES:
+            raise QueueFull(f"requests of {self._held_nbytes} bytes are in flight already")
+
+    async def drained(self, model: Model) -> None:
+        """Return when nothing of the model waits or runs."""
+        await self._model_queues[model.model_id].empty.wait()
+
+    def abandon(self, model: Model, error: EngineError) -> None:
+        """Answer everything that waits or runs with the error; running batches go on unheard."""
+        model_queue = self._model_queues[model.model_id]
+        _fail(model_queue.requests.take_all(), error)
+        _fail(model_queue.computing, error)
+        self._settle(model_queue)
+
+    def lost(self, models: Iterable[Model]) -> None:
+        """Their worker died: leases taken ahead are worth nothing."""
+        for model in models:
+            if (model_queue := self._model_queues.get(model.model_id)) is not None:
+                model_queue.drop_hold()
+
+    def waiting(self) -> int:
+        return sum(len(model_queue.requests) for model_queue in self._model_queues.values())
+
+    def running(self) -> int:
+        return sum(len(model_queue.running) for model_queue in self._model_queues.values())
+
+    # ---- turns ----
+
+    def _pump_soon(self, work_queue: WorkQueue) -> None:
+        """Once for all requests that came with one turn of the event loop, or the first would go alone."""
+        if not work_queue.pumping:
+            work_queue.pumping = True
+            asyncio.get_running_loop().call_soon(self._pump_now, work_queue)
+
+    def _pump_now(self, work_queue: WorkQueue) -> None:
+        work_queue.pumping = False
+        self.pump(work_queue)
+
+    def pump(self, work_queue: WorkQueue) -> None:
+        """Start what can be started. Called whenever work, room or a model arrives."""
+        while work_queue.in_flight < work_queue.depth:
+            model_id = work_queue.turns.next(self._can_run)
+            if model_id is None:
+                break
+            self._start(self._model_queues[model_id])
+        for model_queue in self._stranded(work_queue):
+            model_queue.fetch = asyncio.create_task(self._fetch(model_queue))
+
+    def _can_run(self, model_id: int) -> bool:
+        model_queue = self._model_queues[model_id]
+        return (
+            len(model_queue.running) < model_queue.work_queue.each
+            and self._here(model_queue)
+            and _ripe(model_queue)
+        )
+
+    def _here(self, model_queue: ModelQueue) -> bool:
+        return model_queue.hold is not None or self._residency.resident(model_queue.model)
+
+    def _stranded(self, work_queue: WorkQueue) -> list[ModelQueue]:
+        """Lines with work whose model is not on the device and nobody fetches."""
+        model_queues = (self._model_queues[model_id] for model_id in work_queue.turns)
+        return [
+            model_queue
+            for model_queue in model_queues
+            if model_queue.fetch is None and not self._here(model_queue)
+        ]
+
+    async def _fetch(self, model_queue: ModelQueue) -> None:
+        """Bring the model back; its lease waits in `hold` for its next turn."""
+        try:
+            model_queue.hold = await self._residency.acquire(model_queue.model)
+        except EngineError as error:
+            _fail(model_queue.requests.take_all(), error)
+        finally:
+            model_queue.fetch = None
+            self._settle(model_queue)
+        self.pump(model_queue.work_queue)
+
+    def _settle(self, model_queue: ModelQueue) -> None:
+        """Put the turn of the model, lease and `empty` right after its queue or batches changed."""
+        if not model_queue.requests:
+            model_queue.work_queue.turns.leave(model_queue.model.model_id)
+            model_queue.drop_hold()
+        model_queue.note_change()
+
+    # ---- batches ----
+
+    def _start(self, model_queue: ModelQueue) -> None:
+        lease = model_queue.hold or self._residency.lease(model_queue.model)
+        model_queue.hold = None
+        jobs = model_queue.requests.take(model_queue.batch_size)
+        model_queue.computing.update(jobs)
+        model_queue.work_queue.in_flight += 1
+        model_queue.work_queue.turns.charge(
+            model_queue.model.model_id, model_queue.expected_s, model_queue.weight
+        )
+        task = asyncio.create_task(self._run(model_queue, model_queue.work_queue, jobs, lease))
+        model_queue.running.add(task)
+        self._settle(model_queue)
+
+    async def _run(
+        self, model_queue: ModelQueue, work_queue: WorkQueue, jobs: list[Job], lease: Lease
+    ) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        charged_s = model_queue.expected_s
+        starved: list[Job] = []
+        try:
+            done = await self._compute(model_queue, work_queue, jobs)
+            if work_queue is model_queue.work_queue:
+                _settle_account(model_queue, charged_s, done.forward_s)
+            starved = self._deliver(jobs, done)
+        except EngineError as error:
+            _fail(jobs, error)
+        finally:
+            model_queue.computing.difference_update(jobs)
+            model_queue.running.discard(task)
+            work_queue.in_flight -= 1
+            lease.release()
+            self._retry_later(model_queue, starved)
+            self._settle(model_queue)
+            self.pump(work_queue)
+
+    # ---- out of memory ----
+
+    def _retry_later(self, model_queue: ModelQueue, starved: list[Job]) -> None:
+        """In a task of its own, which holds no lease and no place on the work_queue: those who make room may
+        wait for both."""
+        if starved:
+            model_queue.computing.update(starved)
+            task = asyncio.create_task(self._retry(model_queue, starved))
+            model_queue.waiting_for_memory.add(task)
+
+    async def _retry(self, model_queue: ModelQueue, starved: list[Job]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            relieved = await self._residency.relieve(model_queue.model)
+        finally:
+            model_queue.computing.difference_update(starved)
+            model_queue.waiting_for_memory.discard(task)
+        if relieved:
+            model_queue.requests.put_back([job for job in starved if not job.answer.done()])
+            model_queue.work_queue.turns.enter(model_queue.model.model_id)
+        else:
+            _fail(
+                starved,
+                InsufficientMemory("the request needs more memory than the device has left"),
+            )
+        self._settle(model_queue)
+        self.pump(model_queue.work_queue)
+
+    async def _compute(
+        self, model_queue: ModelQueue, work_queue: WorkQueue, jobs: list[Job]
+    ) -> Done:
+        loop = asyncio.get_running_loop()
+        self._metrics.batch_size.observe(len(jobs))
+        left = max(job.deadline for job in jobs) - loop.time()
+        requests = [job.request for job in jobs]
+        run = Run(next(self._batch_ids), model_queue.model.model_id, requests, left)
+        wedged = loop.call_later(
+            left + work_queue.grace_s,
+            work_queue.worker.replace,
+            "a batch never ended",
+            model_queue.model.model_id,
+        )
+        try:
+            done = await work_queue.worker.run(run)
+        finally:
+            wedged.cancel()
+        if len(done.results) != len(jobs):
+            work_queue.worker.replace("a batch came back with the wrong number of results")
+            raise WorkerDied("the worker answered something else than it was asked")
+        return done
+
+    def _deliver(self, jobs: list[Job], done: Done) -> list[Job]:
+        """Answer the jobs, but for those that the device had no memory for, the first time."""
+        self._metrics.forward_seconds.observe(done.forward_s)
+        starved = []
+        for job, result in zip(jobs, done.results, strict=True):
+            if job.answer.done():
+                continue
+            if not isinstance(result, Refusal):
+                job.answer.set_result(result)
+            elif result.error == InsufficientMemory.__name__ and not job.retried:
+                job.retried = True
+                starved.append(job)
+            else:
+                job.answer.set_exception(from_wire(result.error, result.message, result.status))
+        return starved
+
+
+def _settle_account(model_queue: ModelQueue, charged_s: float, took_s: float) -> None:
+    model_queue.work_queue.turns.charge(
+        model_queue.model.model_id, took_s - charged_s, model_queue.weight
+    )
+    model_queue.expected_s += RECENCY * (took_s - model_queue.expected_s)
+
+
+def _ripe(model_queue: ModelQueue) -> bool:
+    if not model_queue.delay_s or len(model_queue.requests) >= model_queue.batch_size:
+        return True
+    return asyncio.get_running_loop().time() >= model_queue.ripe_at
+
+
+def _fail(jobs: Iterable[Job], error: EngineError) -> None:
+    for job in list(jobs):
+        if not job.answer.done():
+            job.answer.set_exception(error)
+
+
+def unloading(name: str) -> ModelUnloading:
+    return ModelUnloading(f"model {name!r} was unloaded before the answer came")

@@ -1,0 +1,153 @@
+"""What a caller may ask of `generate`, and how long it may go on.
+
+An allow-list: everything else `generate` takes is an object, a file or code to fetch.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import transformers
+
+from model_handler.errors import DeadlineExceeded, InvalidRequest
+from model_handler.sharing import turnstile
+
+PARAMETERS = frozenset(
+    [
+        "max_length",
+        "max_new_tokens",
+        "min_length",
+        "min_new_tokens",
+        "early_stopping",
+        "max_time",
+        "do_sample",
+        "num_beams",
+        "use_cache",
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+        "top_h",
+        "typical_p",
+        "epsilon_cutoff",
+        "eta_cutoff",
+        "repetition_penalty",
+        "encoder_repetition_penalty",
+        "length_penalty",
+        "no_repeat_ngram_size",
+        "encoder_no_repeat_ngram_size",
+        "bad_words_ids",
+        "renormalize_logits",
+        "forced_bos_token_id",
+        "forced_eos_token_id",
+        "remove_invalid_values",
+        "exponential_decay_length_penalty",
+        "suppress_tokens",
+        "begin_suppress_tokens",
+        "sequence_bias",
+        "guidance_scale",
+        "num_return_sequences",
+        "pad_token_id",
+        "bos_token_id",
+        "eos_token_id",
+        "decoder_start_token_id",
+    ]
+)
+_LARGEST_SCORE = 1e30  # may still be divided by the lowest temperature
+
+# These look at the prompt as it lies in the batch, padding included, so rows of different lengths
+# would be answered differently together than alone.
+_ENCODER_SENSITIVE = frozenset({"encoder_repetition_penalty", "encoder_no_repeat_ngram_size"})
+_DECODER_SENSITIVE = _ENCODER_SENSITIVE | {
+    *("max_length", "min_length", "repetition_penalty", "no_repeat_ngram_size", "bad_words_ids"),
+    *("sequence_bias", "exponential_decay_length_penalty", "guidance_scale"),
+}
+
+
+class Deadline(transformers.StoppingCriteria):  # type: ignore[misc]
+    """Between two tokens: leaves `generate` once the time is up, and lets others compute."""
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> torch.Tensor:
+        if time.monotonic() > self._deadline:
+            raise DeadlineExceeded("the time for this request ran out while generating")
+        turnstile.give_way()
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+
+class Scores(transformers.LogitsProcessor):  # type: ignore[misc]
+    """Before the tokens are drawn: no score is infinite or NaN, whatever the processors before made of it.
+
+    A row that has no token left gets equal scores, so that drawing one is sound, and `lost` says so. The
+    processors after this one keep at least one token.
+    """
+
+    def __init__(self) -> None:
+        self._lost: torch.Tensor | None = None
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        lost = ~(scores.amax(-1, keepdim=True) > -math.inf)  # NaN is greater than nothing
+        self._lost = lost.any() if self._lost is None else self._lost | lost.any()
+        return torch.where(lost, 0.0, scores.clamp(max=_LARGEST_SCORE))
+
+    @property
+    def lost(self) -> bool:
+        """Of any row. Waits for the device."""
+        return self._lost is not None and bool(self._lost)
+
+
+def is_about_parameters(error: Exception) -> bool:
+    """Raised by `generate` for what it was asked, and not by the device for what it cannot do."""
+    if isinstance(error, RuntimeError):  # beams that need more tokens than the parameters leave
+        return "multinomial" in str(error)
+    return True
+
+
+def padding_matters(effective: Mapping[str, Any], *, encoder_decoder: bool) -> bool:
+    """True when rows of different lengths must not share a batch."""
+    sensitive = set(_ENCODER_SENSITIVE if encoder_decoder else _DECODER_SENSITIVE)
+    if effective.get("max_new_tokens") is not None:
+        sensitive.discard("max_length")
+    if effective.get("min_new_tokens") is not None or not effective.get("min_length"):
+        sensitive.discard("min_length")
+    return any(effective.get(name) is not None for name in sensitive)
+
+
+def fit(
+    asked: Mapping[str, Any], effective: Mapping[str, Any], start: int, limit: int | None
+) -> dict[str, Any]:
+    """`asked`, with the number of new tokens cut to what fits after `start` tokens.
+
+    Only a default is cut; what the caller asked for is refused with both numbers instead.
+    """
+    if limit is None:
+        return dict(asked)
+    if start >= limit:
+        raise InvalidRequest(f"the prompt has {start} tokens, the model takes at most {limit}")
+    total = _total(effective, start)
+    if total is None or total <= limit:
+        return dict(asked)
+    if asked.get("max_new_tokens") is not None or asked.get("max_length") is not None:
+        raise InvalidRequest(f"{total} tokens were asked for, the model takes at most {limit}")
+    return {**asked, "max_new_tokens": limit - start}
+
+
+def _total(effective: Mapping[str, Any], start: int) -> int | None:
+    if (new := effective.get("max_new_tokens")) is not None:
+        return start + int(new)
+    length = effective.get("max_length")
+    return None if length is None else int(length)
+
+
+def trim(sequences: torch.Tensor, start: int, ends: set[int]) -> torch.Tensor:
+    """Answers of one row (returned × tokens) without what the batch's longest row appended to them."""
+    rows = sequences[:, start:].tolist()
+    return sequences[:, : start + max((_length(row, ends) for row in rows), default=0)]
+
+
+def _length(row: list[int], ends: set[int]) -> int:
+    return next((index + 1 for index, token in enumerate(row) if token in ends), len(row))

@@ -1,0 +1,146 @@
+"""Pictures and sounds: as a request's whole body, inside JSON, and never by address.
+
+A transformers pipeline reads a text where it expects a picture or a sound as an address or a path
+to follow; here every such text is base64 data and nothing else.
+"""
+
+import base64
+import binascii
+import io
+import shutil
+import wave
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from model_handler.artifacts.tasks import InputKind
+from model_handler.errors import InvalidRequest, UnsupportedContentType
+
+
+@dataclass(frozen=True, slots=True)
+class RawBody:
+    """A body that its media type calls no text: a picture, a sound, or octets (`kind` None)."""
+
+    data: bytes
+    media: str
+    kind: InputKind | None
+
+
+_PICTURES = ("image", "images")
+
+
+def materialise(inputs: Any, kind: InputKind, rate: int | None) -> Any:
+    """`inputs` with its media decoded, for a task that takes `kind`.
+
+    `rate`: samples per second that the model listens at. Raises UnsupportedContentType for a body of
+    another kind, InvalidRequest for one that cannot be decoded.
+    """
+    if isinstance(inputs, RawBody):
+        inputs = _body(inputs, kind)
+    if kind is InputKind.IMAGE:
+        return _pictures(inputs)
+    return _sounds(inputs, rate or 16000) if kind is InputKind.AUDIO else inputs
+
+
+def _body(body: RawBody, kind: InputKind) -> Any:
+    if kind is InputKind.TEXT or body.kind not in (kind, None):
+        raise UnsupportedContentType(f"this task takes no {body.media[:80]}; send {_takes(kind)}")
+    return image(body.data) if kind is InputKind.IMAGE else body.data
+
+
+def _takes(kind: InputKind) -> str:
+    text = "application/json, text/csv, text/plain"
+    return (
+        text if kind is InputKind.TEXT else f"application/json, {kind}/*, application/octet-stream"
+    )
+
+
+def image(data: bytes) -> Image.Image:
+    """Raises InvalidRequest when no decoder knows the bytes, or when the picture is absurdly large."""
+    try:
+        return Image.open(io.BytesIO(data)).convert("RGB")
+    # Pillow's decoders raise nearly anything on damaged files
+    except Exception as error:
+        raise InvalidRequest(f"this is not a readable image ({type(error).__name__})") from None
+
+
+def _bytes(text: str, noun: str) -> bytes:
+    data = text.partition(",")[2] if text.startswith("data:") else text
+    try:
+        return base64.b64decode("".join(data.split()), validate=True)
+    except (binascii.Error, ValueError):
+        message = f"{noun} inside JSON has to be base64; addresses and paths are not followed"
+        raise InvalidRequest(message) from None
+
+
+def _pictures(inputs: Any) -> Any:
+    if isinstance(inputs, str):
+        return image(_bytes(inputs, "an image"))
+    if isinstance(inputs, list):
+        return [_pictures(item) for item in inputs]
+    if isinstance(inputs, dict):
+        return {key: _pictures(each) if key in _PICTURES else each for key, each in inputs.items()}
+    if inputs is None or isinstance(inputs, bool | int | float):
+        raise InvalidRequest("an image inside JSON has to be base64")
+    return inputs
+
+
+def _sounds(inputs: Any, rate: int) -> Any:
+    if isinstance(inputs, list):
+        return [_sounds(item, rate) for item in inputs]
+    if isinstance(inputs, str):
+        return _sound(_bytes(inputs, "audio"), rate)
+    if isinstance(inputs, bytes):
+        return _sound(inputs, rate)
+    if isinstance(inputs, dict) and ("raw" in inputs or "array" in inputs):
+        samples = _samples(inputs.get("raw", inputs.get("array")))
+        return _at_rate(samples, inputs.get("sampling_rate", rate), rate)
+    raise InvalidRequest(
+        'audio inside JSON is base64, or {"raw": [samples], "sampling_rate": number}'
+    )
+
+
+def _samples(values: Any) -> Any:
+    try:
+        samples = np.asarray(values, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise InvalidRequest('"raw" has to be a list of numbers') from None
+    if samples.ndim != 1 or samples.size == 0:
+        raise InvalidRequest('"raw" has to be one list of numbers, not empty')
+    return samples
+
+
+def _sound(data: bytes, rate: int) -> Any:
+    """Bytes as they are where ffmpeg is at hand to decode them, else a plain WAV file's samples."""
+    if shutil.which("ffmpeg"):
+        return data
+    try:
+        with wave.open(io.BytesIO(data)) as file:
+            samples = _pcm(file.readframes(file.getnframes()), file.getsampwidth())
+            mono = samples.reshape(-1, file.getnchannels()).mean(axis=1, dtype=np.float32)
+            own_rate = file.getframerate()
+    except (wave.Error, EOFError, ValueError):
+        raise InvalidRequest(
+            "without ffmpeg only WAV files with whole-number samples are read"
+        ) from None
+    return _at_rate(mono, own_rate, rate)
+
+
+def _pcm(frames: bytes, width: int) -> Any:
+    if width == 1:  # the only width that WAV stores without a sign
+        return (np.frombuffer(frames, np.uint8).astype(np.float32) - 128) / 128
+    if width == 3:
+        padded = np.zeros((len(frames) // 3, 4), np.uint8)
+        padded[:, 1:] = np.frombuffer(frames, np.uint8).reshape(-1, 3)
+        return padded.view("<i4").ravel().astype(np.float32) / 2**31
+    return np.frombuffer(frames, f"<i{width}").astype(np.float32) / 2 ** (8 * width - 1)
+
+
+def _at_rate(samples: Any, own_rate: Any, rate: int) -> Any:
+    if own_rate != rate:
+        raise InvalidRequest(f"the audio has {own_rate} samples per second, the model takes {rate}")
+    if samples.size == 0:
+        raise InvalidRequest("the audio is empty")
+    return samples

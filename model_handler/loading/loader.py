@@ -1,0 +1,331 @@
+"""Artifacts to handlers on the device, and back to nothing.
+
+A load that fails leaves nothing behind; an unload says how many bytes it could not free. On a GPU all of a
+model's tensors are views of one block of memory, which a demotion frees and a promotion fills again: handler,
+modules and tokenizer stay.
+"""
+
+import gc
+import importlib
+import json
+import logging
+import weakref
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers.pipelines import SUPPORTED_TASKS
+
+from model_handler.artifacts import tasks, weights
+from model_handler.artifacts.stamps import Stamps, stamped
+from model_handler.device import precision
+from model_handler.device.device import Device, is_out_of_memory, is_sticky
+from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed
+from model_handler.handlers import Handler
+from model_handler.handlers.pipeline import PipelineHandler
+from model_handler.handlers.question_answering import QuestionAnsweringPipeline
+from model_handler.handlers.staged import Staged
+from model_handler.handlers.text2text import PIPELINES as TEXT2TEXT
+from model_handler.loading import building, completeness, structure_cache
+from model_handler.loading.processors import Processors, has_tokenizer
+from model_handler.loading.structure_cache import StructureCache
+from model_handler.options import WorkerOptions
+from model_handler.sharing import turnstile
+from model_handler.sharing.turnstile import Turnstile
+from model_handler.transfer import origins, placement, registrations
+from model_handler.transfer.block import Block, Blocks
+from model_handler.transfer.upload import Uploader
+
+log = logging.getLogger(__name__)
+
+_HEADER_DTYPES = {
+    "F64": torch.float32,
+    "F32": torch.float32,
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+}
+_OWN_AUTO = {
+    "question-answering": transformers.AutoModelForQuestionAnswering,
+    **dict.fromkeys(TEXT2TEXT, transformers.AutoModelForSeq2SeqLM),
+}
+# Settings of config.json that name other files, or change classes for every model of the process
+_REFUSED_CONFIG = ("transformers_weights", "fusion_config", "custom_pipelines")
+_NO_WEIGHTS = "the artifact has no weights: neither model.safetensors nor pytorch_model.bin"
+
+
+@dataclass
+class TorchLoader:
+    """Loads on one thread. `lane` is the turnstile behind which forwards run in this process."""
+
+    device: Device
+    lane: Turnstile
+    options: WorkerOptions = field(default_factory=WorkerOptions)
+    processors: Processors = field(default_factory=Processors)
+    structure_cache: StructureCache = field(default_factory=StructureCache)
+    uploader: Uploader | None = None  # where weights are used from the files' own pages
+
+    def __post_init__(self) -> None:
+        if self.uploader is None and self.device.torch_device.type != "cpu":
+            device, limit = self.device.torch_device, self.options.registered_nbytes
+            self.uploader = Uploader(device, registrations=registrations.on(device, limit))
+        self._blocks = Blocks()
+
+    def load(self, path: str | Path, task: str, dtype: str = "auto") -> PipelineHandler:
+        """Raises ModelLoadFailed, or InsufficientMemory; a sticky device error comes out as it is."""
+        _quieten()
+        try:
+            return self._load(Path(path), tasks.normalise(task), dtype)
+        # Anything can be wrong with files from outside, and every layer below says it differently
+        except Exception as error:
+            if is_sticky(error, self.device):
+                raise
+            failure = _failure(error)
+        # Only now are the frames gone that held the half-loaded model
+        gc.collect()
+        self.device.empty_cache()
+        raise failure
+
+    def demote(self, handler: Handler) -> bool:
+        """Free its memory on the device and keep the rest, where it can be promoted again. Forwards that are
+        launched already may still be running; until the promotion none may be launched."""
+        return self._blocks.free(handler)
+
+    def promote(self, handler: Handler) -> bool:
+        """After `demote`. False where its files cannot be read or have changed, so that it has to be loaded.
+
+        Raises InsufficientMemory, and it is demoted as before; a sticky device error comes out as it is.
+        """
+        try:
+            self._blocks.refill(handler)
+        # As in a load: what can go wrong with files and devices has many classes
+        except Exception as error:
+            if is_sticky(error, self.device):
+                raise
+            failure = _failure(error)
+        else:
+            return True
+        if isinstance(failure, InsufficientMemory):
+            self.device.empty_cache()
+            raise failure
+        log.warning("not promoted", extra={"reason": str(failure)})
+        return False
+
+    def unload(self, handler: Handler) -> int:
+        """Frees the model, demoted or not, and returns the bytes of it that something still holds."""
+        assert isinstance(handler, PipelineHandler), "not loaded here"
+        held = self._blocks.drop(handler) or [
+            (weakref.ref(tensor), placement.nbytes(tensor))
+            for tensor in placement.tensors(handler.model)
+        ]
+        self.processors.keep(handler.processors)
+        handler.release()
+        if any(each() is not None for each, _ in held):
+            gc.collect()
+        return sum(nbytes for each, nbytes in held if each() is not None)
+
+    def _load(self, path: Path, task: str, dtype: str) -> PipelineHandler:
+        config = _config(path)
+        files = _weight_files(path)
+        stamps = stamped(files)
+        stored = _stored_dtype(path)
+        kind = _pipeline_class(task)
+        max_tokens = _max_tokens(config)
+        auto = _auto_class(task, config)
+        parts = self._parts(kind, path, config, task, max_tokens)
+        model, by_name = self._model(auto, path, task, config, stored)
+        max_tokens = _offset_positions(model, max_tokens)
+        run_dtype = precision.run_dtype(dtype, stored, self.device, path)
+        block = self._place(model, run_dtype, files, stamps, by_name)
+        if (tokenizer := parts.get("tokenizer")) is not None and max_tokens is not None:
+            tokenizer.model_max_length = min(tokenizer.model_max_length, max_tokens)
+        device = self.device.torch_device
+        pipeline = Staged(kind, model=model, task=task, device=device, **parts)
+        nbytes = block.nbytes if block else sum(map(placement.nbytes, placement.tensors(model)))
+        handler = PipelineHandler(task, pipeline, nbytes=nbytes, max_tokens=max_tokens)
+        if block is not None:
+            self._blocks.put(handler, block)
+        return handler
+
+    def _parts(
+        self, kind: Any, path: Path, config: Any, task: str, max_tokens: int | None
+    ) -> dict[str, Any]:
+        parts: dict[str, Any] = {}
+        if kind._load_tokenizer or (kind._load_tokenizer is None and has_tokenizer(path)):
+            parts["tokenizer"] = self.processors.tokenizer(path, config, task, max_tokens)
+        if kind._load_image_processor:
+            parts["image_processor"] = self.processors.image_processor(path)
+        if kind._load_feature_extractor:
+            parts["feature_extractor"] = self.processors.feature_extractor(path)
+        return parts
+
+    def _model(
+        self, auto: Any, path: Path, task: str, config: Any, stored: torch.dtype
+    ) -> tuple[Any, bool]:
+        """Built like one that was loaded before, where there was one with the same structure.
+
+        And whether the files hold its tensors, all but computed ones, under the same names.
+        """
+        files = weights.safetensors_files(path)
+        if not files:
+            return self._built_by_transformers(auto, path, task, config, stored), False
+        key = structure_cache.key(auto, path / "config.json", files, stored)
+        model = self.structure_cache.build(key, files, config)
+        if model is not None:
+            return model, True
+        model = self._built_by_transformers(auto, path, task, config, stored)
+        return model, self.structure_cache.learn(key, model, files)
+
+    def _built_by_transformers(
+        self, auto: Any, path: Path, task: str, config: Any, stored: torch.dtype
+    ) -> Any:
+        with building.sharing(self.lane, stored):
+            model, info = auto.from_pretrained(
+                str(path),
+                config=config,
+                dtype=stored,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=_uses_safetensors(path),
+                weights_only=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+        completeness.check(info, task)
+        if tasks.generates(task):
+            _let_brief_pass(model)
+        return model.eval().requires_grad_(False)
+
+    def _place(
+        self, model: Any, dtype: torch.dtype, files: list[Path], stamps: Stamps, by_name: bool
+    ) -> Block | None:
+        model.config.dtype = dtype
+        targets = placement.targets(model, dtype)
+        if self.uploader is None or not placement.blockable(targets):
+            placement.convert(targets, self.device.torch_device)
+            return None
+        found = origins.by_name(model, files) if by_name else origins.by_pages(model, files)
+        return placement.into_block(targets, found, stamps, self.uploader)
+
+
+def _let_brief_pass(model: Any) -> None:
+    """Between two layers of this model, whoever else has brief work may compute."""
+    stacks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    inner = {id(module) for stack in stacks for layer in stack for module in layer.modules()}
+    for stack in stacks:
+        if id(stack) not in inner:
+            for layer in stack:
+                layer.register_forward_pre_hook(_before_layer)
+
+
+def _before_layer(*_: object) -> None:
+    turnstile.let_brief_pass()
+
+
+# ---- what the artifact says ----
+
+
+def _config(path: Path) -> Any:
+    file = path / "config.json"
+    if not file.is_file():
+        raise ModelLoadFailed("the artifact has no config.json")
+    document = json.loads(file.read_bytes())
+    if not isinstance(document, dict):
+        raise ModelLoadFailed("config.json is not a JSON object")
+    for name in _REFUSED_CONFIG:
+        if document.get(name):
+            raise ModelLoadFailed(f"config.json sets {name!r}, which is not supported")
+    return transformers.AutoConfig.from_pretrained(
+        str(path), local_files_only=True, trust_remote_code=False
+    )
+
+
+def _uses_safetensors(path: Path) -> bool:
+    if any((path / f"model.safetensors{end}").is_file() for end in ("", ".index.json")):
+        return True
+    if any((path / f"pytorch_model.bin{end}").is_file() for end in ("", ".index.json")):
+        return False
+    raise ModelLoadFailed(_NO_WEIGHTS)
+
+
+def _weight_files(path: Path) -> list[Path]:
+    return weights.safetensors_files(path) or sorted(path.glob("pytorch_model*.bin"))
+
+
+def _stored_dtype(path: Path) -> torch.dtype:
+    """The precision of most of the weights, by the header of the first safetensors file."""
+    files = weights.safetensors_files(path) if _uses_safetensors(path) else []
+    if not files:
+        return torch.float32
+    stored = [tensor["dtype"] for tensor in weights.header(files[0]).values()]
+    counts = Counter(_HEADER_DTYPES[each] for each in stored if each in _HEADER_DTYPES)
+    return counts.most_common(1)[0][0] if counts else torch.float32
+
+
+def _max_tokens(config: Any) -> int | None:
+    positions = getattr(config, "max_position_embeddings", None)
+    return positions if isinstance(positions, int) and positions > 0 else None
+
+
+def _offset_positions(model: Any, max_tokens: int | None) -> int | None:
+    """RoBERTa and its relatives count positions from the one after the padding's."""
+    for name, module in model.named_modules():
+        padding = getattr(module, "padding_idx", None)
+        if max_tokens and name.endswith("embeddings.position_embeddings") and padding is not None:
+            return max_tokens - int(padding) - 1
+    return max_tokens
+
+
+# ---- which classes ----
+
+
+def _pipeline_class(task: str) -> Any:
+    name = tasks.family(task)
+    if name == "question-answering":
+        return QuestionAnsweringPipeline
+    if name in TEXT2TEXT:
+        return TEXT2TEXT[name]
+    kind = SUPPORTED_TASKS[name]["impl"]
+    if not isinstance(kind, str):  # the class itself in transformers 5.17, its dotted name in 5.23
+        return kind
+    module, _, attribute = kind.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _auto_class(task: str, config: Any) -> Any:
+    """Of the task's classes the one that makes the architecture the checkpoint names, else the first fit."""
+    name = tasks.family(task)
+    candidates = (_OWN_AUTO[name],) if name in _OWN_AUTO else SUPPORTED_TASKS[name]["pt"]
+    fitting = [auto for auto in candidates if type(config) in auto._model_mapping]
+    if not fitting:
+        raise ModelLoadFailed(f"a {config.model_type} model cannot do {name}")
+    named = (config.architectures or [None])[0]
+    exact = [auto for auto in fitting if named in _names(auto._model_mapping[type(config)])]
+    return (exact or fitting)[0]
+
+
+def _names(classes: Any) -> list[str]:
+    return [each.__name__ for each in (classes if isinstance(classes, tuple) else (classes,))]
+
+
+# ---- what came of it ----
+
+
+def _failure(error: Exception) -> EngineError:
+    """The engine's error for it, without its traceback. The text is the first line of what was said."""
+    if isinstance(error, EngineError):
+        return type(error)(*error.args)
+    log.warning("load failed", exc_info=error)
+    if is_out_of_memory(error):
+        return InsufficientMemory("the model does not fit into the memory that is left")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else "no reason given"
+    return ModelLoadFailed(f"{type(error).__name__}: {text}"[:500])
+
+
+def _quieten() -> None:
+    """A worker's log is ours: no progress bars, no reports about weights we judge ourselves."""
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()

@@ -1,0 +1,211 @@
+"""The structure of models that were loaded before: another one with the same is its weights and a copy.
+
+Building modules is most of what a load costs, and fine-tuned models share their structure. Always true:
+a skeleton holds no weights, so an answer computed with one would be an error and not a wrong answer; it
+is kept only where its model had nothing but what its weight files say under the names they say it.
+"""
+
+import copy
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType, MethodType
+from typing import Any
+
+import torch
+
+from model_handler.artifacts import weights
+from model_handler.transfer import file_pages, mapped_weights
+
+# Of config.json, what says nothing about structure
+_LABELS = ("id2label", "label2id")
+_UNSTRUCTURAL = (*_LABELS, "_name_or_path", "transformers_version")
+_REGISTRIES = ("_parameters", "_buffers", "_modules")
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """`dtypes`: of each tensor that the weight files hold, as it goes into the module."""
+
+    module: Any
+    dtypes: dict[str, torch.dtype]
+
+
+class StructureCache:
+    """By structure. Owned by one loading thread."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Structure] = {}
+
+    def build(self, key: str, files: list[Path], config: Any) -> Any | None:
+        """A model of a known structure with the files' weights and the config's labels, or None."""
+        skeleton = self._known.get(key)
+        if skeleton is None:
+            return None
+        model = _copied(skeleton.module, _own_tensors(skeleton.module, {}))
+        model.config = copy.copy(model.config)
+        for name in _LABELS:
+            setattr(model.config, name, getattr(config, name))
+        if getattr(model, "generation_config", None) is not None:
+            model.generation_config = copy.deepcopy(model.generation_config)
+        _fill(model, skeleton.dtypes, files)
+        return model
+
+    def learn(self, key: str, model: Any, files: list[Path]) -> bool:
+        """Keep the model's structure, if all there is to the model is in the files under its own names.
+
+        Returns whether that is so.
+        """
+        state = model.state_dict(keep_vars=True)
+        stored = {name for file in files for name in weights.header(file)} & state.keys()
+        held = {id(tensor) for name, tensor in state.items() if not _computed(model, name)}
+        if held - {id(state[name]) for name in stored} or not _self_contained(model):
+            return False
+        if not _as_stored(state, files, stored):
+            return False
+        bare = {id(state[name]): _bare(state[name]) for name in stored}
+        dtypes = {name: state[name].dtype for name in stored}
+        self._known[key] = Structure(_copied(model, bare | _own_tensors(model, bare)), dtypes)
+        return True
+
+
+def key(auto: type, config: Path, files: list[Path], dtype: torch.dtype) -> str:
+    """Equal for models of the same structure. `config`: the artifact's config.json."""
+    document = json.loads(config.read_bytes())
+    structure = {name: value for name, value in document.items() if name not in _UNSTRUCTURAL}
+    shapes = [
+        (file.name, name, tensor["dtype"], tensor["shape"])
+        for file in files
+        for name, tensor in sorted(weights.header(file).items())
+    ]
+    generation = config.with_name("generation_config.json")
+    how = generation.read_text("utf-8", "replace") if generation.is_file() else ""
+    text = json.dumps([auto.__name__, str(dtype), structure, shapes, how], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# ---- structure ----
+
+
+def _copied(module: Any, memo: dict[int, Any]) -> Any:
+    """A module of its own with the tensors of `module`, or those that `memo` has in their place."""
+    if id(module) in memo:
+        return memo[id(module)]
+    twin = memo[id(module)] = object.__new__(type(module))
+    vars(twin).update(vars(module))
+    vars(twin)["_parameters"] = {
+        name: memo.get(id(tensor), tensor) for name, tensor in module._parameters.items()
+    }
+    vars(twin)["_buffers"] = {
+        name: memo.get(id(tensor), tensor) for name, tensor in module._buffers.items()
+    }
+    vars(twin)["_modules"] = {
+        name: None if child is None else _copied(child, memo)
+        for name, child in module._modules.items()
+    }
+    return twin
+
+
+def _own_tensors(model: Any, bare: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
+    """Copies of what no file holds: masks, positions, frequencies computed from the configuration."""
+    tensors = [*model.parameters(), *model.buffers()]
+    computed = [tensor for tensor in tensors if id(tensor) not in bare and not tensor.is_meta]
+    return {id(tensor): _twin(tensor) for tensor in computed}
+
+
+def _twin(tensor: torch.Tensor) -> torch.Tensor:
+    parameter = isinstance(tensor, torch.nn.Parameter)
+    return torch.nn.Parameter(tensor.detach().clone(), False) if parameter else tensor.clone()
+
+
+def _computed(model: Any, name: str) -> bool:
+    """Its authors leave it out of their files, since it follows from the configuration."""
+    patterns = getattr(model, "_keys_to_ignore_on_save", None) or ()
+    return any(re.search(pattern, name) for pattern in patterns)
+
+
+def _bare(tensor: torch.Tensor) -> torch.Tensor:
+    """One without content in its place."""
+    empty = torch.empty_like(tensor, device="meta")
+    return torch.nn.Parameter(empty, False) if isinstance(tensor, torch.nn.Parameter) else empty
+
+
+def _self_contained(model: Any) -> bool:
+    """Nothing in the modules leads to a tensor or a module but the registries, which alone are copied."""
+    return not any(
+        _made_for_one(type(module))
+        or any(_refers(value) for name, value in vars(module).items() if name not in _REGISTRIES)
+        for module in model.modules()
+    )
+
+
+def _made_for_one(kind: type) -> bool:
+    """A class that was made at run time, as parametrizations do, may hold the module it was made for."""
+    scope: Any = sys.modules.get(kind.__module__)
+    return getattr(scope, kind.__name__, None) is not kind
+
+
+def _refers(value: object, depth: int = 3) -> bool:
+    """Does it lead to a tensor, a module, or a method of one?"""
+    if isinstance(value, torch.Tensor | torch.nn.Module):
+        return True
+    if isinstance(value, MethodType):
+        return isinstance(value.__self__, torch.nn.Module)
+    if isinstance(value, FunctionType):
+        return value.__closure__ is not None
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple | set):
+        return depth == 0 or any(_refers(each, depth - 1) for each in value)
+    return False
+
+
+# ---- weights ----
+
+
+def _as_stored(state: dict[str, torch.Tensor], files: list[Path], names: set[str]) -> bool:
+    """Views of the files need no reading; what was converted on the way is compared."""
+    found = dict(_read(files, names))
+    unread = file_pages.FilePages(files)
+    return all(
+        unread.same(state[name], tensor) or torch.equal(tensor.to(state[name]), state[name])
+        for name, tensor in found.items()
+    )
+
+
+def _read(files: list[Path], names: set[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    for file in files:
+        yield from mapped_weights.tensors(file, names)
+
+
+def _fill(model: Any, dtypes: dict[str, torch.dtype], files: list[Path]) -> None:
+    """Put the files' tensors where the bare ones are; what was tied stays tied."""
+    filled: dict[int, torch.Tensor] = {}
+    places = {name: _place(model, name) for name in dtypes}
+    for name, tensor in _read(files, set(dtypes)):
+        registry, last = places[name]
+        bare = registry[last]
+        tensor = tensor.to(dtypes[name])
+        if isinstance(bare, torch.nn.Parameter):
+            tensor = torch.nn.Parameter(tensor, False)
+        filled[id(bare)] = tensor
+    _replace(model, lambda bare: filled.get(id(bare), bare))
+
+
+def _place(model: Any, name: str) -> tuple[dict[str, Any], str]:
+    """The registry that holds the tensor of that name, and its name there."""
+    path, _, last = name.rpartition(".")
+    module = model.get_submodule(path)
+    registry = module._parameters if last in module._parameters else module._buffers
+    return registry, last
+
+
+def _replace(model: Any, by: Callable[[Any], Any]) -> None:
+    for module in model.modules():
+        for registry in (module._parameters, module._buffers):
+            for name, tensor in registry.items():
+                registry[name] = by(tensor)

@@ -1,0 +1,233 @@
+"""The process that runs code out of artifacts: apart from the device's worker and from other models.
+
+The artifact's code has the main thread, as under multi-model-server, unless it may be given several
+requests at a time. Always true: one answer per request, from this process and not from what it forked;
+when the socket ends, so does the process, whatever the code is doing.
+
+    reader thread ──► main thread: loads, unloads, requests one after the other
+                  └─► a model's own threads, where its concurrency is more than 1
+"""
+
+import contextlib
+import functools
+import gc
+import logging
+import os
+import queue
+import resource
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from model_handler import logs
+from model_handler.device import precision
+from model_handler.device.cpu_threads import tokenize_with
+from model_handler.device.device import CpuDevice, CudaDevice, Device, is_sticky
+from model_handler.device.held_memory import PAGE_NBYTES, HeldMemory
+from model_handler.errors import ModelNotFound
+from model_handler.messages import (
+    Command,
+    Done,
+    FrameBuffer,
+    InferenceRequest,
+    InferenceResponse,
+    Load,
+    Loaded,
+    LoadFailed,
+    Poisoned,
+    Ready,
+    Refusal,
+    Report,
+    Run,
+    Unload,
+    Unloaded,
+    decode_command,
+    frame,
+)
+from model_handler.scripted import Script, refusals
+from model_handler.scripted.opening import open_script
+from model_handler.worker import forward
+
+log = logging.getLogger(__name__)
+RECEIVE_NBYTES = 1 << 20
+ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
+NAME = Path("/proc/self/comm")
+FIRST_TO_GO = "1000"  # proc(5), oom_score_adj: before the front and the device's worker
+
+
+def main(end: socket.socket, order: Mapping[str, Any]) -> None:
+    """Serve the socket until its end of file. `order`: what the front asked the fork server for."""
+    gc.enable()
+    os.setsid()  # signals that the code sends to its group are for it alone
+    _keep_log()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
+    if order["memory_nbytes"] is not None:
+        _bound_memory(order["memory_nbytes"])
+    if (share := order.get("device_share")) is not None:
+        _bound_device_memory(share)
+    torch.set_num_threads(1)  # many such processes share the cores
+    tokenize_with(1)
+    precision.multiply(order["device"], order.get("matmul_precision", precision.EXACT))
+    store = order.get("requirements_dir")
+    held = HeldMemory(order["device"], order.get("context_nbytes", 0), alone=order["alone"])
+    IsolatedWorker(end, order["device"], Path(store) if store else None, held).serve()
+
+
+def _keep_log() -> None:
+    """The log has a descriptor of its own: the code may close standard output and error."""
+    stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", buffering=1)
+    logs.redirect(stream)
+    logging.raiseExceptions = False  # what cannot be logged is lost, and nothing else is
+
+
+def _bound_memory(nbytes: int) -> None:
+    """What is allocated beyond is a MemoryError here, before the kernel looks for somebody to kill.
+
+    A little more than the budget: growth in small steps is seen, and ended, by the ledger first.
+    """
+    data_pages = int(Path("/proc/self/statm").read_text().split()[5])
+    limit = data_pages * PAGE_NBYTES + nbytes + nbytes // 4
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def _bound_device_memory(share: float) -> None:
+    """What is allocated beyond this part of the device is an out-of-memory error here, not elsewhere.
+
+    By PyTorch's environment variable: its function of the same effect would start CUDA in processes
+    that never use it.
+    """
+    set_already = os.environ.get(ALLOCATOR)
+    bound = f"per_process_memory_fraction:{share:.4f}"
+    os.environ[ALLOCATOR] = f"{set_already},{bound}" if set_already else bound
+
+
+class IsolatedWorker:
+    """`store`: where requirements go, if they are installed."""
+
+    def __init__(
+        self, end: socket.socket, device: str, store: Path | None, held: HeldMemory
+    ) -> None:
+        self._end = end
+        self._device = device
+        self._store = store
+        self._held = held
+        self._pid = os.getpid()
+        self._sending = threading.Lock()
+        self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._scripts: dict[int, Script] = {}
+        self._pools: dict[int, ThreadPoolExecutor] = {}
+
+    def serve(self) -> NoReturn:
+        os.register_at_fork(after_in_child=self._end.close)
+        threading.Thread(target=self._read, name="reader", daemon=True).start()
+        self._send(Ready(self._pid, self._device, 0, 0))
+        while True:
+            try:
+                self._tasks.get()()
+            except BaseException:  # the code may have set an alarm that raises between two requests
+                log.exception("interrupted")
+
+    def _read(self) -> None:
+        """Ends the process with the socket, and when memory is too short to read from it."""
+        frames, status = FrameBuffer(), 1
+        try:
+            while chunk := self._end.recv(RECEIVE_NBYTES):
+                for payload in frames.feed(chunk):
+                    self._accept(decode_command(payload))
+            status = 0
+        except OSError:
+            status = 0  # the code closed the socket, or the front is gone
+        finally:
+            os._exit(status)
+
+    def _accept(self, command: Command) -> None:
+        match command:
+            case Load():
+                self._tasks.put(functools.partial(self._load, command))
+            case Unload():
+                self._tasks.put(functools.partial(self._unload, command.model_id))
+            case Run():
+                task = functools.partial(self._run, command)
+                pool = self._pools.get(command.model_id)
+                if pool is None:
+                    self._tasks.put(task)
+                else:
+                    pool.submit(task)
+            case _:
+                raise AssertionError(f"never sent to a process of this kind: {command}")
+
+    def _send(self, report: Report) -> None:
+        if os.getpid() != self._pid:
+            os._exit(0)  # a child that the artifact's code forked and let run on
+        try:
+            with self._sending:
+                self._end.sendall(frame(report))
+        except OSError:
+            os._exit(1)  # the code closed the socket, or the front is gone
+
+    # ---- loads ----
+
+    def _load(self, command: Load) -> None:
+        with contextlib.suppress(OSError):
+            NAME.write_text("mme-isolate")
+        began = time.monotonic()
+        try:
+            script = open_script(command, self._device, store=self._store, alone=self._held.alone)
+        except BaseException as error:  # code out of an artifact raises anything, SystemExit too
+            self._exit_if_sticky(error)
+            self._send(LoadFailed(command.model_id, refusals.of_load(error)))
+            return
+        gc.collect()
+        self._scripts[command.model_id] = script
+        if command.concurrency > 1:
+            self._pools[command.model_id] = ThreadPoolExecutor(command.concurrency)
+        footprint = self._held.loaded()
+        seconds = time.monotonic() - began
+        self._send(Loaded(command.model_id, footprint.nbytes, seconds, footprint.main_nbytes))
+
+    def _computing_on(self) -> Device:
+        kind, _, index = self._device.partition(":")
+        return CudaDevice(int(index or 0)) if kind == "cuda" else CpuDevice()
+
+    def _unload(self, model_id: int) -> None:
+        self._scripts.pop(model_id, None)
+        if (pool := self._pools.pop(model_id, None)) is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+        gc.collect()
+        self._held.unloaded()
+        self._send(Unloaded(model_id, 0))
+
+    # ---- requests ----
+
+    def _run(self, run: Run) -> None:
+        began = time.monotonic()
+        script = self._scripts.get(run.model_id)
+        results: list[InferenceResponse | Refusal] = [
+            self._answer(script, request) for request in run.requests
+        ]
+        seconds = time.monotonic() - began
+        self._send(Done(run.batch_id, results, 0.0, seconds, *self._held.now()))
+
+    def _answer(
+        self, script: Script | None, request: InferenceRequest
+    ) -> InferenceResponse | Refusal:
+        if script is None:
+            return refusals.named(ModelNotFound("the model is not in this process"))
+        try:
+            return script(request)
+        except BaseException as error:  # code out of an artifact raises anything, SystemExit too
+            self._exit_if_sticky(refusals.cause(error))
+            return refusals.of_request(error, request.body)
+
+    def _exit_if_sticky(self, error: BaseException) -> None:
+        if is_sticky(error, self._computing_on()):
+            self._send(Poisoned(forward.one_line(str(error))))
+            os._exit(1)

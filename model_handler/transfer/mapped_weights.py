@@ -1,0 +1,63 @@
+"""The tensors of a safetensors file as views of the mapped file: nothing is read before it is used.
+
+safetensors has a reader of its own, which transformers uses for the first model of a structure. As of 0.8
+with PyTorch 2.13 it leaves two small objects behind for each tensor, which adds up over thousands of loads.
+"""
+
+import struct
+from collections.abc import Container, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model_handler.artifacts import weights
+
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "C64": torch.complex64,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
+    "U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16, "U8": torch.uint8,
+    "BOOL": torch.bool,
+}  # fmt: skip
+
+
+def tensors(file: Path, names: Container[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Those of these names. Written to, a view becomes private memory; the file stays as it is.
+
+    Raises ModelLoadFailed where the file is damaged.
+    """
+    described, start = weights.header(file), _start(file)
+    storage = torch.UntypedStorage.from_file(str(file), False, file.stat().st_size)
+    for name, tensor in described.items():
+        if name in names:
+            yield name, _view(storage, start, tensor)
+
+
+def places(file: Path) -> Iterator[tuple[str, int, torch.dtype]]:
+    """Name, offset in the file, and type of each. Raises ModelLoadFailed where the file is damaged."""
+    described, start = weights.header(file), _start(file)
+    for name, tensor in described.items():
+        yield name, start + tensor["data_offsets"][0], DTYPES[tensor["dtype"]]
+
+
+def _start(file: Path) -> int:
+    """Where the data begins."""
+    with file.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+    return 8 + int(length)
+
+
+def _view(storage: Any, start: int, tensor: dict[str, Any]) -> torch.Tensor:
+    dtype: torch.dtype = DTYPES[tensor["dtype"]]
+    begin, end = (start + offset for offset in tensor["data_offsets"])
+    if begin % dtype.itemsize == 0:
+        return _placed(storage, dtype, begin // dtype.itemsize, tensor["shape"])
+    octets = _placed(storage, torch.uint8, begin, [end - begin])
+    return octets.clone().view(dtype).reshape(tensor["shape"])
+
+
+def _placed(storage: Any, dtype: torch.dtype, at: int, shape: list[int]) -> torch.Tensor:
+    """`at` counts items."""
+    view: torch.Tensor = torch.empty(0, dtype=dtype).set_(storage, at, shape)  # type: ignore[call-overload]
+    return view

@@ -1,0 +1,225 @@
+"""Bytes of files to the device: parallel reads into a reused ring of pinned buffers, copied while the next
+are read.
+
+A file's pages, mapped, would be copied by the driver through a small pinned buffer of its own, one tensor
+after the other; and fresh memory costs more to fault in than to fill. The design is that of
+ServerlessLLM (OSDI '24): chunks, several readers, asynchronous copies. What is used in another precision
+than it is stored in goes to a staging buffer on the device as stored, and is converted there. On a CPU
+device the same code copies into plain memory, which is how it is tested without a GPU.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from model_handler.artifacts.stamps import Stamps, opened
+from model_handler.errors import ModelLoadFailed
+from model_handler.transfer.layout import Chunk, Copy
+from model_handler.transfer.registrations import Registrations
+
+CHUNK_NBYTES = 16 << 20
+SLOTS = 8
+
+
+class Mark(Protocol):
+    """A point in the order of the copies."""
+
+    def record(self) -> None: ...
+
+    def synchronize(self) -> None:
+        """Block until the device has passed the point that was recorded last, if any."""
+        ...
+
+
+class _StreamMark:
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        # A thread that waits leaves its core to others
+        self._event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+
+    def record(self) -> None:
+        self._event.record(self._stream)
+
+    def synchronize(self) -> None:
+        self._event.synchronize()
+
+
+class _AtOnce:
+    """Where each copy is complete when its call returns."""
+
+    def record(self) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    buffer: torch.Tensor
+    octets: memoryview  # the same memory
+    copied: Mark  # behind the last copy out of it
+
+
+@dataclass(frozen=True, slots=True)
+class _ChunkRead:
+    """One that is under way."""
+
+    chunk: Chunk
+    slot: _Slot
+    future: "Future[None]"
+
+
+class Uploader:
+    """Used by one loading thread. Holds `slots` × `chunk_nbytes` of pinned memory after the first upload.
+
+    `registrations`: which files are copied from the page cache itself; None: all go through the ring.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        *,
+        chunk_nbytes: int = CHUNK_NBYTES,
+        slots: int = SLOTS,
+        readers: int | None = None,
+        registrations: Registrations | None = None,
+    ) -> None:
+        self.device = device
+        self.chunk_nbytes = chunk_nbytes
+        self.registrations = registrations
+        self._count = slots
+        self._readers = readers or max(1, min(slots, len(os.sched_getaffinity(0)) - 1))
+        self._pool: ThreadPoolExecutor | None = None
+        self._ring: deque[_Slot] = deque()
+        self._stream: Any = None
+
+    def fill(self, block: torch.Tensor, chunks: Sequence[Chunk], stamps: Stamps) -> None:
+        """All chunks' copies into `block`, bytes on the device; complete on return.
+
+        Raises ModelLoadFailed for a file that ends early or is not what its stamp says, OSError, and what
+        the allocator raises; the block's content is then undefined, but nothing writes to it any more.
+        """
+        self._open()
+        with opened(stamps) as files, self._registered(stamps) as mapped, self._streaming():
+            copies = _Copies(block, _staging_nbytes(chunks))
+            end = self._mark()
+            try:
+                self._through_ring(
+                    [each for each in chunks if each.source not in mapped], files, copies
+                )
+                for chunk in chunks:
+                    if chunk.source in mapped:
+                        copies.enqueue(chunk.copies, mapped[chunk.source][chunk.offset :])
+            finally:
+                end.record()
+                end.synchronize()
+
+    def _open(self) -> None:
+        if self._ring:
+            return
+        pinned = self.device.type == "cuda"
+        if pinned:
+            self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        self._pool = ThreadPoolExecutor(self._readers, "read")
+        for _ in range(self._count):
+            buffer = torch.empty(self.chunk_nbytes, dtype=torch.uint8, pin_memory=pinned)
+            self._ring.append(_Slot(buffer, buffer.numpy().data, self._mark()))
+
+    def _mark(self) -> Mark:
+        return _AtOnce() if self._stream is None else _StreamMark(self._stream)
+
+    def _registered(
+        self, stamps: Stamps
+    ) -> AbstractContextManager[Mapping[str | torch.Tensor, torch.Tensor]]:
+        return nullcontext({}) if self.registrations is None else self.registrations.use(stamps)
+
+    @contextmanager
+    def _streaming(self) -> Iterator[None]:
+        if self._stream is None:
+            yield
+            return
+        # The allocator may have taken the memory from work that is still running
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))
+        # Leaving the stream alone would make this thread's device the first one, and a context there
+        with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
+            yield
+
+    def _through_ring(
+        self, chunks: Iterable[Chunk], files: Mapping[str, int], copies: "_Copies"
+    ) -> None:
+        reading: deque[_ChunkRead] = deque()
+        try:
+            for chunk in chunks:
+                if not self._ring:
+                    self._copy(reading.popleft(), copies)
+                reading.append(self._read(chunk, files))
+            while reading:
+                self._copy(reading.popleft(), copies)
+        finally:  # no reader may write into a slot that is in the ring
+            for read in reading:
+                read.future.exception()
+                self._ring.append(read.slot)
+
+    def _read(self, chunk: Chunk, files: Mapping[str, int]) -> _ChunkRead:
+        assert self._pool is not None
+        slot = self._ring.popleft()
+        slot.copied.synchronize()
+        return _ChunkRead(chunk, slot, self._pool.submit(_fetch, chunk, slot, files))
+
+    def _copy(self, read: _ChunkRead, copies: "_Copies") -> None:
+        self._ring.append(read.slot)
+        read.future.result()
+        copies.enqueue(read.chunk.copies, read.slot.buffer)
+        read.slot.copied.record()
+
+
+class _Copies:
+    """Copies into one block, on the current stream."""
+
+    def __init__(self, block: torch.Tensor, staging_nbytes: int) -> None:
+        self._block = block
+        self._staging = block.new_empty(staging_nbytes)
+
+    def enqueue(self, copies: Sequence[Copy], octets: torch.Tensor) -> None:
+        """`octets`: the copies' source, in memory from which the device can read."""
+        for copy in copies:
+            source = octets[copy.source : copy.source + copy.nbytes]
+            if copy.cast is None:
+                self._block[copy.target : copy.target + copy.nbytes].copy_(source, True)
+            else:
+                self._convert(copy, source)
+
+    def _convert(self, copy: Copy, source: torch.Tensor) -> None:
+        assert copy.cast is not None
+        stored, target = copy.cast
+        staged = self._staging[: copy.nbytes]
+        staged.copy_(source, True)
+        values = staged.view(stored)
+        end = copy.target + values.numel() * target.itemsize
+        self._block[copy.target : end].view(target).copy_(values)
+
+
+def _staging_nbytes(chunks: Iterable[Chunk]) -> int:
+    """Conversions follow one another on one stream, so that one copy's room is enough."""
+    return max((copy.nbytes for chunk in chunks for copy in chunk.copies if copy.cast), default=0)
+
+
+def _fetch(chunk: Chunk, slot: _Slot, files: Mapping[str, int]) -> None:
+    if isinstance(chunk.source, torch.Tensor):
+        stretch = chunk.source[chunk.offset : chunk.offset + chunk.nbytes]
+        slot.buffer[: chunk.nbytes].copy_(stretch)
+        return
+    done, octets = 0, slot.octets[: chunk.nbytes]
+    while done < chunk.nbytes:
+        count = os.preadv(files[chunk.source], [octets[done:]], chunk.offset + done)
+        if not count:
+            raise ModelLoadFailed(f"{Path(chunk.source).name} ended while it was read")
+        done += count

@@ -1,0 +1,344 @@
+"""The process that owns one device: loads models, runs their batches, one thread per kind of work.
+
+Always true: everything it computes with came through its socket; when the socket ends, so does it.
+
+    reader (main thread) ──► loading thread      one load after the other
+                         ├─► unloading thread    and demotions, which never wait for another model's load
+                         └─► host thread ──► device thread   ──► host thread
+                             prepare n+1     forward n           finish n, send
+                                        └──► generating threads
+                                             forward n, giving way between tokens
+"""
+
+import functools
+import gc
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from model_handler.artifacts import tasks
+from model_handler.artifacts.conventions import Convention
+from model_handler.device import device as devices
+from model_handler.device import precision
+from model_handler.device.cpu_threads import Threads, tokenize_with, tokenizing
+from model_handler.device.device import Device, is_sticky
+from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed, ModelNotFound
+from model_handler.handlers import Handler
+from model_handler.handlers.tensors import ArrayHandler
+from model_handler.loading import formats
+from model_handler.loading.formats import FormatLoader
+from model_handler.loading.loader import TorchLoader
+from model_handler.messages import (
+    Command,
+    Demote,
+    Done,
+    FrameBuffer,
+    InferenceRequest,
+    InferenceResponse,
+    Load,
+    Loaded,
+    LoadFailed,
+    Poisoned,
+    Ready,
+    Refusal,
+    Report,
+    Run,
+    Trim,
+    Trimmed,
+    Unload,
+    Unloaded,
+    decode_command,
+    frame,
+)
+from model_handler.options import WorkerOptions
+from model_handler.sharing import turnstile
+from model_handler.sharing.turnstile import GENERATIONS, Turn, Turnstile, WorkKind
+from model_handler.worker import warmup
+from model_handler.worker.forward import Batch, finish, forward, prepare
+from model_handler.worker.loaded_models import Kept, LoadedModel, LoadedModels
+from model_handler.worker.threads import WorkerThread
+
+log = logging.getLogger(__name__)
+RECEIVE_NBYTES = 1 << 20
+# How long a thread that prepares or finishes may keep the interpreter from the one that computes: the
+# default of 5 ms is longer than many a forward
+SWITCH_INTERVAL_S = 0.0005
+
+
+def main(end: socket.socket, device_name: str, options: WorkerOptions | None = None) -> None:
+    """Serve the socket until its end of file."""
+    gc.enable()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    try:
+        device = devices.parse(device_name)
+    except ValueError as error:
+        log.critical("no device", extra={"wanted": device_name, "reason": str(error)})
+        end.sendall(frame(Poisoned(str(error))))
+        return
+    log.info("device", extra=devices.facts(device))
+    options = options or WorkerOptions()
+    precision.multiply(device.name, options.matmul_precision)
+    tokenize_with(tokenizing(device.torch_device, len(os.sched_getaffinity(0))))
+    Worker(end, device, options).serve()
+
+
+@dataclass(slots=True)
+class Work:
+    """One batch on its way through the host and device threads."""
+
+    batch_id: int
+    resident: LoadedModel
+    batch: Batch
+    deadline: float
+    prepare_s: float
+    done: Callable[["Work"], None]  # called by the host thread
+    forward_s: float = 0.0
+
+
+class Worker:
+    def __init__(self, end: socket.socket, device: Device, options: WorkerOptions) -> None:
+        self._end = end
+        self._device = device
+        self._warms_up = options.warmup
+        self._forwarding = Turnstile()
+        self._threads = Threads.of(device.torch_device)
+        self._ready_brief: deque[Work] = deque()
+        self._loader = TorchLoader(device, self._forwarding, options)
+        self._formats = FormatLoader(device)
+        self._models = LoadedModels()
+        self._sending = threading.Lock()
+
+    def serve(self) -> None:
+        self._loading, self._unloading = WorkerThread("load"), WorkerThread("unload")
+        self._host, self._forward, self._generate = (
+            WorkerThread("host"),
+            WorkerThread("device"),
+            WorkerThread("generate"),
+        )
+        for number in range(1, GENERATIONS):
+            self._generate.join_in(f"generate {number}")
+        self._send(self._ready())
+        frames = FrameBuffer()
+        while chunk := self._end.recv(RECEIVE_NBYTES):
+            for payload in frames.feed(chunk):
+                self._accept(decode_command(payload))
+
+    def _accept(self, command: Command) -> None:
+        """Decided here, in the order the commands came: an unload means the load before it, not a later
+        one."""
+        match command:
+            case Load():
+                kept = self._models.expect(command.model_id)
+                _then(kept, self._loading, functools.partial(self._load, command))
+            case Unload():
+                found = self._models.remove(command.model_id)
+                if found is not None:
+                    _then(found, self._unloading, functools.partial(self._drop, command.model_id))
+            case Demote():
+                if not self._models.demote(command.model_id, self._begin_demotion):
+                    self._send(Unloaded(command.model_id, 0))
+            case Trim():
+                self._unloading.put(functools.partial(self._trim, command.trim_id))
+            case Run():
+                deadline = time.monotonic() + command.timeout_s
+                resident = self._models.use(command.model_id)
+                self._host.put(functools.partial(self._prepare, command, deadline, resident))
+
+    def _ready(self) -> Ready:
+        device = self._device
+        return Ready(os.getpid(), device.name, device.total_nbytes(), device.free_nbytes())
+
+    def _send(self, report: Report) -> None:
+        with self._sending:
+            self._end.sendall(frame(report))
+
+    # ---- loading and unloading threads ----
+
+    def _load(self, command: Load, kept: LoadedModel | None) -> None:
+        """`kept`: the model, if it was demoted."""
+        began = time.monotonic()
+        try:
+            resident = self._promoted(kept) or self._opened(command)
+        except Exception as error:  # a broken artifact must not end the others' process
+            self._exit_if_sticky(error, command.model_id)
+            refused = LoadFailed(command.model_id, _refusal(error))
+            self._arrived(refused, None, None if kept is None or kept.unloaded else kept)
+            return
+        nbytes, seconds = resident.handler.nbytes, time.monotonic() - began
+        self._arrived(Loaded(command.model_id, nbytes, seconds), resident, None)
+
+    def _promoted(self, kept: LoadedModel | None) -> LoadedModel | None:
+        """None where it has to be loaded from its artifact."""
+        if kept is None or self._loader.promote(kept.handler):
+            return kept
+        self._unload(kept)
+        return None
+
+    def _opened(self, command: Load) -> LoadedModel:
+        handler = self._open(command)
+        resident = LoadedModel(command.model_id, handler, generates=tasks.generates(command.task))
+        if self._warms_up and (request := warmup.request(handler)) is not None:
+            self._warm_up(resident, request)
+        return resident
+
+    def _open(self, command: Load) -> Handler:
+        if command.convention in formats.CONVENTIONS:
+            return self._formats.load(Path(command.path), Convention(command.convention))
+        return self._loader.load(command.path, command.task, command.dtype)
+
+    def _warm_up(self, resident: LoadedModel, request: InferenceRequest) -> None:
+        """Through the lanes of any short batch. Raises InsufficientMemory, and the model is unloaded."""
+        answered: Future[InferenceResponse | Refusal] = Future()
+        self._host.put(functools.partial(self._prepare_warmup, resident, request, answered))
+        try:
+            warmup.judge(answered.result())
+        except InsufficientMemory:
+            self._unload(resident)
+            raise
+
+    def _arrived(
+        self, report: Loaded | LoadFailed, resident: LoadedModel | None, left: LoadedModel | None
+    ) -> None:
+        if self._models.arrived(report.model_id, resident, left):
+            self._send(report)
+        else:
+            self._drop(report.model_id, resident or left)
+
+    def _drop(self, model_id: int, resident: LoadedModel | None) -> None:
+        self._send(Unloaded(model_id, 0 if resident is None else self._unload(resident)))
+
+    def _unload(self, resident: LoadedModel) -> int:
+        """Returns the bytes that are still held."""
+        resident.unloaded = True
+        handler = resident.handler
+        owner = self._formats if isinstance(handler, ArrayHandler) else self._loader
+        return owner.unload(handler)
+
+    def _begin_demotion(self, resident: LoadedModel, kept: Kept) -> None:
+        self._unloading.put(functools.partial(self._demote, resident, kept))
+
+    def _demote(self, resident: LoadedModel, kept: Kept) -> None:
+        stays = self._loader.demote(resident.handler)
+        leaked = 0 if stays else self._unload(resident)
+        kept.set_result(resident if stays else None)
+        self._send(Unloaded(resident.model_id, leaked))
+
+    def _trim(self, trim_id: int) -> None:
+        """On this thread, since the others' work may take long, and what a demotion frees goes along."""
+        try:
+            self._device.empty_cache()
+            free_nbytes = self._device.free_nbytes()
+        except Exception as error:  # nothing but the loss of the device is known to come
+            self._exit_if_sticky(error, 0)
+            raise
+        self._send(Trimmed(trim_id, free_nbytes))
+
+    # ---- host thread ----
+
+    def _prepare(self, run: Run, deadline: float, resident: LoadedModel | None) -> None:
+        if resident is None or resident.unloaded:
+            refusal = _refusal(ModelNotFound("the model is not on the device"))
+            self._send(Done(run.batch_id, [refusal] * len(run.requests), 0.0, 0.0))
+            return
+        began = time.monotonic()
+        batch = prepare(resident.handler, run.requests, resident.experience.ceilings)
+        took_s = time.monotonic() - began
+        work = Work(run.batch_id, resident, batch, deadline, took_s, self._finish)
+        if resident.generates:
+            self._generate.put(functools.partial(self._compute_long, work))
+        else:
+            self._put_brief(work)
+
+    def _put_brief(self, work: Work) -> None:
+        self._ready_brief.append(work)
+        self._forward.put(self._compute_brief)
+
+    def _prepare_warmup(
+        self,
+        resident: LoadedModel,
+        request: InferenceRequest,
+        answered: "Future[InferenceResponse | Refusal]",
+    ) -> None:
+        """What it takes is no experience with the model: first times are slow."""
+        stranger = LoadedModel(resident.model_id, resident.handler, generates=False)
+        batch = prepare(resident.handler, [request])
+        deadline = time.monotonic() + warmup.LIMIT_S
+
+        def done(work: Work) -> None:
+            answered.set_result(finish(work.batch)[0])
+
+        self._put_brief(Work(0, stranger, batch, deadline, 0.0, done))
+
+    def _finish(self, work: Work) -> None:
+        results = finish(work.batch)
+        self._models.release(work.resident)
+        self._send(Done(work.batch_id, results, work.prepare_s, work.forward_s))
+
+    # ---- device thread ----
+
+    def _compute_brief(self) -> None:
+        """All that is ready in one stay: who left between two batches would lose the time it is owed."""
+        if not self._ready_brief:
+            return
+        with self._forwarding.turn(WorkKind.BRIEF) as turn:
+            self._compute_next(turn)
+            while self._ready_brief:
+                self._forwarding.give_way()
+                self._compute_next(turn)
+
+    def _compute_next(self, turn: Turn) -> None:
+        work = self._ready_brief.popleft()
+        experience = work.resident.experience
+        with self._threads.computing(experience.work_s) as threads:
+            self._compute(work, turn)
+        experience.work_s = work.forward_s * threads
+
+    def _compute_long(self, work: Work) -> None:
+        turnstile.pass_through(self._forwarding)
+        with self._forwarding.turn(WorkKind.LONG) as turn:
+            self._compute(work, turn)
+
+    def _compute(self, work: Work, turn: Turn) -> None:
+        try:
+            forward(work.batch, self._device, work.deadline)
+        except Exception as error:  # forward raises only what loses the device
+            self._exit_if_sticky(error, work.resident.model_id)
+            raise
+        work.forward_s = turn.lap()
+        self._host.put(functools.partial(work.done, work))
+
+    def _exit_if_sticky(self, error: BaseException, model_id: int) -> None:
+        """`model_id`: whose work found it; 0: nobody's."""
+        if is_sticky(error, self._device):
+            self._poisoned(str(error), model_id)
+
+    def _poisoned(self, reason: str, model_id: int) -> NoReturn:
+        """No further call on this device can succeed in this process: let the front replace it."""
+        log.critical("device lost", extra={"reason": reason})
+        self._send(Poisoned(_first_line(reason), model_id))
+        os._exit(1)
+
+
+def _then(kept: Kept, lane: WorkerThread, task: Callable[[LoadedModel | None], None]) -> None:
+    """The task for what is kept, in the lane, once that is known."""
+    kept.add_done_callback(lambda done: lane.put(functools.partial(task, done.result())))
+
+
+def _refusal(error: Exception) -> Refusal:
+    if not isinstance(error, EngineError):
+        log.exception("load failed", exc_info=error)
+        error = ModelLoadFailed(f"{type(error).__name__}: {_first_line(str(error))}")
+    return Refusal(type(error).__name__, str(error))
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]

@@ -1,0 +1,100 @@
+"""In which precision a device computes."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from model_handler.device import precision
+from model_handler.device.device import CpuDevice
+from model_handler.options import MATMUL_PRECISIONS
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("wanted", MATMUL_PRECISIONS)
+def test_float32_on_a_gpu_is_multiplied_as_asked(wanted: str) -> None:
+    precision.multiply("cuda:0", wanted)
+    assert torch.get_float32_matmul_precision() == wanted
+
+
+def test_float32_on_a_cpu_is_not_changed() -> None:
+    before = torch.get_float32_matmul_precision()
+    precision.multiply("cpu", "medium")
+    assert torch.get_float32_matmul_precision() == before
+
+
+class Gpu(CpuDevice):
+    """As far as the choice of a precision goes."""
+
+    units = True
+
+    @property
+    def torch_device(self) -> torch.device:
+        return torch.device("cuda", 0)
+
+    @property
+    def bfloat16(self) -> bool:
+        return self.units
+
+
+class OldGpu(Gpu):
+    units = False
+
+
+HALF, BRAIN, FULL = torch.float16, torch.bfloat16, torch.float32
+
+
+@pytest.mark.parametrize(
+    ("asked", "stored", "device", "expected"),
+    [
+        ("auto", BRAIN, CpuDevice(), FULL),
+        ("auto", BRAIN, Gpu(), BRAIN),
+        ("auto", BRAIN, OldGpu(), HALF),
+        ("auto", HALF, OldGpu(), HALF),
+        ("auto", FULL, OldGpu(), FULL),
+        ("bfloat16", FULL, OldGpu(), BRAIN),
+        ("bfloat16", BRAIN, OldGpu(), BRAIN),
+        ("float16", BRAIN, OldGpu(), HALF),
+        ("float32", BRAIN, OldGpu(), FULL),
+        ("bfloat16", FULL, CpuDevice(), BRAIN),
+    ],
+)
+def test_what_a_checkpoint_runs_in(
+    asked: str, stored: torch.dtype, device: CpuDevice, expected: torch.dtype
+) -> None:
+    assert precision.run_dtype(asked, stored, device, Path("/m")) is expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "level", "run"),
+    [("auto", "INFO", "torch.float16"), ("bfloat16", "WARNING", "torch.bfloat16")],
+)
+def test_the_log_says_why(
+    caplog: pytest.LogCaptureFixture, asked: str, level: str, run: str
+) -> None:
+    caplog.set_level(logging.INFO, "model_handler.device.precision")
+    precision.run_dtype(asked, BRAIN, OldGpu(), Path("/opt/ml/models/m"))
+    (record,) = caplog.records
+    assert record.levelname == level
+    said = vars(record)
+    assert said["artifact"] == "/opt/ml/models/m"
+    assert (said["stored_dtype"], said["run_dtype"]) == ("torch.bfloat16", run)
+    assert "8.0" in said["reason"]
+
+
+@pytest.mark.parametrize("device", [CpuDevice(), Gpu()])
+def test_the_log_is_silent_where_nothing_changes(
+    caplog: pytest.LogCaptureFixture, device: CpuDevice
+) -> None:
+    caplog.set_level(logging.INFO, "model_handler.device.precision")
+    for asked in ("auto", "bfloat16"):
+        precision.run_dtype(asked, BRAIN, device, Path("/m"))
+    assert not caplog.records

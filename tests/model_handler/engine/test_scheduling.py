@@ -1,0 +1,308 @@
+"""Residency and scheduler together, in any order of requests, loads, unloads and worker deaths.
+
+A leased model is never demoted, capacity is never exceeded, one load per model is in flight, every
+request ends exactly once, no model waits for ever, and after unloading all the ledger is empty.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from model_handler.artifacts.artifact import Artifact
+from model_handler.artifacts.conventions import Convention
+from model_handler.artifacts.properties import Properties
+from model_handler.engine.admission import QueueBounds
+from model_handler.engine.jobs import Job
+from model_handler.engine.metrics import Metrics
+from model_handler.engine.queues import WorkQueue
+from model_handler.engine.scheduler import Scheduler, unloading
+from model_handler.errors import EngineError
+from model_handler.memory.overheads import Overhead
+from model_handler.memory.pools import Footprint, Tier
+from model_handler.memory.residency import Residency
+from model_handler.messages import InferenceRequest, InferenceResponse
+from model_handler.model import Model, ModelInfo
+from tests.model_handler.fake_worker import FakeWorker
+
+SIZES = {1: 30, 2: 40, 3: 50, 4: 60, 5: 90, 6: 20}
+CAPACITY = 100
+UNDERESTIMATE = 7  # of a load, corrected by what is measured
+ISOLATED = 2  # this model brings code and has a worker of its own
+ON_CPU = 6  # this one computes in main memory
+OVERHEADS = {
+    4: Overhead("other", 10),
+    5: Overhead("other", 10),
+}  # of a process that two models share
+keys = st.sampled_from(sorted(SIZES))
+numbers = st.integers(0, 30)
+
+
+class Pair:
+    """The device's worker and that of the isolated model."""
+
+    def __init__(self) -> None:
+        self.real_nbytes = CAPACITY  # what the device has, whatever the budget says
+        self.gpu = False
+        self.shared = FakeWorker(lambda model: SIZES[model.model_id], free_nbytes=self.free_nbytes)
+        self.own = FakeWorker(lambda model: SIZES[model.model_id], free_nbytes=self.free_nbytes)
+
+    def free_nbytes(self) -> int | None:
+        if not self.gpu:
+            return None
+        held = (self.shared.held | self.own.held) - {ON_CPU}
+        return max(0, self.real_nbytes - sum(SIZES[key] for key in held))
+
+    def of(self, model: Model) -> FakeWorker:
+        return self.own if model.isolated else self.shared
+
+    async def load(self, model: Model) -> int:
+        return await self.of(model).load(model)
+
+    async def demote(self, model: Model) -> int:
+        assert model.model_id not in (ISOLATED, ON_CPU)
+        return await self.of(model).demote(model)
+
+    async def unload(self, model: Model) -> int:
+        return await self.of(model).unload(model)
+
+    async def trim(self) -> int | None:
+        return self.free_nbytes()
+
+    def end(self, model: Model, reason: str) -> None:
+        self.of(model).end(model, reason)
+
+    @property
+    def busy(self) -> list[FakeWorker]:
+        return [worker for worker in (self.shared, self.own) if worker.calls]
+
+
+def model(key: int) -> Model:
+    conventions = {ISOLATED: Convention.INFERENCE, ON_CPU: Convention.ONNX}
+    convention = conventions.get(key, Convention.HUGGING_FACE)
+    artifact = Artifact(Path("/x"), convention, "", "auto", SIZES[key], Properties())
+    return Model(key, ModelInfo(str(key), "/x"), artifact=artifact)
+
+
+class SchedulingMachine(RuleBasedStateMachine):
+    host_capacity: int | None = 250
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.workers = Pair()
+        self.lanes = [WorkQueue(self.workers.shared), WorkQueue(self.workers.own, depth=1)]
+        self.residency = Residency(self.workers)
+        self.residency.open(CAPACITY, self.host_capacity)
+        self.workers.gpu = self.host_capacity is not None
+        self.scheduler = Scheduler(self.residency, Metrics())
+        self.models: dict[int, Model] = {}
+        self.departing: set[int] = set()
+        self.requests: list[asyncio.Task[InferenceResponse]] = []
+        self.others: list[asyncio.Task[None]] = []
+
+    # ---- the harness ----
+
+    def go(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = self.loop.create_task(work)
+        self.turn()
+        return task
+
+    def turn(self) -> None:
+        """Let everything happen that can without the worker."""
+        self.loop.run_until_complete(self._turns())
+
+    async def _turns(self) -> None:
+        for _ in range(40):
+            await asyncio.sleep(0)
+
+    async def load(self, model: Model) -> None:
+        try:
+            overhead = OVERHEADS.get(model.model_id)
+            await self.residency.admit(model, SIZES[model.model_id] - UNDERESTIMATE, overhead)
+        except EngineError:
+            return
+        lane = self.lanes[model.isolated]
+        self.scheduler.open(
+            model, lane, QueueBounds(4, 2, delay_s=1e-6 if model.model_id % 2 else 0.0)
+        )
+        self.models[model.model_id] = model
+
+    async def unload(self, model: Model) -> None:
+        self.scheduler.abandon(model, unloading(model.info.name))
+        await self.scheduler.drained(model)
+        self.scheduler.close(model)
+        await self.residency.vacate(model)
+        self.departing.discard(model.model_id)
+
+    async def invoke(self, model: Model, body: bytes) -> InferenceResponse:
+        job = Job(InferenceRequest(body), self.loop.time() + 60, self.loop.create_future())
+        return await self.scheduler.submit(model, job)
+
+    def loading(self, key: int) -> bool:
+        return key in self.residency._residences
+
+    # ---- rules ----
+
+    @rule(key=keys)
+    def start_load(self, key: int) -> None:
+        if not self.loading(key):
+            task = self.go(self.load(model(key)))
+            task.set_name("load")
+            self.others.append(task)
+
+    @precondition(lambda self: self.others)
+    @rule(number=numbers)
+    def give_up_load(self, number: int) -> None:
+        """As a load's time limit does, at whatever step it is."""
+        task = self.others[number % len(self.others)]
+        if task.get_name() == "load" and not task.cancelling():
+            task.cancel()
+            self.turn()
+
+    @precondition(lambda self: self.models)
+    @rule(number=numbers)
+    def unload_at_once(self, number: int) -> None:
+        """While its promotion has not even begun."""
+        key = sorted(self.models)[number % len(self.models)]
+        model = self.models.pop(key)
+        self.departing.add(key)
+        work = self.invoke(model, b"")
+        self.requests.append(self.loop.create_task(work))
+        self.others.append(self.go(self.unload(model)))
+
+    @precondition(lambda self: self.models)
+    @rule(number=numbers)
+    def start_unload(self, number: int) -> None:
+        model = self.models.pop(sorted(self.models)[number % len(self.models)])
+        self.departing.add(model.model_id)
+        self.others.append(self.go(self.unload(model)))
+
+    @precondition(lambda self: self.models)
+    @rule(number=numbers, body=st.binary(max_size=3))
+    def start_invoke(self, number: int, body: bytes) -> None:
+        model = self.models[sorted(self.models)[number % len(self.models)]]
+        self.requests.append(self.go(self.checked(model, body)))
+
+    async def checked(self, model: Model, body: bytes) -> InferenceResponse:
+        answer = await self.invoke(model, body)
+        assert answer.body == b"%d:" % model.model_id + body
+        return answer
+
+    @precondition(lambda self: self.requests)
+    @rule(number=numbers)
+    def client_goes(self, number: int) -> None:
+        self.requests[number % len(self.requests)].cancel()
+        self.turn()
+
+    @precondition(lambda self: self.workers.busy)
+    @rule(number=numbers)
+    def worker_goes_on(self, number: int) -> None:
+        busy = self.workers.busy
+        busy[number % len(busy)].let_go(number // len(busy))
+        self.turn()
+
+    @rule(isolated=st.booleans())
+    def worker_dies(self, isolated: bool) -> None:
+        """Nothing that the other one holds is touched by it."""
+        models = self.residency.models()
+        self.residency.lost([one for one in models if one.isolated == isolated])
+        self.scheduler.lost([one for one in models if one.isolated == isolated])
+        (self.workers.own if isolated else self.workers.shared).die()
+        self.turn()
+        self.scheduler.pump(self.lanes[isolated])
+        self.turn()
+
+    @rule(nbytes=st.integers(40, CAPACITY))
+    def device_has(self, nbytes: int) -> None:
+        """Another program on the device takes memory, or gives it back."""
+        self.workers.real_nbytes = nbytes
+
+    @rule(isolated=st.booleans())
+    def memory_is_short(self, isolated: bool) -> None:
+        """The activations of the next batch do not fit."""
+        (self.workers.own if isolated else self.workers.shared).starved = True
+
+    @precondition(lambda self: self.host_capacity is not None and ISOLATED in self.models)
+    @rule(nbytes=st.integers(0, 70), main_nbytes=st.integers(0, 40))
+    def isolated_grows(self, nbytes: int, main_nbytes: int) -> None:
+        self.go(self.remeasure(Footprint(nbytes, main_nbytes)))
+
+    async def remeasure(self, footprint: Footprint) -> None:
+        self.residency.remeasure(self.models[ISOLATED], footprint)
+
+    # ---- what must hold ----
+
+    @invariant()
+    def never_more_than_there_is(self) -> None:
+        places = self.residency._residences.values()
+        device, host = self.residency.device, self.residency.host
+        held = sum(one.device.nbytes for one in places if one.device and one.home is device)
+        overhead = self.residency._overheads.nbytes
+        assert held + overhead == device.reserved <= CAPACITY
+        if host is not None:
+            reserved = [one.waiting for one in places] + [one.main for one in places]
+            reserved += [one.device for one in places if one.home is host]
+            assert sum(one.nbytes for one in reserved if one) == host.reserved <= host.budget
+        on_device = [one for one in places if one.tier is Tier.DEVICE]
+        held_by = self.workers.shared.held | self.workers.own.held
+        assert {one.model.model_id for one in on_device} <= held_by
+        assert all(one.device is not None for one in on_device)
+
+    @invariant()
+    def never_more_batches_than_depth(self) -> None:
+        for lane, worker in zip(self.lanes, (self.workers.shared, self.workers.own), strict=True):
+            running = [call for call in worker.calls if call.kind == "run"]
+            assert len(running) <= lane.depth
+
+    @invariant()
+    def isolated_models_stay(self) -> None:
+        """Code of an artifact's own is never demoted to make room, only unloaded or lost."""
+        place = self.residency._residences.get(ISOLATED)
+        if place is not None and place.demotion is not None:
+            assert place.closed or ISOLATED not in self.models
+
+    def teardown(self) -> None:
+        """Whatever happened: a worker that goes on answers everybody, and the ledger empties."""
+        self.exhaust()
+        for key in sorted(self.models):
+            self.departing.add(key)
+            self.others.append(self.go(self.unload(self.models.pop(key))))
+        self.exhaust()
+        for task in [*self.requests, *self.others]:
+            assert task.done(), "somebody waits for ever"
+            error = None if task.cancelled() else task.exception()
+            assert error is None or isinstance(error, EngineError), error
+        assert self.residency.device.reserved == 0
+        assert self.residency.host is None or self.residency.host.reserved == 0
+        for worker in (self.workers.shared, self.workers.own):
+            assert not worker.held
+            assert not worker.demoted
+        assert self.scheduler._held_nbytes == self.scheduler.waiting() == 0
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
+
+    def exhaust(self) -> None:
+        self.turn()
+        for _ in range(2_000):
+            if not self.workers.busy:
+                return
+            self.workers.busy[0].let_go(0)
+            self.turn()
+        raise AssertionError("the worker is kept busy for ever")
+
+
+class OneTierMachine(SchedulingMachine):
+    """A machine without a GPU: nothing is demoted, a full device refuses."""
+
+    host_capacity = None
+
+
+TestWithHostTier = SchedulingMachine.TestCase
+TestWithHostTier.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestOneTier = OneTierMachine.TestCase
+TestOneTier.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)

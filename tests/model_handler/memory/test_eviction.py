@@ -1,0 +1,176 @@
+"""Eviction: enough goes, nobody needlessly, the idle before the leased, the least valuable first."""
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import assume, given
+
+from model_handler.memory.eviction import (
+    FIXED_NBYTES,
+    HALF_LIFE,
+    POLICIES,
+    Candidate,
+    Now,
+    Standing,
+    choose,
+    use,
+)
+
+candidates = st.lists(
+    st.builds(
+        Candidate,
+        model_id=st.integers(0, 10_000),
+        nbytes=st.integers(0, 50),
+        priority=st.sampled_from([0.0, 0.5, 1.0, 7.0]),
+        used=st.integers(0, 1_000),
+        leased=st.booleans(),
+    ),
+    unique_by=(lambda one: one.model_id, lambda one: one.used),
+    max_size=12,
+)
+GDSF = POLICIES["gdsf"]
+
+
+def order(candidate: Candidate) -> tuple[bool, float, int]:
+    return candidate.leased, candidate.priority, candidate.used
+
+
+@given(candidates, st.integers(0, 300))
+def test_enough_goes_or_everybody_and_nobody_needlessly(
+    those: list[Candidate], needed: int
+) -> None:
+    sizes = {one.model_id: one.nbytes for one in those}
+    choice = choose(those, needed)
+    chosen = [*choice.leave, *choice.wait]
+    freed = sum(sizes[model_id] for model_id in chosen)
+    assert freed >= min(needed, sum(sizes.values()))
+    if freed >= needed:
+        assert all(freed - sizes[model_id] < needed for model_id in chosen)
+    else:
+        assert set(chosen) == {model_id for model_id, nbytes in sizes.items() if nbytes}
+
+
+@given(candidates, st.integers(0, 300))
+def test_the_leased_only_when_the_idle_are_not_enough(those: list[Candidate], needed: int) -> None:
+    by_id = {one.model_id: one for one in those}
+    choice = choose(those, needed)
+    assert not any(by_id[model_id].leased for model_id in choice.leave)
+    assert all(by_id[model_id].leased for model_id in choice.wait)
+    if choice.wait:
+        assert sum(one.nbytes for one in those if not one.leased) < needed
+
+
+@given(candidates, st.integers(0, 300))
+def test_the_least_valuable_first(those: list[Candidate], needed: int) -> None:
+    """Whoever stays in spite of a lower priority would not have been enough instead of those above."""
+    by_id = {one.model_id: one for one in those}
+    choice = choose(those, needed)
+    chosen = [by_id[model_id] for model_id in (*choice.leave, *choice.wait)]
+    assert chosen == sorted(chosen, key=order)
+    if chosen:
+        before = [one for one in those if order(one) < order(chosen[-1])]
+        assert sum(one.nbytes for one in before) < needed
+        leaving = [one.priority for one in chosen if not one.leased]
+        assert choice.clock == max(leaving, default=0.0)
+
+
+@given(candidates, st.integers(0, 300))
+def test_the_order_of_asking_does_not_matter(those: list[Candidate], needed: int) -> None:
+    assert choose(those, needed) == choose(reversed(those), needed)
+
+
+histories = st.lists(st.integers(0, 7), min_size=1, max_size=60)
+
+
+def played(history: list[int], sizes: list[int], budget: int, policy: str) -> list[list[int]]:
+    """Who left, request by request, from a device of so many bytes."""
+    standings = [Standing()] * len(sizes)
+    here: set[int] = set()
+    clock, left = 0.0, []
+    for number, asked in enumerate(history, start=1):
+        gone: tuple[int, ...] = ()
+        if asked not in here:
+            needed = sum(sizes[one] for one in here) + sizes[asked] - budget
+            choice = choose([candidate(one, sizes, standings) for one in here], needed)
+            gone, clock = choice.leave, max(clock, choice.clock)
+            here = here - set(gone) | {asked}
+        now = Now(number, clock, len(sizes))
+        standings[asked] = use(standings[asked], sizes[asked], now, POLICIES[policy])
+        left.append(sorted(gone))
+    return left
+
+
+def candidate(model_id: int, sizes: list[int], standings: list[Standing]) -> Candidate:
+    standing = standings[model_id]
+    return Candidate(model_id, sizes[model_id], standing.priority, standing.used, leased=False)
+
+
+def least_recently_used(history: list[int], room: int) -> list[list[int]]:
+    order: list[int] = []
+    left = []
+    for asked in history:
+        leaves = order[0] if asked not in order and len(order) == room else None
+        order = [one for one in order if one not in (asked, leaves)] + [asked]
+        left.append([] if leaves is None else [leaves])
+    return left
+
+
+@given(histories, st.integers(1, 7))
+def test_lru_is_lru(history: list[int], room: int) -> None:
+    assert played(history, [10] * 8, 10 * room, "lru") == least_recently_used(history, room)
+
+
+@given(st.integers(2, 8), st.integers(1, 5), st.permutations(range(8)))
+def test_gdsf_is_lru_where_sizes_and_frequencies_are_equal(
+    count: int, rounds: int, models: list[int]
+) -> None:
+    """Asked in turn, all are used equally often."""
+    history = models[:count] * rounds
+    for room in range(1, count):
+        assert played(history, [10] * 8, 10 * room, "gdsf") == least_recently_used(history, room)
+
+
+@given(st.integers(1, 10**12), st.integers(1, 10**12), st.integers(1, 10**6), st.integers(1, 1000))
+def test_gdsf_keeps_the_small_and_the_often_used(
+    small: int, large: int, uses: int, models: int
+) -> None:
+    assume(small < large)
+    now = Now(uses, 0.0, models)
+    once = use(Standing(), large, now, GDSF)
+    assert use(Standing(), small, now, GDSF).priority > once.priority
+    assert use(once, large, Now(uses + 1, 0.0, models), GDSF).priority > once.priority
+
+
+@given(st.integers(0, 10**12), st.floats(0, 10**12), st.floats(0, 10**12), st.integers(1, 20))
+def test_the_clock_lifts_whoever_is_used_from_now_on(
+    nbytes: int, clock: float, step: float, uses: int
+) -> None:
+    """However far it went, a use is still worth something, and equal uses later are worth no less."""
+    early = later = Standing()
+    for number in range(uses):
+        early = use(early, nbytes, Now(number + 1, clock, 8), GDSF)
+        later = use(later, nbytes, Now(number + 1, clock + step, 8), GDSF)
+        assert clock < early.priority <= later.priority
+    assert early.frequency == later.frequency <= uses
+
+
+@given(st.integers(10**6, 10**11), st.integers(10**6, 10**11), st.integers(1, 1000))
+def test_size_alone_never_outweighs_many_uses(one: int, other: int, models: int) -> None:
+    """What returns is bytes to be moved as well: per byte the largest are worth their own bytes."""
+    now = Now(1, 0.0, models)
+    small, large = sorted((one, other))
+    ratio = use(Standing(), small, now, GDSF).priority / use(Standing(), large, now, GDSF).priority
+    assert 1 <= ratio <= 1 + FIXED_NBYTES / small
+
+
+def test_a_use_counts_half_after_the_half_life() -> None:
+    models = 50
+    once = use(Standing(), 1, Now(1, 0.0, models), GDSF)
+    later = use(once, 1, Now(1 + HALF_LIFE * models, 0.0, models), GDSF)
+    assert later.frequency == pytest.approx(1.5)
+
+
+@given(histories)
+def test_what_is_no_longer_asked_for_leaves_in_the_end(history: list[int]) -> None:
+    """However popular it was: the clock overtakes it."""
+    left = played([0] * 20 + history + [8, 9] * 100, [10] * 10, 20, "gdsf")
+    assert any(0 in gone for gone in left)

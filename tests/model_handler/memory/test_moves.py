@@ -1,0 +1,243 @@
+"""Moves and batches in single stories; the machine in `test_scheduling` plays the others."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from model_handler.engine.admission import QueueBounds
+from model_handler.engine.jobs import Job
+from model_handler.engine.metrics import Metrics
+from model_handler.engine.queues import WorkQueue
+from model_handler.engine.scheduler import Scheduler
+from model_handler.errors import InsufficientMemory, ModelLoadFailed
+from model_handler.memory.eviction import POLICIES
+from model_handler.memory.residency import Residency
+from model_handler.messages import InferenceRequest
+from tests.model_handler.engine.test_scheduling import CAPACITY, ISOLATED, SIZES, model
+from tests.model_handler.fake_worker import FakeWorker
+
+
+def story(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(work)
+
+
+async def turns() -> None:
+    for _ in range(40):
+        await asyncio.sleep(0)
+
+
+def house(host: int | None) -> tuple[FakeWorker, Residency]:
+    worker = FakeWorker(lambda one: SIZES[one.model_id])
+    residency = Residency(worker)
+    residency.open(CAPACITY, host)
+    return worker, residency
+
+
+async def loaded(worker: FakeWorker, residency: Residency, key: int) -> None:
+    task = asyncio.create_task(residency.admit(model(key), SIZES[key]))
+    while not task.done():
+        await turns()
+        if worker.calls:
+            worker.let_go(0)
+    task.result()
+
+
+def test_two_loads_that_fit_singly_but_not_together() -> None:
+    async def scenario() -> None:
+        worker, residency = house(host=None)
+        first = asyncio.create_task(residency.admit(model(4), SIZES[4]))
+        second = asyncio.create_task(residency.admit(model(3), SIZES[3]))
+        await turns()
+        assert second.done()
+        with pytest.raises(InsufficientMemory):
+            second.result()
+        worker.let_go(0)
+        await first
+        assert residency.device.reserved == SIZES[4]
+
+    story(scenario())
+
+
+def test_a_full_device_demotes_the_idle_before_it_refuses() -> None:
+    async def scenario() -> None:
+        worker, residency = house(host=100)
+        for key in (4, 3):
+            await loaded(worker, residency, key)
+        assert (worker.held, worker.demoted) == ({3}, {4})
+        assert residency.host is not None
+        assert residency.host.reserved == SIZES[4]
+        with pytest.raises(InsufficientMemory, match="host"):
+            await residency.admit(model(5), SIZES[5])
+        assert worker.held == {3}
+
+    story(scenario())
+
+
+def test_a_load_that_fails_leaves_nothing() -> None:
+    async def scenario() -> None:
+        worker, residency = house(host=250)
+        worker.load_error = ModelLoadFailed("corrupt")
+        task = asyncio.create_task(residency.admit(model(1), SIZES[1]))
+        await turns()
+        worker.let_go(0)
+        with pytest.raises(ModelLoadFailed):
+            await task
+        assert residency.device.reserved == 0
+        assert residency.host is not None
+        assert residency.host.reserved == 0
+
+    story(scenario())
+
+
+def test_measured_bytes_that_do_not_fit_end_the_load() -> None:
+    async def scenario() -> None:
+        worker = FakeWorker(lambda _: CAPACITY + 1)
+        residency = Residency(worker)
+        residency.open(CAPACITY, None)
+        task = asyncio.create_task(residency.admit(model(1), 10))
+        await turns()
+        worker.let_go(0)
+        await turns()
+        assert worker.busy("unload", 1)
+        worker.let_go(0)
+        with pytest.raises(InsufficientMemory):
+            await task
+        assert residency.device.reserved == 0
+
+    story(scenario())
+
+
+async def served(worker: FakeWorker, residency: Residency, bounds: QueueBounds) -> Scheduler:
+    """With model 1 loaded."""
+    scheduler = Scheduler(residency, Metrics())
+    loading = asyncio.create_task(residency.admit(model(1), SIZES[1]))
+    await turns()
+    worker.let_go(0)
+    await loading
+    scheduler.open(model(1), WorkQueue(worker), bounds)
+    return scheduler
+
+
+def submitted(scheduler: Scheduler, left_s: float = 60.0) -> asyncio.Task[Any]:
+    loop = asyncio.get_running_loop()
+    job = Job(InferenceRequest(b""), loop.time() + left_s, loop.create_future())
+    return asyncio.create_task(scheduler.submit(model(1), job))
+
+
+def test_a_batch_that_never_ends_has_its_worker_replaced() -> None:
+    async def scenario() -> None:
+        worker, residency = house(host=None)
+        scheduler = await served(worker, residency, QueueBounds(4, 2))
+        answer = submitted(scheduler, left_s=-3600.0)
+        await turns()
+        await turns()
+        assert worker.replaced
+        worker.let_go(0)
+        await answer
+
+    story(scenario())
+
+
+def test_a_batch_waits_for_company_when_it_is_told_to() -> None:
+    """And no longer than until it is full."""
+
+    async def scenario() -> None:
+        worker, residency = house(host=None)
+        scheduler = await served(worker, residency, QueueBounds(4, 2, delay_s=3600.0))
+        first = submitted(scheduler)
+        await turns()
+        assert not worker.calls
+        second = submitted(scheduler)
+        await turns()
+        assert len(worker.calls) == 1
+        worker.let_go(0)
+        await asyncio.gather(first, second)
+
+    story(scenario())
+
+
+def test_a_batch_that_got_no_company_runs_alone() -> None:
+    async def scenario() -> None:
+        worker, residency = house(host=None)
+        scheduler = await served(worker, residency, QueueBounds(4, 2, delay_s=0.01))
+        answer = submitted(scheduler)
+        while not worker.calls:
+            await turns()
+        worker.let_go(0)
+        await answer
+
+    story(scenario())
+
+
+def test_of_several_that_leave_none_is_leased_meanwhile() -> None:
+    """Two make room for a large one; while the first is still leaving, the second is asked for."""
+
+    async def scenario() -> None:
+        worker, residency = house(host=250)
+        for key in (1, 3):
+            await loaded(worker, residency, key)
+        coming = asyncio.create_task(residency.admit(model(5), SIZES[5]))
+        await turns()
+        assert not residency.resident(model(1))
+        assert not residency.resident(model(3))
+        while not coming.done():
+            worker.let_go(0)
+            await turns()
+        assert worker.held == {5}
+
+    story(scenario())
+
+
+def test_a_return_after_a_loss_is_no_use() -> None:
+    """Lost twice, the models come back in the same order: the most recently used first."""
+
+    async def scenario() -> None:
+        worker, residency = house(host=250)
+        for key in (1, 3):
+            await loaded(worker, residency, key)
+        for _ in range(2):
+            residency.lost(residency.models())
+            worker.held.clear()
+            order = residency.displaced()
+            assert [one.model_id for one in order] == [3, 1]
+            for one in order:
+                returning = asyncio.create_task(residency.promote(one))
+                await turns()
+                worker.let_go(0)
+                await returning
+
+    story(scenario())
+
+
+def test_nobody_leaves_for_what_cannot_fit() -> None:
+    """Beside a model that has a process of its own, which stays, there is never room for model 5."""
+
+    async def scenario() -> None:
+        worker, residency = house(host=250)
+        for key in (ISOLATED, 3):
+            await loaded(worker, residency, key)
+        loading = asyncio.create_task(residency.admit(model(5), SIZES[5]))
+        await turns()
+        assert loading.done()
+        with pytest.raises(InsufficientMemory, match="device"):
+            loading.result()
+        assert worker.held == {ISOLATED, 3}
+
+    story(scenario())
+
+
+@pytest.mark.parametrize(("policy", "left"), [("lru", 1), ("gdsf", 3)])
+def test_who_leaves_is_a_matter_of_policy(policy: str, left: int) -> None:
+    """Model 1 is small and was used longest ago, model 3 is larger; either one would make room."""
+
+    async def scenario() -> None:
+        worker = FakeWorker(lambda one: SIZES[one.model_id])
+        residency = Residency(worker, POLICIES[policy])
+        residency.open(CAPACITY, 250)
+        for key in (1, 3, 2):
+            await loaded(worker, residency, key)
+        assert {1, 2, 3} - worker.held == {left}
+
+    story(scenario())

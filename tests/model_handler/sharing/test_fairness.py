@@ -1,0 +1,105 @@
+"""Device time is shared by weight, whatever a turn costs, and nobody who can run is starved."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_handler.sharing.fairness import Shares
+
+costs = st.dictionaries(
+    st.integers(0, 5), st.tuples(st.floats(0.001, 1), st.integers(1, 4)), min_size=2
+)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1), st.integers(1, 30))
+def test_turns_of_equal_cost_go_round(keys: list[int], turns: int) -> None:
+    shares: Shares[int] = Shares()
+    for key in keys:
+        shares.enter(key)
+    taken = []
+    for _ in range(turns):
+        taken.append(key := shares.next(lambda _: True))
+        assert key is not None
+        shares.charge(key, 1.0)
+    distinct = list(dict.fromkeys(keys))
+    assert taken == list(itertools.islice(itertools.cycle(distinct), turns))
+
+
+@given(costs, st.integers(20, 200), st.floats(0, 1))
+def test_between_two_that_always_can_the_difference_is_a_turn_of_each(
+    costs: dict[int, tuple[float, int]], turns: int, expected: float
+) -> None:
+    """`expected`: what is charged at first, as a share of the true cost that is charged in the end."""
+    shares: Shares[int] = Shares()
+    for key in costs:
+        shares.enter(key)
+    had = dict.fromkeys(costs, 0.0)
+    for _ in range(turns):
+        key = shares.next(lambda _: True)
+        assert key is not None
+        cost, weight = costs[key]
+        shares.charge(key, expected * cost, weight)
+        shares.charge(key, (1 - expected) * cost, weight)
+        had[key] += cost / weight
+    for one, other in itertools.combinations(costs, 2):
+        bound = sum(costs[key][0] / costs[key][1] for key in (one, other))
+        assert abs(had[one] - had[other]) <= bound + 1e-9
+
+
+@given(st.integers(1, 50))
+def test_time_away_is_not_saved_up(turns: int) -> None:
+    """Who comes back, or could not run for a while, gets one turn early and then every second one."""
+    shares: Shares[str] = Shares()
+    shares.enter("away")
+    shares.enter("busy")
+    for _ in range(turns):
+        assert shares.next(lambda key: key == "busy") == "busy"
+        shares.charge("busy", 1.0)
+    after = []
+    for _ in range(6):
+        after.append(key := shares.next(lambda _: True))
+        assert key is not None
+        shares.charge(key, 1.0)
+    assert after in (["away", "busy"] * 3, ["away", "away", "busy", "away", "busy", "away"])
+
+
+def test_leaving_right_after_a_turn_and_coming_back_gains_nothing() -> None:
+    shares: Shares[str] = Shares()
+    taken = {"stays": 0, "comes and goes": 0}
+    for key in taken:
+        shares.enter(key)
+    for _ in range(100):
+        key = shares.next(lambda _: True)
+        assert key is not None
+        taken[key] += 1
+        shares.charge(key, 1.0)
+        shares.leave("comes and goes")
+        shares.enter("comes and goes")
+    assert taken["stays"] == pytest.approx(50, abs=1)
+
+
+def test_nobody_is_chosen_when_nobody_can() -> None:
+    shares: Shares[int] = Shares()
+    assert shares.next(lambda _: True) is None
+    for key in (1, 2, 3):
+        shares.enter(key)
+    assert shares.next(lambda _: False) is None
+    assert shares.next(lambda key: key != 1) == 2
+    shares.forget(3)
+    assert list(shares) == [1, 2]
+    assert 3 not in shares
+
+
+def test_once_nobody_has_work_the_past_is_forgotten() -> None:
+    shares: Shares[str] = Shares()
+    shares.enter("heavy")
+    assert shares.next(lambda _: True) == "heavy"
+    shares.charge("heavy", 1000.0)
+    shares.leave("heavy")
+    shares.enter("heavy")
+    shares.enter("new")
+    order = [shares.next(lambda _: True)]
+    shares.charge("heavy", 1.0)
+    assert [*order, shares.next(lambda _: True)] == ["heavy", "new"]

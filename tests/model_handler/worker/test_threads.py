@@ -1,0 +1,19 @@
+"""A lane that fails ends its process: callers would wait for a dead thread for ever."""
+
+import subprocess
+import sys
+
+PROGRAM = """
+import threading
+from model_handler.worker.threads import Lane
+Lane("broken").put(lambda: 1 / 0)
+threading.Event().wait()
+"""
+
+
+def test_a_task_that_raises() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], timeout=60, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
