@@ -8,7 +8,7 @@ import torch
 
 from tests import artifacts
 from tests.contract.artifacts import of_size
-from tests.model_handler.loading import retensor
+from tests.model_handler.tensors_alive import retensor
 
 LABELS = ("LOWEST", "LOW", "HIGH", "HIGHEST")
 

@@ -13,7 +13,7 @@ from model_handler.handlers.limits import Limits, positions
 from model_handler.handlers.pipeline import PipelineHandler
 from tests import artifacts
 from tests.model_handler.harness import answers, loaded, refusal, request
-from tests.model_handler.loading import edit
+from tests.model_handler.tensors_alive import edit
 
 PAIR = {"inputs": {"text": "the fox", "text_pair": "the dog"}}
 

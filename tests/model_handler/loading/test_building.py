@@ -15,7 +15,7 @@ from model_handler.loading.loader import TorchLoader
 from model_handler.sharing.turnstile import Turn, Turnstile, WorkKind
 from tests import artifacts
 from tests.model_handler.harness import implied_task
-from tests.model_handler.loading import retensor
+from tests.model_handler.tensors_alive import retensor
 
 
 def stored_as(dtype: torch.dtype, path: Path) -> Path:

@@ -16,7 +16,7 @@ from model_handler.loading.loader import TorchLoader
 from model_handler.sharing.turnstile import Turnstile, WorkKind
 from tests import artifacts
 from tests.model_handler.harness import answers, implied_task, loaded, loader
-from tests.model_handler.loading import (
+from tests.model_handler.tensors_alive import (
     edit,
     living_tensors,
     retensor,

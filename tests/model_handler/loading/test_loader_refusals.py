@@ -9,7 +9,7 @@ import torch
 
 from tests import artifacts
 from tests.model_handler.harness import answers, loaded
-from tests.model_handler.loading import (
+from tests.model_handler.tensors_alive import (
     edit,
     failure,
 )

@@ -10,7 +10,7 @@ import torch
 from model_handler.loading.loader import TorchLoader
 from tests import artifacts
 from tests.model_handler.harness import answers, implied_task, loader
-from tests.model_handler.loading import edit, failure, retensor
+from tests.model_handler.tensors_alive import edit, failure, retensor
 
 TEXT = {"inputs": "the film was a wonderful surprise"}
 PAIR = {"inputs": {"question": "what jumps?", "context": "the quick brown fox jumps"}}

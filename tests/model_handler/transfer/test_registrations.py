@@ -13,7 +13,7 @@ from model_handler.sharing.turnstile import Turnstile
 from model_handler.transfer.registrations import Registrations
 from model_handler.transfer.upload import Uploader
 from tests.model_handler.harness import answers
-from tests.model_handler.loading import TEXT
+from tests.model_handler.tensors_alive import TEXT
 
 NBYTES = 10_000
 

@@ -20,7 +20,7 @@ from model_handler.transfer.upload import Uploader
 from tests import artifacts
 from tests.model_handler.handlers.test_pipeline_handlers import assert_same
 from tests.model_handler.harness import Builder, answers, implied_task, loader
-from tests.model_handler.loading import TEXT
+from tests.model_handler.tensors_alive import TEXT
 
 SIZE = 2000
 CONTENT = {name: bytes(torch.randint(256, (SIZE,)).tolist()) for name in ("a", "b")}

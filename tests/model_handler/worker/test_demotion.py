@@ -18,7 +18,7 @@ from model_handler.sharing.turnstile import Turnstile
 from model_handler.transfer.upload import Uploader
 from tests import artifacts
 from tests.model_handler.harness import Builder, answers, implied_task, loader
-from tests.model_handler.loading import TEXT, Emptied, living_tensors, retensor
+from tests.model_handler.tensors_alive import TEXT, Emptied, living_tensors, retensor
 
 pytestmark = pytest.mark.usefixtures("no_tracebacks_kept")
 

@@ -5,8 +5,8 @@ import sys
 
 PROGRAM = """
 import threading
-from model_handler.worker.threads import Lane
-Lane("broken").put(lambda: 1 / 0)
+from model_handler.worker.threads import WorkerThread
+WorkerThread("broken").put(lambda: 1 / 0)
 threading.Event().wait()
 """
 

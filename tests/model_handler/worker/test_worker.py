@@ -23,7 +23,7 @@ from model_handler.messages import (
     Unloaded,
 )
 from tests.model_handler.front import ID, TEXT, Front
-from tests.model_handler.loading import Emptied
+from tests.model_handler.tensors_alive import Emptied
 
 
 @pytest.fixture
