@@ -109,7 +109,7 @@ test-fake-cuda: $(FAKE_CUDA_STAMP) compiler ## the whole server on PyTorch's CUD
 # PyPI asks for, several GB: the tests compute without them (tests/versions/cpu_torch.py)
 TORCH_NEEDS := filelock fsspec jinja2 networkx sympy typing-extensions
 TESTERS := hypothesis onnx onnxscript psutil pytest pytest-timeout
-PIP_INSTALL := -m pip install --quiet --no-compile --disable-pip-version-check --no-warn-conflicts
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-warn-conflicts
 
 define environment
 	$(1) -m venv $(2)
