@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 REPORT := $(VENV)/contract.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks check test test-notebooks test-sdk test-contract test-fake-cuda compiler image image-mms test-image sbom java registry contract docs test-gpu bench bench-docs
+.PHONY: help install demo notebooks check test test-lowest test-pythons test-notebooks test-sdk test-contract test-fake-cuda compiler image image-mms test-image sbom java registry contract docs test-gpu gpu-day bench bench-docs
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,7 +31,7 @@ check: $(STAMP) ## style, types, import arrows, the image's and the stack's file
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/shellcheck .ci/run image/*.sh scripts/*.sh tests/fake_cuda/runtime/*.sh
+	$(BIN)/shellcheck .ci/run image/*.sh scripts/*.sh benchmarks/gpu/*.sh tests/fake_cuda/runtime/*.sh
 	$(BIN)/python image/audit.py
 	$(BIN)/cfn-lint scripts/cloudformation/*.yaml
 
@@ -105,6 +105,62 @@ test-fake-cuda: $(FAKE_CUDA_STAMP) compiler ## the whole server on PyTorch's CUD
 	  $(FAKE_CUDA_VENV)/bin/python -m pytest -c tests/fake_cuda/pytest.ini --rootdir=. \
 	    tests/model_handler -m gpu -k 'not answers'
 
+# Environments of other versions than those in .venv. PyTorch goes in without the libraries of CUDA that its build on
+# PyPI asks for, several GB: the tests compute without them (tests/versions/cpu_torch.py)
+TORCH_NEEDS := filelock fsspec jinja2 networkx sympy typing-extensions
+TESTERS := hypothesis onnx onnxscript psutil pytest pytest-timeout
+PIP_INSTALL := -m pip install --quiet --no-compile --disable-pip-version-check --no-warn-conflicts
+
+define environment
+	$(1) -m venv $(2)
+	$(PYTHON) tests/versions/declared.py > $(2)/requirements.txt
+	$(2)/bin/python $(PIP_INSTALL) -c $(3) --no-deps torch nvidia-cuda-runtime
+	$(2)/bin/python $(PIP_INSTALL) -c $(3) -r $(2)/requirements.txt $(TORCH_NEEDS) $(TESTERS)
+	$(2)/bin/python tests/versions/cpu_torch.py
+endef
+
+# In the place of pins of constraints.txt those of constraints-lowest.txt
+.venv-lowest/.installed: setup.py constraints.txt constraints-lowest.txt tests/versions/cpu_torch.py
+	@mkdir -p .venv-lowest
+	awk -F== '!/^#/ && !seen[$$1]++' constraints-lowest.txt constraints.txt > .venv-lowest/constraints.txt
+	$(call environment,$(PYTHON),.venv-lowest,.venv-lowest/constraints.txt)
+	@touch $@
+
+# What touches libraries: without test_engine (processes and deadlines, minutes of waiting), and of the conformance
+# suite the files in which bodies, models and connections come and go. All of it would take twice as long
+CONTRACT_FILES := $(foreach name,invoke load unload robustness headers life,tests/contract/test_$(name).py)
+LOWEST := tests/model_handler --ignore=tests/model_handler/test_engine.py \
+  $(foreach name,protocol bodies server,tests/container/test_$(name).py) $(CONTRACT_FILES)
+
+test-lowest: .venv-lowest/.installed ## what touches libraries, with the lowest versions that setup.py promises
+	.venv-lowest/bin/python -m pytest $(LOWEST)
+
+PYTHONS := 3.12 3.13
+# Of a version the interpreter: on PATH, or else pyenv's, whose own commands do not find it
+PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
+python = $(firstword $(shell python$(1) -c 'import sys; print(sys.executable)' 2>/dev/null) \
+  $(wildcard $(PYENV)/$(1).*/bin/python$(1)))
+FOUND = $(foreach version,$(PYTHONS),$(if $(call python,$(version)),$(version)))
+
+.venv-3.%/.installed: setup.py constraints.txt tests/versions/cpu_torch.py
+	$(call environment,$(call python,3.$*),.venv-3.$*,constraints.txt)
+	@touch $@
+
+# What depends on the interpreter: processes, event loop, archives, conversions, and one of each sort of model.
+# multi-model-server, which is not in these environments, runs on the oldest Python alone
+NEWER := tests/versions tests/container --ignore=tests/container/test_multi_model_server.py \
+  tests/emulator/hosting/test_archive.py tests/scripts/test_package.py tests/model_handler/formats \
+  tests/model_handler/scripted $(foreach name,engine loader codecs,tests/model_handler/test_$(name).py) \
+  $(foreach name,invoke life,tests/contract/test_$(name).py)
+
+test-pythons: ## what depends on the interpreter, with Python 3.12 and 3.13, those of them that are installed
+	@echo "Python found: $(or $(FOUND),neither 3.12 nor 3.13; nothing is tested)"
+	@set -e; for version in $(FOUND); do \
+	  $(MAKE) .venv-$$version/.installed; \
+	  echo "Python $$version:"; \
+	  .venv-$$version/bin/python -m pytest $(NEWER); \
+	done
+
 image: ## the image localhost/mme:cpu, with or without a Docker engine: make image FLAVOR=cpu|gpu
 	image/build.sh $(or $(FLAVOR),cpu)
 
@@ -124,6 +180,11 @@ test-image: $(STAMP) image image-mms registry ## the built image: the suite, fiv
 	$(MAKE) contract TARGET=image
 	$(BIN)/python -m tests.contract.document $(REPORT) --check
 	$(BIN)/python -m pytest -c tests/image/pytest.ini --rootdir=. tests/image
+
+GPU_DAY_SECONDS ?= 480
+
+gpu-day: $(STAMP) ## every measurement that needs a GPU, as build/gpu-day/gpu_day.json: make gpu-day GPU_DAY_SECONDS=480
+	$(BIN)/python -m benchmarks.gpu --seconds $(GPU_DAY_SECONDS) --output build/gpu-day
 
 test-gpu: $(STAMP) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest tests -m gpu

@@ -4,19 +4,22 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+# Lowest versions are in constraints-lowest.txt too: `make test-lowest` runs them, tests/versions compares.
+# Upper bounds stand where more than a library's public interface is used.
 SERVING = [
-    "httptools>=0.6",
-    "msgspec>=0.19",
-    "numpy>=2",
-    "pillow>=11",
-    "prometheus-client>=0.21",
-    "safetensors>=0.7",
-    "sagemaker-inference>=1.10,<2",
-    "sentencepiece>=0.2",  # Marian, T5 and mBART checkpoints without a tokenizer.json
-    "torch>=2.11",
-    "transformers>=5.17,<6",
-    "uvicorn>=0.34",
-    "uvloop>=0.21",
+    "httptools>=0.6.0",
+    "msgspec>=0.19.0",
+    "numpy>=2.0.0",
+    "pillow>=11.0.0",
+    "prometheus-client>=0.21.0",
+    "safetensors>=0.8.0",
+    "sagemaker-inference>=1.10.0,<2",
+    "sentencepiece>=0.2.0",  # Marian, T5 and mBART checkpoints without a tokenizer.json
+    "tokenizers>=0.23.3",  # below, a long text becomes 2 overlapping windows and the rest is lost
+    "torch>=2.11.0",
+    "transformers>=5.17.0,<5.24",  # handlers are built from its pipelines, which minor versions rebuild
+    "uvicorn>=0.53.0,<0.55",  # container/protocol.py overrides its HTTP protocol
+    "uvloop>=0.21.0",
 ]
 
 LOCAL_PLATFORM = [
@@ -26,15 +29,14 @@ LOCAL_PLATFORM = [
     "httpx>=0.28",
     "moto[applicationautoscaling,cloudwatch,ecr,iam,s3,server,sts]>=5.2",
     "starlette>=1",
-    "uvicorn>=0.34",
 ]
 
 FORMATS = [
-    "onnxruntime>=1.24",
-    "scikit-learn>=1.7",
-    "skops>=0.14",
-    "threadpoolctl>=3.5",
-    "xgboost-cpu>=3.1",  # the same module as xgboost, without CUDA
+    "onnxruntime>=1.24.1",
+    "scikit-learn>=1.7.0",
+    "skops>=0.14.0",
+    "threadpoolctl>=3.5.0",
+    "xgboost-cpu>=3.1.0",  # the same module as xgboost, without CUDA
 ]
 
 EXTRAS = {
@@ -74,6 +76,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
+    classifiers=[
+        # `make test` runs on the first, `make test-pythons` on the others
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+    ],
     packages=find_packages(include=["container*", "emulator*", "model_handler*"]),
     install_requires=SERVING,
     extras_require=EXTRAS,

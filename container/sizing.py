@@ -33,8 +33,15 @@ class Instance:
 
     @property
     def main_budget_nbytes(self) -> int:
-        """What models may hold in main memory: on a GPU all that are loaded, on the device or not."""
+        """What models may hold in main memory: on a GPU those that are loaded and not on the device."""
         return int(MAIN_MEMORY_SHARE * self.main_nbytes)
+
+    @property
+    def loaded_nbytes(self) -> int:
+        """What all loaded models may hold together."""
+        if self.device_nbytes is None:
+            return self.main_budget_nbytes
+        return self.budget_nbytes + self.main_budget_nbytes
 
 
 # Single-GPU types of the families that multi-model endpoints support, and CPU types in common use:
@@ -84,14 +91,13 @@ class Tiers:
 
 
 def tiers(sizes: Sequence[int], shares: Sequence[float], instance: Instance) -> Tiers:
-    """A model that is on the device has its place in main memory too: the smaller budget holds there."""
-    main, device = instance.main_budget_nbytes, instance.budget_nbytes
+    """A loaded model is counted on the device or in main memory, not in both."""
+    loaded, device = instance.loaded_nbytes, instance.budget_nbytes
     possible = [(s, p) for s, p in zip(sizes, shares, strict=True) if s <= device]
     sizes, shares = [s for s, _ in possible], [p for _, p in possible]
-    nearest = min(main, device)
-    hits = hit_ratio(sizes, shares, main)
-    promotions = max(0.0, hits - hit_ratio(sizes, shares, nearest))
-    return Tiers(fitting(sizes, main), fitting(sizes, nearest), hits, promotions)
+    hits = hit_ratio(sizes, shares, loaded)
+    promotions = max(0.0, hits - hit_ratio(sizes, shares, device))
+    return Tiers(fitting(sizes, loaded), fitting(sizes, device), hits, promotions)
 
 
 def hit_ratio(sizes: Sequence[int], shares: Sequence[float], budget_nbytes: int) -> float:

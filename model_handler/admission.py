@@ -5,8 +5,11 @@ from pathlib import Path
 
 from model_handler.artifact import Artifact
 from model_handler.messages import Ready
-from model_handler.options import EngineOptions
+from model_handler.options import EngineOptions, ProcessOptions
 
+CONTEXT_NBYTES = (
+    1 << 30
+)  # at most: what is missing beyond that belongs to somebody else on the device
 DEVICE_SHARE = 0.85  # of the free device memory: the rest is for activations and workspaces
 MAIN_MEMORY_SHARE = 0.7  # of the container's limit: the rest is for processes and activations
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -28,6 +31,20 @@ def budget(options: EngineOptions, ready: Ready) -> Budget:
     return Budget(
         options.device_memory_nbytes or int(DEVICE_SHARE * ready.free_nbytes),
         options.host_memory_nbytes or main_memory,
+    )
+
+
+def process_options(options: EngineOptions, ready: Ready, budget: Budget) -> ProcessOptions:
+    """For processes beside the main worker, which is `ready`: it has made a CUDA context and nothing else."""
+    on_gpu = budget.host_nbytes is not None
+    used = ready.total_nbytes - ready.free_nbytes
+    return ProcessOptions(
+        ready.device,
+        memory_nbytes=None if on_gpu else budget.device_nbytes,
+        device_share=min(1.0, budget.device_nbytes / ready.total_nbytes) if on_gpu else None,
+        context_nbytes=min(used, CONTEXT_NBYTES) if on_gpu else 0,
+        matmul_precision=options.worker.matmul_precision,
+        requirements=options.requirements_dir if options.install_requirements else None,
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from model_handler import conventions, properties, tasks, weights
-from model_handler.conventions import SCRIPTED, Convention
+from model_handler.conventions import ON_CPU, SCRIPTED, Convention
 from model_handler.errors import ArtifactNotFound, InvalidRequest, ModelLoadFailed
 from model_handler.properties import Properties
 
@@ -43,6 +43,11 @@ class Artifact:
     def isolated(self) -> bool:
         """It brings code of its own, which runs in a process of its own."""
         return self.convention in SCRIPTED
+
+    @property
+    def on_cpu(self) -> bool:
+        """It computes in main memory, whatever the device is."""
+        return self.convention in ON_CPU
 
 
 def locate(url: str, roots: Sequence[Path]) -> Path:

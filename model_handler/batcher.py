@@ -15,11 +15,13 @@ MAX_BATCH_NBYTES = 64 << 20  # bodies of one batch travel in one message
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One request on its way. `deadline` is on the event loop's clock, queue time included."""
+    """One request on its way. `deadline` is on the event loop's clock, queue time included. `retried`: it
+    is computed for the second time, because memory was short at the first."""
 
     request: InferenceRequest
     deadline: float
     answer: asyncio.Future[InferenceResponse]
+    retried: bool = False
 
 
 class Queue:
@@ -38,6 +40,10 @@ class Queue:
         if len(self._jobs) >= self._limit:
             raise QueueFull(f"{self._limit} requests are waiting for model {self._name!r} already")
         self._jobs[job] = None
+
+    def put_back(self, jobs: Iterable[Job]) -> None:
+        """To the front, whatever the limit is: they had been in here."""
+        self._jobs = dict.fromkeys(jobs) | self._jobs
 
     def discard(self, job: Job) -> None:
         self._jobs.pop(job, None)

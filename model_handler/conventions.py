@@ -24,6 +24,8 @@ class Convention(StrEnum):
 
 # Reading a .pt2 can run code as well
 SCRIPTED = frozenset({Convention.INFERENCE, Convention.ENDPOINT_HANDLER, Convention.EXPORTED})
+# Computed on the CPU, also on a machine with a GPU
+ON_CPU = frozenset({Convention.ONNX, Convention.SKOPS, Convention.XGBOOST})
 INFERENCE_FILES = ("code/inference.py", "inference.py")
 HANDLER_FILES = ("handler.py", "code/handler.py")
 XGBOOST_FILES = (

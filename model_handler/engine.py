@@ -49,7 +49,7 @@ class Engine:
         self._options = options
         self._forks = forks
         self._workers = workers
-        self._supervisor = workers.device
+        self._supervisor = workers.main.supervisor
         self._residency = residency
         self._scheduler = scheduler
         self._metrics = metrics
@@ -66,9 +66,12 @@ class Engine:
 
     async def __aenter__(self) -> Self:
         """Returns at once: the worker starts in the background."""
+        main = self._workers.main
         self._supervisor.on_ready = self._worker_ready
-        self._supervisor.on_lost = lambda _: self._recovery.device_lost()
-        self._workers.on_lost = self._recovery.isolated_lost
+        self._supervisor.on_lost = lambda culprit: self._recovery.device_lost(main, culprit)
+        self._workers.on_ready = self._recovery.device_ready
+        self._workers.on_lost = self._recovery.device_lost
+        self._workers.on_isolated_lost = self._recovery.isolated_lost
         self._workers.on_growth = self._residency.remeasure
         self._publish()
         await self._exit.enter_async_context(self._forks)
@@ -81,8 +84,8 @@ class Engine:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        self._workers.stop()
         self._recovery.stop()
+        await self._workers.stop()
         await self._exit.aclose()
 
     def health(self) -> str | None:
@@ -152,7 +155,8 @@ class Engine:
                 await self._supervisor.available()
                 model.artifact = await asyncio.to_thread(self._inspect, model.info.url)
                 lane = self._workers.assign(model)
-                await self._residency.admit(model, model.artifact.nbytes)
+                overhead = self._workers.overhead(model)
+                await self._residency.admit(model, model.artifact.nbytes, overhead)
         except TimeoutError:
             limit = self._options.load_timeout_s
             raise ModelLoadFailed(f"loading took longer than {limit:g} s") from None
@@ -203,7 +207,7 @@ class Engine:
                 await self._scheduler.drained(model)
         self._scheduler.abandon(model, unloading(model.info.name))
         if model.isolated:
-            self._workers.end(model, "unloaded while it computes")
+            self._workers.interrupt(model, "unloaded while it computes")
         await self._scheduler.drained(model)
         self._scheduler.close(model)
         await self._residency.vacate(model)
@@ -272,14 +276,8 @@ class Engine:
             self._device = ready.device.partition(":")[0]
             budget = admission.budget(self._options, ready)
             self._residency.open(budget.device_nbytes, budget.host_nbytes)
-            on_cpu = budget.host_nbytes is None
-            options = self._options
-            self._workers.settle(
-                ready.device,
-                budget.device_nbytes if on_cpu else None,
-                options.requirements_dir if options.install_requirements else None,
-            )
-        self._recovery.device_ready()
+            self._workers.settle(admission.process_options(self._options, ready, budget))
+        self._recovery.device_ready(self._workers.main)
 
     def _forget(self, model: Model, reason: str) -> None:
         """Give up a model that cannot be restored: the platform hears 404 and loads it again."""

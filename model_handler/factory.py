@@ -14,8 +14,11 @@ from model_handler.workers import Workers
 def create_engine(options: EngineOptions) -> Engine:
     """An engine that has not started: enter it with `async with`."""
     forks = Forks()
-    supervisor = Supervisor(options.device, forks, options.worker)
-    workers = Workers(supervisor, forks, options.worker.matmul_precision)
+
+    def supervisor() -> Supervisor:
+        return Supervisor(options.device, forks, options.worker)
+
+    workers = Workers(supervisor(), forks, supervisor)
     metrics = Metrics()
     residency = Residency(workers, eviction.POLICIES[options.eviction])
     scheduler = Scheduler(residency, metrics)

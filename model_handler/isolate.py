@@ -29,7 +29,9 @@ import torch
 from model_handler import forward, logs, precision
 from model_handler.device import CpuDevice, CudaDevice, Device, is_sticky
 from model_handler.errors import ModelNotFound
+from model_handler.held_memory import PAGE_NBYTES, HeldMemory
 from model_handler.messages import (
+    Command,
     Done,
     FrameBuffer,
     InferenceRequest,
@@ -53,8 +55,7 @@ from model_handler.threads import tokenize_with
 
 log = logging.getLogger(__name__)
 RECEIVE_NBYTES = 1 << 20
-PAGE_NBYTES = resource.getpagesize()
-WORTH_COUNTING_NBYTES = 16 << 20
+ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
 NAME = Path("/proc/self/comm")
 FIRST_TO_GO = "1000"  # proc(5), oom_score_adj: before the front and the device's worker
 
@@ -68,11 +69,14 @@ def main(end: socket.socket, order: Mapping[str, Any]) -> None:
         Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
     if order["memory_nbytes"] is not None:
         _bound_memory(order["memory_nbytes"])
+    if (share := order.get("device_share")) is not None:
+        _bound_device_memory(share)
     torch.set_num_threads(1)  # many such processes share the cores
     tokenize_with(1)
     precision.multiply(order["device"], order.get("matmul_precision", precision.EXACT))
     store = order.get("requirements_dir")
-    Isolate(end, order["device"], Path(store) if store else None, alone=order["alone"]).serve()
+    held = HeldMemory(order["device"], order.get("context_nbytes", 0), alone=order["alone"])
+    Isolate(end, order["device"], Path(store) if store else None, held).serve()
 
 
 def _keep_log() -> None:
@@ -92,24 +96,32 @@ def _bound_memory(nbytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
-class Isolate:
-    """`store`: where requirements go, if they are installed. `alone`: this process is for one model."""
+def _bound_device_memory(share: float) -> None:
+    """What is allocated beyond this part of the device is an out-of-memory error here, not elsewhere.
 
-    def __init__(self, end: socket.socket, device: str, store: Path | None, *, alone: bool) -> None:
+    By PyTorch's environment variable: its function of the same effect would start CUDA in processes
+    that never use it.
+    """
+    set_already = os.environ.get(ALLOCATOR)
+    bound = f"per_process_memory_fraction:{share:.4f}"
+    os.environ[ALLOCATOR] = f"{set_already},{bound}" if set_already else bound
+
+
+class Isolate:
+    """`store`: where requirements go, if they are installed."""
+
+    def __init__(
+        self, end: socket.socket, device: str, store: Path | None, held: HeldMemory
+    ) -> None:
         self._end = end
         self._device = device
         self._store = store
-        self._alone = alone
+        self._held = held
         self._pid = os.getpid()
         self._sending = threading.Lock()
         self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._scripts: dict[int, Script] = {}
         self._pools: dict[int, ThreadPoolExecutor] = {}
-        self._counted_nbytes = (
-            0  # of this process, in what the models loaded until now were said to hold
-        )
-        self._loaded_nbytes = 0
-        self._anonymous_at_load = 0
 
     def serve(self) -> NoReturn:
         os.register_at_fork(after_in_child=self._end.close)
@@ -134,7 +146,7 @@ class Isolate:
         finally:
             os._exit(status)
 
-    def _accept(self, command: Load | Unload | Run) -> None:
+    def _accept(self, command: Command) -> None:
         match command:
             case Load():
                 self._tasks.put(functools.partial(self._load, command))
@@ -147,6 +159,8 @@ class Isolate:
                     self._tasks.put(task)
                 else:
                     pool.submit(task)
+            case _:
+                raise AssertionError(f"never sent to a process of this kind: {command}")
 
     def _send(self, report: Report) -> None:
         if os.getpid() != self._pid:
@@ -163,9 +177,8 @@ class Isolate:
         with contextlib.suppress(OSError):
             NAME.write_text("mme-isolate")
         began = time.monotonic()
-        on_device = _allocated_nbytes()
         try:
-            script = open_script(command, self._device, store=self._store, alone=self._alone)
+            script = open_script(command, self._device, store=self._store, alone=self._held.alone)
         except BaseException as error:  # code out of an artifact raises anything, SystemExit too
             self._exit_if_sticky(error)
             self._send(LoadFailed(command.model_id, refusals.of_load(error)))
@@ -174,30 +187,20 @@ class Isolate:
         self._scripts[command.model_id] = script
         if command.concurrency > 1:
             self._pools[command.model_id] = ThreadPoolExecutor(command.concurrency)
-        nbytes = self._grown_nbytes() if self._gpu() is None else _allocated_nbytes() - on_device
-        self._loaded_nbytes, self._anonymous_at_load = nbytes, _anonymous_nbytes()
-        self._send(Loaded(command.model_id, nbytes, time.monotonic() - began))
-
-    def _grown_nbytes(self) -> int:
-        """Since the load before; since the fork, for the first."""
-        before, self._counted_nbytes = self._counted_nbytes, _private_nbytes()
-        return max(0, self._counted_nbytes - before)
-
-    def _gpu(self) -> int | None:
-        kind, _, index = self._device.partition(":")
-        return int(index or 0) if kind == "cuda" else None
+        footprint = self._held.loaded()
+        seconds = time.monotonic() - began
+        self._send(Loaded(command.model_id, footprint.nbytes, seconds, footprint.main_nbytes))
 
     def _computing_on(self) -> Device:
-        gpu = self._gpu()
-        return CpuDevice() if gpu is None else CudaDevice(gpu)
+        kind, _, index = self._device.partition(":")
+        return CudaDevice(int(index or 0)) if kind == "cuda" else CpuDevice()
 
     def _unload(self, model_id: int) -> None:
         self._scripts.pop(model_id, None)
         if (pool := self._pools.pop(model_id, None)) is not None:
             pool.shutdown(wait=False, cancel_futures=True)
         gc.collect()
-        self._computing_on().empty_cache()
-        self._counted_nbytes = _private_nbytes()
+        self._held.unloaded()
         self._send(Unloaded(model_id, 0))
 
     # ---- requests ----
@@ -208,7 +211,8 @@ class Isolate:
         results: list[InferenceResponse | Refusal] = [
             self._answer(script, request) for request in run.requests
         ]
-        self._send(Done(run.batch_id, results, 0.0, time.monotonic() - began, self._held_nbytes()))
+        seconds = time.monotonic() - began
+        self._send(Done(run.batch_id, results, 0.0, seconds, *self._held.now()))
 
     def _answer(
         self, script: Script | None, request: InferenceRequest
@@ -221,41 +225,7 @@ class Isolate:
             self._exit_if_sticky(refusals.cause(error))
             return refusals.of_request(error, request.body)
 
-    def _held_nbytes(self) -> int:
-        """What the model holds now: what it held after its load, and what came since."""
-        grown = _anonymous_nbytes() - self._anonymous_at_load
-        return max(0, self._loaded_nbytes + grown) if self._alone and self._gpu() is None else 0
-
     def _exit_if_sticky(self, error: BaseException) -> None:
         if is_sticky(error, self._computing_on()):
             self._send(Poisoned(forward.one_line(str(error))))
             os._exit(1)
-
-
-# ---- memory ----
-
-
-def _private_nbytes() -> int:
-    """Written by this process and shared with nobody: what would come back if it ended.
-
-    For the exact figure the kernel visits every page that is shared with the fork server, which takes
-    longer than a small model's load. Of a process that hardly wrote, the faults say enough.
-    """
-    faulted = resource.getrusage(resource.RUSAGE_SELF).ru_minflt * PAGE_NBYTES
-    if faulted < WORTH_COUNTING_NBYTES:
-        return faulted
-    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
-        if line.startswith("Private_Dirty:"):
-            return int(line.split()[1]) * 1024
-    return faulted
-
-
-def _anonymous_nbytes() -> int:
-    """Cheap enough to be asked after every request; counts pages shared with the fork server too."""
-    _, resident, shared, *_ = Path("/proc/self/statm").read_text().split()
-    return (int(resident) - int(shared)) * PAGE_NBYTES
-
-
-def _allocated_nbytes() -> int:
-    started: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    return torch.cuda.memory_allocated() if started else 0

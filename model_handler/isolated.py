@@ -21,6 +21,7 @@ from model_handler.errors import (
 )
 from model_handler.forks import Fork
 from model_handler.link import Link
+from model_handler.memory import Footprint
 from model_handler.messages import Done, Load, Run
 from model_handler.model import Model
 from model_handler.setbacks import Setbacks
@@ -46,7 +47,7 @@ class Isolated:
         spares: Spares,
         order: Mapping[str, Any],
         on_lost: Callable[["Isolated"], None],
-        on_growth: Callable[[Model, int], None],
+        on_growth: Callable[[Model, Footprint], None],
     ) -> None:
         self._name = name
         self._spares = spares
@@ -63,8 +64,8 @@ class Isolated:
 
     # ---- load, unload ----
 
-    async def load(self, model: Model) -> int:
-        """The bytes the model holds. Raises what the worker named, and WorkerDied for a process that
+    async def load(self, model: Model) -> Footprint:
+        """What the model holds. Raises what the worker named, and WorkerDied for a process that
         died on it or is being left alone; one that was killed for want of memory is InsufficientMemory.
         """
         assert model.artifact is not None
@@ -82,7 +83,8 @@ class Isolated:
         self.models[model.model_id] = model
         try:
             link = await self._running()
-            return (await link.load(command)).nbytes
+            loaded = await link.load(command)
+            return Footprint(loaded.nbytes, loaded.main_nbytes)
         except WorkerDied:
             error = await self.fate()
             if isinstance(error, InferenceFailed):
@@ -127,20 +129,20 @@ class Isolated:
         except WorkerDied:
             raise await self.fate() from None
         self._setbacks.forgive()
-        self._check_growth(done.held_nbytes)
+        self._check_growth(Footprint(done.held_nbytes, done.held_main_nbytes))
         return done
 
-    def _check_growth(self, nbytes: int) -> None:
+    def _check_growth(self, footprint: Footprint) -> None:
         """Code that keeps more and more is begun anew before it takes the others' room."""
-        if not nbytes or len(self.models) != 1:
+        if not any(footprint) or len(self.models) != 1:
             return
         (model,) = self.models.values()
         try:
-            self._on_growth(model, nbytes)
+            self._on_growth(model, footprint)
         except InsufficientMemory:
-            self.replace(f"it grew to {nbytes} bytes, for which there is no room")
+            self.replace(f"it grew to {footprint.nbytes} bytes, for which there is no room")
 
-    def replace(self, reason: str) -> None:
+    def replace(self, reason: str, culprit: int = 0) -> None:
         """End the process; the next load begins another."""
         if self._link is not None:
             self._replaced_because = reason

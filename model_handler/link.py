@@ -4,12 +4,15 @@ Always true: every call ends, with the worker's report or with WorkerDied.
 """
 
 import asyncio
+import itertools
 import socket
 from collections.abc import Callable
 from typing import Self, cast
 
 from model_handler.errors import EngineError, WorkerDied, from_wire
 from model_handler.messages import (
+    Command,
+    Demote,
     Done,
     FrameBuffer,
     Load,
@@ -19,6 +22,8 @@ from model_handler.messages import (
     Ready,
     Report,
     Run,
+    Trim,
+    Trimmed,
     Unload,
     Unloaded,
     decode_report,
@@ -41,6 +46,10 @@ class Link(asyncio.Protocol):
         self._waiting: dict[Key, asyncio.Future[Report]] = {}
         self._transport: asyncio.Transport | None = None
         self._reason = "the worker process ended"
+        self.culprit = (
+            0  # the model whose load or batch lost the device, where the worker named one
+        )
+        self._trims = itertools.count(1)
 
     @classmethod
     async def open(cls, end: socket.socket, on_closed: Callable[[str], None]) -> Self:
@@ -68,12 +77,23 @@ class Link(asyncio.Protocol):
         assert isinstance(report, Unloaded)
         return report
 
+    async def demote(self, model_id: int) -> Unloaded:
+        report = await self._ask(("unload", model_id), Demote(model_id))
+        assert isinstance(report, Unloaded)
+        return report
+
+    async def trim(self) -> Trimmed:
+        number = next(self._trims)
+        report = await self._ask(("trim", number), Trim(number))
+        assert isinstance(report, Trimmed)
+        return report
+
     async def run(self, command: Run) -> Done:
         report = await self._ask(("run", command.batch_id), command)
         assert isinstance(report, Done)
         return report
 
-    async def _ask(self, key: Key, command: Load | Unload | Run) -> Report:
+    async def _ask(self, key: Key, command: Command) -> Report:
         if self._transport is None or self.closed.is_set():
             raise WorkerDied(self._reason)
         assert key not in self._waiting, f"asked twice: {key}"
@@ -107,6 +127,7 @@ class Link(asyncio.Protocol):
             self.ready.set_result(report)
         elif isinstance(report, Poisoned):
             self._reason = f"the device cannot be used: {report.reason}"
+            self.culprit = report.model_id
             self.close()
         else:
             answer = self._waiting.get(_key(report))
@@ -120,7 +141,13 @@ class Link(asyncio.Protocol):
             future.exception()  # retrieved: not everyone waits for every future
 
 
-def _key(report: Loaded | LoadFailed | Unloaded | Done) -> Key:
-    if isinstance(report, Done):
-        return ("run", report.batch_id)
-    return ("unload" if isinstance(report, Unloaded) else "load", report.model_id)
+def _key(report: Loaded | LoadFailed | Unloaded | Trimmed | Done) -> Key:
+    match report:
+        case Done():
+            return ("run", report.batch_id)
+        case Trimmed():
+            return ("trim", report.trim_id)
+        case Unloaded():
+            return ("unload", report.model_id)
+        case _:
+            return ("load", report.model_id)

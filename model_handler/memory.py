@@ -1,11 +1,11 @@
 """The byte ledger: one MemoryPool per tier.
 
-Always true: `reserved` is the sum of the live reservations and never exceeds `capacity`.
+Invariant: `reserved` is the sum of the live reservations and never exceeds `capacity`.
 """
 
 from enum import Enum
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from model_handler.errors import InsufficientMemory
 
@@ -18,17 +18,37 @@ class Tier(Enum):
     DEVICE = "device"
 
 
-class MemoryPool:
-    """Bytes of one tier, handed out as reservations. Single owner: the event loop."""
+class Footprint(NamedTuple):
+    """What a loaded model was measured to hold: where it computes, and in main memory besides."""
 
-    def __init__(self, tier: Tier, capacity: int) -> None:
+    nbytes: int
+    main_nbytes: int = 0
+
+
+class MemoryPool:
+    """Bytes of one tier, handed out as reservations. Single owner: the event loop.
+
+    `budget` is what was configured. `limit` is what is known to exist: an out-of-memory error of the
+    device may lower it, also below what is reserved; then nothing fits until enough was released.
+    """
+
+    def __init__(self, tier: Tier, budget: int) -> None:
         self.tier = tier
-        self.capacity = capacity
+        self.budget = budget
+        self.limit = budget
         self.reserved = 0
+
+    @property
+    def capacity(self) -> int:
+        return max(self.limit, self.reserved)
 
     @property
     def free(self) -> int:
         return self.capacity - self.reserved
+
+    def learn(self, nbytes: int) -> None:
+        """Only so much exists, whatever the budget says."""
+        self.limit = min(self.budget, nbytes)
 
     def reserve(self, nbytes: int) -> "Reservation":
         """Raises InsufficientMemory with both figures; nothing is taken then."""

@@ -105,11 +105,13 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
 
 
 class Loaded(msgspec.Struct, frozen=True, array_like=True, tag="loaded"):
-    """`nbytes`: what the weights really hold on the device."""
+    """`nbytes`: what the model holds on the device. `main_nbytes`: main memory that its own process holds
+    besides, on a machine with a GPU."""
 
     model_id: int
     nbytes: Count
     seconds: float
+    main_nbytes: Count = 0
 
 
 class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag="load_failed"):
@@ -134,7 +136,8 @@ class Trimmed(msgspec.Struct, frozen=True, array_like=True, tag="trimmed"):
 class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
     """One result per request of the batch, in its order.
 
-    `held_nbytes`: what an isolated process holds now because of its models; 0 where nobody measured.
+    `held_nbytes` and `held_main_nbytes`: what an isolated process holds now because of its models, as in
+    `Loaded`; 0 where it was not measured.
     """
 
     batch_id: int
@@ -142,6 +145,7 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
     prepare_s: float
     forward_s: float
     held_nbytes: Count = 0
+    held_main_nbytes: Count = 0
 
 
 class Poisoned(msgspec.Struct, frozen=True, array_like=True, tag="poisoned"):

@@ -36,12 +36,16 @@ class ModelInfo:
 
 @dataclass(slots=True, eq=False)
 class Model:
-    """A registered model. `model_id` is never reused, so a late message cannot hit a namesake."""
+    """A registered model. `model_id` is never reused, so a late message cannot hit a namesake.
+
+    `worker`: the name of the device worker that carries it; empty for one with a process of its own code.
+    """
 
     model_id: int
     info: ModelInfo
     state: State = State.LOADING
     artifact: Artifact | None = None
+    worker: str = ""
     settled: asyncio.Event = field(default_factory=asyncio.Event)  # set on leaving LOADING
     gone: asyncio.Event = field(default_factory=asyncio.Event)  # set on reaching GONE
 
@@ -49,6 +53,11 @@ class Model:
     def isolated(self) -> bool:
         """It brings code of its own, which runs apart from the device's worker."""
         return self.artifact is not None and self.artifact.isolated
+
+    @property
+    def on_cpu(self) -> bool:
+        """It computes in main memory, whatever the device is."""
+        return self.artifact is not None and self.artifact.on_cpu
 
     def become(self, state: State) -> None:
         assert state in TRANSITIONS[self.state], f"{self.state} -> {state}"

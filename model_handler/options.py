@@ -18,6 +18,27 @@ class WorkerOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessOptions:
+    """What processes beside the main worker are started with, known once that one has come up.
+
+    `device`: cpu or cuda:<n>. `memory_nbytes` bounds what a process with code of its own may allocate of
+    main memory, `device_share` what it may take of the device, as a part of the whole; both where there
+    is a bound. `context_nbytes`: what a process takes of the device by itself.
+    """
+
+    device: str
+    memory_nbytes: int | None = None
+    device_share: float | None = None
+    context_nbytes: int = 0
+    matmul_precision: str = "highest"
+    requirements: Path | None = None  # where those of artifacts are installed, if they are
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.startswith("cuda")
+
+
+@dataclass(frozen=True, slots=True)
 class EngineOptions:
     """`None` for a memory budget means: ask the device, or the cgroup, when the engine starts."""
 

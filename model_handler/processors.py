@@ -60,7 +60,10 @@ class Processors:
             self._kept.popleft()
 
     def image_processor(self, path: Path) -> Any:
-        return self._processor("image processor", path, transformers.AutoImageProcessor)
+        # transformers 5.17 offers it at its top only beside torchvision, without which it works all the same
+        from transformers.models.auto.image_processing_auto import AutoImageProcessor
+
+        return self._processor("image processor", path, AutoImageProcessor)
 
     def feature_extractor(self, path: Path) -> Any:
         return self._processor("feature extractor", path, transformers.AutoFeatureExtractor)

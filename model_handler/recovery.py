@@ -1,14 +1,17 @@
 """What happens when a process dies: the ledger is put right, and its models are brought back.
 
-Always true: a model whose return keeps ending the device's process is given up, so that it cannot take
-the others along for ever; one that has a process of its own only ever harms itself.
+Invariant: no model ends the process of others for ever. One whose batches lost the device twice goes on
+in a process of its own, one whose return does so is given up.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from typing import Any
 
+from model_handler.device_worker import DeviceWorker
 from model_handler.errors import EngineError, WorkerDied
 from model_handler.isolated import Isolated
 from model_handler.metrics import Metrics
@@ -18,7 +21,7 @@ from model_handler.scheduler import Scheduler
 from model_handler.workers import Workers
 
 log = logging.getLogger(__name__)
-STRIKES = 2  # processes of the device that a model may take down while it is being restored
+STRIKES = 2  # times that a model may lose the device for the models beside it
 
 
 class Recovery:
@@ -37,69 +40,97 @@ class Recovery:
         self._scheduler = scheduler
         self._metrics = metrics
         self._forget = forget
-        self._restoring: asyncio.Task[None] | None = None
-        self._under_restore: Model | None = None
-        self._strikes: dict[int, int] = {}
+        self._restoring: dict[str, asyncio.Task[None]] = {}  # by worker
+        self._under_restore: dict[str, Model] = {}
+        self._strikes: Counter[int] = Counter()
         self._revivals: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
-        for task in (self._restoring, *self._revivals):
-            if task is not None:
-                task.cancel()
+        for task in (*self._restoring.values(), *self._revivals):
+            task.cancel()
 
     def dismiss(self, model: Model) -> None:
         """The model is gone for good."""
         self._strikes.pop(model.model_id, None)
 
-    # ---- the device's process ----
+    # ---- workers of the device ----
 
-    def device_ready(self) -> None:
-        self._restoring = asyncio.create_task(self._restore())
+    def device_ready(self, worker: DeviceWorker) -> None:
+        self._restoring[worker.name] = asyncio.create_task(self._restore(worker))
 
-    def device_lost(self) -> None:
-        if self._restoring is not None:
-            self._restoring.cancel()
-        self._lost([model for model in self._residency.models() if not model.isolated])
-        self._residency.forgive()
-        suspect, self._under_restore = self._under_restore, None
-        if suspect is not None:
-            self._strike(suspect)
+    def device_lost(self, worker: DeviceWorker, culprit: int) -> None:
+        """`culprit`: the model_id whose load or batch lost the device; 0 where that is not known."""
+        if (restoring := self._restoring.pop(worker.name, None)) is not None:
+            restoring.cancel()
+        self._lost([model for model in self._residency.models() if model.worker == worker.name])
+        self._residency.forgive(worker.name)
+        suspect = self._under_restore.pop(worker.name, None)
+        blamed = self._residency.model(culprit)
+        if blamed is not None:
+            self._strike(blamed, restored=blamed is suspect)
+        elif suspect is not None and not worker.computing:
+            self._strike(suspect, restored=True)
 
     def _lost(self, models: list[Model]) -> None:
         self._metrics.worker_restarts.inc()
         self._residency.lost(models)
         self._scheduler.lost(models)
 
-    async def _restore(self) -> None:
+    async def _restore(self, worker: DeviceWorker) -> None:
         """Bring back what was on the lost device, the most recently used first."""
         for model in self._residency.displaced():
-            if model.state is not State.READY or model.isolated:
+            if model.state is not State.READY or model.worker != worker.name:
                 continue
-            self._under_restore = model
+            self._under_restore[worker.name] = model
             try:
                 await self._residency.promote(model)
             except WorkerDied:
                 return  # the next worker starts over
             except EngineError as error:
                 self._forget(model, str(error))
-            self._under_restore = None
-        for lane in (self._workers.device_lane, self._workers.generating_lane):
+            self._under_restore.pop(worker.name, None)
+        for lane in worker.lanes:
             self._scheduler.pump(lane)
 
-    def _strike(self, model: Model) -> None:
-        strikes = self._strikes.get(model.model_id, 0) + 1
-        self._strikes[model.model_id] = strikes
-        if strikes >= STRIKES:
+    def _strike(self, model: Model, *, restored: bool) -> None:
+        """A model that lost the device twice by computing goes on in a process of its own; one that does
+        by its load cannot be restored."""
+        self._strikes[model.model_id] += 1
+        log.error(
+            "blamed", extra={"model": model.info.name, "strikes": self._strikes[model.model_id]}
+        )
+        if self._strikes[model.model_id] < STRIKES or model.state is not State.READY:
+            return
+        if restored:
             self._forget(model, "its load ended the worker repeatedly")
+        elif len(self._workers.carrier(model).models) > 1:
+            self._revive_later(self._move_apart(model))
+
+    async def _move_apart(self, model: Model) -> None:
+        log.error("moved to a process of its own", extra={"model": model.info.name})
+        self._scheduler.move(model, self._workers.apart(model))
+        try:
+            overhead = self._workers.overhead(model)
+            assert overhead is not None
+            await self._residency.hold(model, overhead)
+            await self._residency.promote(model)
+        except WorkerDied:
+            return  # its own worker's next start brings it back
+        except EngineError as error:
+            self._forget(model, str(error))
+        self._scheduler.pump(self._workers.lane(model))
 
     # ---- processes of isolated models ----
 
     def isolated_lost(self, process: Isolated) -> None:
         models = list(process.models.values())
         self._lost(models)
-        revival = asyncio.create_task(self._revive(process, models))
-        self._revivals.add(revival)
-        revival.add_done_callback(self._revivals.discard)
+        self._revive_later(self._revive(process, models))
+
+    def _revive_later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._revivals.add(task)
+        task.add_done_callback(self._revivals.discard)
 
     async def _revive(self, process: Isolated, models: list[Model]) -> None:
         """At once, unless it dies again and again: then the next request is the next attempt."""

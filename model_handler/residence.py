@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from model_handler.errors import InsufficientMemory
 from model_handler.eviction import Candidate, Standing
-from model_handler.memory import Reservation, Tier
+from model_handler.memory import Footprint, MemoryPool, Reservation, Tier
 from model_handler.model import Model
 
 
@@ -13,23 +14,34 @@ from model_handler.model import Model
 class Residence:
     """Owned by Residency.
 
+    `home`: the pool of the memory it computes in. `main`: main memory that its own process holds besides.
+    `waiting`: main memory for its weights while it is demoted. `settled`: it has been on the device once.
+    `kept`: its worker holds what is left of it after a demotion.
     `promotion` and `demotion` are the moves under way, each at most one and never cancelled; `arriving`
     is the promotion's call to the worker, which may be. `leaving`: chosen for demotion, gets no new
-    lease. `closed`: being unloaded. `displaced`: was on a device that was lost.
+    lease. `asking`: waits for its turn to find room. `closed`: being unloaded. `displaced`: was on a
+    device that was lost. `losses`: how often its process died.
     """
 
     model: Model
     nbytes: int
-    host: Reservation | None
+    home: MemoryPool
+    host: MemoryPool | None
     device: Reservation | None = None
+    main: Reservation | None = None
+    waiting: Reservation | None = None
     tier: Tier = Tier.DISK
     leases: int = 0
     standing: Standing = field(default_factory=Standing)
+    settled: bool = False
+    kept: bool = False
     leaving: bool = False
+    asking: bool = False
     closed: bool = False
     displaced: bool = False
+    losses: int = 0
     promotion: asyncio.Task[None] | None = None
-    arriving: asyncio.Task[int] | None = None
+    arriving: asyncio.Task[Footprint] | None = None
     demotion: asyncio.Task[None] | None = None
     claims: "list[asyncio.Future[Lease]]" = field(default_factory=list)
 
@@ -40,13 +52,32 @@ class Residence:
     @property
     def in_transit(self) -> bool:
         """Bytes are reserved for it that it does not use, or will give back soon."""
-        return self.device is not None and (self.closed or self.tier is not Tier.DEVICE)
+        moves = self.closed or self.tier is not Tier.DEVICE
+        return self.device is not None and moves and not self.asking
+
+    @property
+    def demotable(self) -> bool:
+        """Of its kind: its weights can leave the device and return."""
+        on_device = self.home.tier is Tier.DEVICE
+        return on_device and self.host is not None and not self.model.isolated
 
     @property
     def movable_nbytes(self) -> int:
         """What it holds of the device and may give back, sooner or later."""
-        movable = self.in_transit or not self.model.isolated
-        return self.device.nbytes if self.device is not None and movable else 0
+        if self.device is None or self.home.tier is not Tier.DEVICE:
+            return 0
+        return self.device.nbytes if self.in_transit or self.demotable else 0
+
+    @property
+    def coming_nbytes(self) -> int:
+        """Reserved on the device for what is not there yet."""
+        there = self.tier is Tier.DEVICE or self.demotion is not None
+        return 0 if self.device is None or there or self.home is self.host else self.device.nbytes
+
+    @property
+    def idle(self) -> bool:
+        """It could be demoted at once."""
+        return self.leasable and self.demotable and not self.leases
 
     @property
     def candidate(self) -> Candidate:
@@ -61,14 +92,52 @@ class Residence:
         )
 
     def descend(self) -> None:
-        """It is on the device no more; what is reserved for it there stays reserved."""
-        self.tier = Tier.DISK if self.host is None else Tier.HOST
+        """It is on the device no more; what is reserved for it there stays reserved.
+
+        Its files are counted to main memory as long as there is room for them: where not, its next
+        promotion reads the disk.
+        """
+        self.tier = Tier.DISK
+        if not self.demotable or self.closed or self.host is None or not self.settled:
+            return
+        try:
+            self.waiting = self.waiting or self.host.reserve(self.nbytes)
+        except InsufficientMemory:
+            return
+        self.tier = Tier.HOST
+
+    def ascend(self) -> None:
+        """It has arrived on the device."""
+        self.tier = Tier.DEVICE
+        self.settled = self.kept = True
+        self.displaced = False
+
+    def leave_host(self) -> None:
+        """Its file is no longer counted to main memory."""
+        if self.waiting is not None:
+            self.waiting.release()
+            self.waiting = None
+        if self.tier is Tier.HOST:
+            self.tier = Tier.DISK
+
+    def measured(self, footprint: Footprint) -> None:
+        """Correct what is reserved. Raises InsufficientMemory."""
+        assert self.device is not None
+        self.device.resize(footprint.nbytes)
+        if self.host is not None and self.home is not self.host:
+            self.main = self.main or self.host.reserve(0)
+            self.main.resize(footprint.main_nbytes)
 
     def free_device(self) -> None:
         self.descend()
-        if self.device is not None:
-            self.device.release()
-            self.device = None
+        for held in (self.device, self.main):
+            if held is not None:
+                held.release()
+        self.device = self.main = None
+
+    def free_all(self) -> None:
+        self.free_device()
+        self.leave_host()
 
 
 class Lease:

@@ -9,86 +9,27 @@ ends, with an answer or with an error.
 import asyncio
 import itertools
 from collections.abc import Iterable
-from typing import Protocol
 
 from model_handler.admission import LineBounds
-from model_handler.batcher import Job, Queue
-from model_handler.errors import EngineError, ModelUnloading, QueueFull, WorkerDied, from_wire
-from model_handler.fairness import Shares
+from model_handler.batcher import Job
+from model_handler.errors import (
+    EngineError,
+    InsufficientMemory,
+    ModelUnloading,
+    QueueFull,
+    WorkerDied,
+    from_wire,
+)
 from model_handler.messages import Done, InferenceResponse, Refusal, Run
 from model_handler.metrics import Metrics
 from model_handler.model import Model
+from model_handler.queues import Lane, Line
 from model_handler.residence import Lease
 from model_handler.residency import Residency
 
 MAX_HELD_NBYTES = 1 << 30
 # Of the last batch in what the next one is expected to cost
 RECENCY = 0.5
-
-
-class Worker(Protocol):
-    """What computes batches."""
-
-    async def run(self, command: Run) -> Done: ...
-
-    def replace(self, reason: str) -> None:
-        """End the process; its successor comes by itself."""
-        ...
-
-
-class Lane:
-    """One worker's work: whose turn it is on it, and how many batches it has.
-
-    `depth`: batches that it may have at a time; by default one computes while the next is being
-    prepared. `each`: of those, of one model. `grace_s`: a batch this late past its deadline means that
-    the worker is wedged.
-    """
-
-    def __init__(
-        self, worker: Worker, depth: int = 2, grace_s: float = 30.0, each: int | None = None
-    ) -> None:
-        self.worker = worker
-        self.depth = depth
-        self.each = each or depth
-        self.grace_s = grace_s
-        self.in_flight = 0
-        self.pumping = False
-        self.turns: Shares[int] = Shares()
-
-
-class Line:
-    """One model's work: its queue, its batches in flight, and the lease taken ahead for its next.
-
-    `ripe_at`, on the event loop's clock: until then a batch that is not full waits for company.
-    `expected_s`: device time that its next batch is thought to take.
-    """
-
-    def __init__(self, model: Model, lane: Lane, bounds: LineBounds) -> None:
-        self.model = model
-        self.lane = lane
-        self.queue = Queue(model.info.name, bounds.limit)
-        self.batch_size = bounds.batch_size
-        self.delay_s = bounds.delay_s
-        self.weight = bounds.weight
-        self.ripe_at = 0.0
-        self.expected_s = 0.0
-        self.running: set[asyncio.Task[None]] = set()
-        self.computing: set[Job] = set()
-        self.fetch: asyncio.Task[None] | None = None
-        self.hold: Lease | None = None
-        self.empty = asyncio.Event()
-        self.empty.set()
-
-    def note_change(self) -> None:
-        if self.queue or self.running:
-            self.empty.clear()
-        else:
-            self.empty.set()
-
-    def drop_hold(self) -> None:
-        if self.hold is not None:
-            self.hold.release()
-            self.hold = None
 
 
 class Scheduler:
@@ -110,6 +51,15 @@ class Scheduler:
         line = self._lines.pop(model.model_id)
         assert line.empty.is_set()
         line.lane.turns.forget(model.model_id)
+
+    def move(self, model: Model, lane: Lane) -> None:
+        """From now on another worker computes for the model; what runs already ends where it began."""
+        if (line := self._lines.get(model.model_id)) is None:
+            return
+        line.lane.turns.forget(model.model_id)
+        line.lane = lane
+        if line.queue:
+            lane.turns.enter(model.model_id)
 
     async def submit(self, model: Model, job: Job) -> InferenceResponse:
         """The job's answer. Raises QueueFull at once, or what became of the batch.
@@ -227,35 +177,69 @@ class Scheduler:
         line.computing.update(jobs)
         line.lane.in_flight += 1
         line.lane.turns.charge(line.model.model_id, line.expected_s, line.weight)
-        task = asyncio.create_task(self._run(line, jobs, lease))
+        task = asyncio.create_task(self._run(line, line.lane, jobs, lease))
         line.running.add(task)
         self._settle(line)
 
-    async def _run(self, line: Line, jobs: list[Job], lease: Lease) -> None:
+    async def _run(self, line: Line, lane: Lane, jobs: list[Job], lease: Lease) -> None:
         task = asyncio.current_task()
         assert task is not None
         charged_s = line.expected_s
+        starved: list[Job] = []
         try:
-            done = await self._compute(line, jobs)
-            _settle_account(line, charged_s, done.forward_s)
-            self._deliver(jobs, done)
+            done = await self._compute(line, lane, jobs)
+            if lane is line.lane:
+                _settle_account(line, charged_s, done.forward_s)
+            starved = self._deliver(jobs, done)
         except EngineError as error:
             _fail(jobs, error)
         finally:
             line.computing.difference_update(jobs)
             line.running.discard(task)
-            line.lane.in_flight -= 1
+            lane.in_flight -= 1
             lease.release()
+            self._retry_later(line, starved)
             self._settle(line)
-            self.pump(line.lane)
+            self.pump(lane)
 
-    async def _compute(self, line: Line, jobs: list[Job]) -> Done:
-        loop, lane = asyncio.get_running_loop(), line.lane
+    # ---- out of memory ----
+
+    def _retry_later(self, line: Line, starved: list[Job]) -> None:
+        """In a task of its own, which holds no lease and no place on the lane: those who make room may
+        wait for both."""
+        if starved:
+            line.computing.update(starved)
+            task = asyncio.create_task(self._retry(line, starved))
+            line.waiting_for_memory.add(task)
+
+    async def _retry(self, line: Line, starved: list[Job]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            relieved = await self._residency.relieve(line.model)
+        finally:
+            line.computing.difference_update(starved)
+            line.waiting_for_memory.discard(task)
+        if relieved:
+            line.queue.put_back([job for job in starved if not job.answer.done()])
+            line.lane.turns.enter(line.model.model_id)
+        else:
+            _fail(
+                starved,
+                InsufficientMemory("the request needs more memory than the device has left"),
+            )
+        self._settle(line)
+        self.pump(line.lane)
+
+    async def _compute(self, line: Line, lane: Lane, jobs: list[Job]) -> Done:
+        loop = asyncio.get_running_loop()
         self._metrics.batch_size.observe(len(jobs))
         left = max(job.deadline for job in jobs) - loop.time()
         requests = [job.request for job in jobs]
         run = Run(next(self._batch_ids), line.model.model_id, requests, left)
-        wedged = loop.call_later(left + lane.grace_s, lane.worker.replace, "a batch never ended")
+        wedged = loop.call_later(
+            left + lane.grace_s, lane.worker.replace, "a batch never ended", line.model.model_id
+        )
         try:
             done = await lane.worker.run(run)
         finally:
@@ -265,15 +249,21 @@ class Scheduler:
             raise WorkerDied("the worker answered something else than it was asked")
         return done
 
-    def _deliver(self, jobs: list[Job], done: Done) -> None:
+    def _deliver(self, jobs: list[Job], done: Done) -> list[Job]:
+        """Answer the jobs, but for those that the device had no memory for, the first time."""
         self._metrics.forward_seconds.observe(done.forward_s)
+        starved = []
         for job, result in zip(jobs, done.results, strict=True):
             if job.answer.done():
                 continue
-            if isinstance(result, Refusal):
-                job.answer.set_exception(from_wire(result.error, result.message, result.status))
-            else:
+            if not isinstance(result, Refusal):
                 job.answer.set_result(result)
+            elif result.error == InsufficientMemory.__name__ and not job.retried:
+                job.retried = True
+                starved.append(job)
+            else:
+                job.answer.set_exception(from_wire(result.error, result.message, result.status))
+        return starved
 
 
 def _settle_account(line: Line, charged_s: float, took_s: float) -> None:

@@ -6,19 +6,22 @@ Always true: at most one worker at a time; `worker()` returns a live one or wait
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from model_handler.errors import EngineError, Unavailable, WorkerDied
 from model_handler.forks import Fork, Forks
 from model_handler.link import Link
-from model_handler.messages import Done, Load, Ready, Run
+from model_handler.memory import Footprint
+from model_handler.messages import Done, Load, Ready, Run, Unloaded
 from model_handler.model import Model
 from model_handler.options import WorkerOptions
 
 log = logging.getLogger(__name__)
 UNLOAD_PATIENCE_S = 30.0  # then the process is replaced, which frees its memory for certain
+EXIT_PATIENCE_S = 5.0
 START_LIMIT_S = 300.0  # imports from a cold disk, and a driver that wakes up
 SETTLED_S = 5.0  # a worker that lives this long has started well
 BACKOFF_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)  # before the n-th start in a row that failed
@@ -41,11 +44,12 @@ class Supervisor:
         self._last_failure = ""
         self._failed_starts = 0
         self._keeper: asyncio.Task[None] | None = None
+        self._culprit = 0  # the model that the present worker is being replaced for
         self.on_ready: Callable[[Ready], None] = lambda _: None
-        self.on_lost: Callable[[str], None] = lambda _: None
+        self.on_lost: Callable[[int], None] = lambda _: None
 
     async def __aenter__(self) -> Self:
-        self._keeper = asyncio.create_task(self._keep())
+        self.start()
         return self
 
     async def __aexit__(
@@ -54,12 +58,28 @@ class Supervisor:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        assert self._keeper is not None
-        self._keeper.cancel()
-        await asyncio.wait([self._keeper])
+        await self.stop()
+
+    def start(self) -> None:
+        """Unless it was: from now on there is a worker, sooner or later."""
+        if self._keeper is None:
+            self._keeper = asyncio.create_task(self._keep())
+
+    async def stop(self) -> None:
+        """Return when the worker's process has ended, and with it what it held of the device."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.wait([keeper])
         link, self._link = self._link, None
+        process, self._process = self._process, None
         if link is not None:
             link.close()
+        if process is not None:
+            process.kill()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EXIT_PATIENCE_S):
+                    await process.exited()
 
     def sickness(self) -> str | None:
         """Why no worker can be had, once that is more than a hiccup."""
@@ -69,15 +89,16 @@ class Supervisor:
             return None
         return f"no worker came up in {self._failed_starts} attempts: {self._last_failure}"
 
-    def replace(self, reason: str) -> None:
-        """Get rid of the present worker; its successor comes by itself."""
+    def replace(self, reason: str, culprit: int = 0) -> None:
+        """End the present worker; its successor comes by itself. `culprit`: the model_id to blame."""
         if self._link is not None:
             log.error("worker replaced", extra={"reason": reason})
+            self._culprit = culprit
             self._link.close()
 
     # ---- what the worker does ----
 
-    async def load(self, model: Model) -> int:
+    async def load(self, model: Model) -> Footprint:
         assert model.artifact is not None
         artifact = model.artifact
         link = await self._live()
@@ -88,14 +109,31 @@ class Supervisor:
             artifact.dtype,
             artifact.convention,
         )
-        return (await link.load(command)).nbytes
+        return Footprint((await link.load(command)).nbytes)
+
+    async def demote(self, model: Model) -> int:
+        return await self._free(lambda link: link.demote(model.model_id))
 
     async def unload(self, model: Model) -> int:
+        return await self._free(lambda link: link.unload(model.model_id))
+
+    async def trim(self) -> int | None:
+        """Free bytes of the device after its allocator's unused blocks were given back; None: not known."""
+        if self._link is None:
+            return None
+        try:
+            async with asyncio.timeout(UNLOAD_PATIENCE_S):
+                return (await self._link.trim()).free_nbytes
+        except (TimeoutError, WorkerDied):
+            return None
+
+    async def _free(self, ask: Callable[[Link], Awaitable[Unloaded]]) -> int:
+        """The bytes that are still held afterwards."""
         if self._link is None:
             return 0
         try:
             async with asyncio.timeout(UNLOAD_PATIENCE_S):
-                return (await self._link.unload(model.model_id)).leaked_nbytes
+                return (await ask(self._link)).leaked_nbytes
         except TimeoutError:
             self.replace("a model was not unloaded in time")
         except WorkerDied:
@@ -172,8 +210,10 @@ class Supervisor:
         """Called by the link, before the calls that waited on it fail."""
         if self._link is None:
             return  # it never came up, or we are stopping
-        self._link = None
+        culprit = self._culprit or self._link.culprit
+        self._link, self._culprit = None, 0
         assert self._process is not None
         self._process.kill()  # a link may end before its process does
-        log.error("worker lost", extra={"worker": self._process.pid, "reason": reason})
-        self.on_lost(reason)
+        extra = {"worker": self._process.pid, "reason": reason, "culprit": culprit}
+        log.error("worker lost", extra=extra)
+        self.on_lost(culprit)

@@ -10,9 +10,9 @@ device the same code copies into plain memory, which is how it is tested without
 
 import os
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -141,12 +141,16 @@ class Uploader:
     ) -> AbstractContextManager[Mapping[str | torch.Tensor, torch.Tensor]]:
         return nullcontext({}) if self.registrations is None else self.registrations.use(stamps)
 
-    def _streaming(self) -> AbstractContextManager[object]:
+    @contextmanager
+    def _streaming(self) -> Iterator[None]:
         if self._stream is None:
-            return nullcontext()
+            yield
+            return
         # The allocator may have taken the memory from work that is still running
         self._stream.wait_stream(torch.cuda.current_stream(self.device))
-        return torch.cuda.stream(self._stream)
+        # Leaving the stream alone would make this thread's device the first one, and a context there
+        with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
+            yield
 
     def _through_ring(
         self, chunks: Iterable[Chunk], files: Mapping[str, int], copies: "_Copies"

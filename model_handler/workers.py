@@ -1,88 +1,82 @@
-"""Which process carries which model: the device's own worker, but for artifacts that bring code.
+"""Which process carries which model: the device's own worker, but for what is better kept apart.
 
-Always true: between `assign` and `dismiss` a model has one worker; those of isolated models have a lane
-of their own, so that nothing they do holds up the device's.
+Invariant: between `assign` and `dismiss` a model has one worker. Artifacts that bring code have a process
+and a lane of their own, so that nothing they do holds up the device's.
 """
 
-from collections.abc import Callable
-from pathlib import Path
+import asyncio
+from collections.abc import Callable, Iterator
 
-from model_handler import tasks
+from model_handler.conventions import Convention
+from model_handler.device_worker import GRAPHS, MAIN, DeviceWorker
 from model_handler.forks import Forks
 from model_handler.isolated import Isolated
+from model_handler.memory import Footprint
 from model_handler.model import Model
+from model_handler.options import ProcessOptions
+from model_handler.overheads import Overhead
 from model_handler.properties import Isolation
-from model_handler.scheduler import Lane
+from model_handler.queues import Lane
 from model_handler.spares import Spares
 from model_handler.supervisor import Supervisor
-from model_handler.turnstile import GENERATIONS
 
 GRACE_S = 1.0  # past its deadline an isolated model's process can be ended without harm to others
 SHARED = "(shared)"
 
 
 class Workers:
-    """Residency's mover, and where the scheduler's lanes come from."""
+    """Residency's mover, and where the scheduler's lanes come from.
 
-    def __init__(self, device: Supervisor, forks: Forks, matmul_precision: str = "highest") -> None:
-        self.device = device
-        self.device_lane = Lane(device)
-        # Of the same worker, which lets short batches pass between the tokens of a generating one
-        self.generating_lane = Lane(device, depth=GENERATIONS, each=1)
+    `spawn`: makes the supervisor of a further worker of the device, which has not started.
+    """
+
+    def __init__(self, device: Supervisor, forks: Forks, spawn: Callable[[], Supervisor]) -> None:
+        self.main = DeviceWorker(MAIN, device)
+        self._spawn = spawn
+        self._others: dict[str, DeviceWorker] = {}
         self._spares = Spares(forks)
-        self._matmul_precision = matmul_precision
-        self._order: dict[str, object] = {}
+        self._options = ProcessOptions("")
         self._isolated: dict[int, Isolated] = {}
         self._lanes: dict[Isolated, Lane] = {}
         self._shared: Isolated | None = None
-        self.on_lost: Callable[[Isolated], None] = lambda _: None
-        self.on_growth: Callable[[Model, int], None] = lambda *_: None
+        self._ending: set[asyncio.Task[None]] = set()
+        self.on_ready: Callable[[DeviceWorker], None] = lambda _: None
+        self.on_lost: Callable[[DeviceWorker, int], None] = lambda *_: None
+        self.on_isolated_lost: Callable[[Isolated], None] = lambda _: None
+        self.on_growth: Callable[[Model, Footprint], None] = lambda *_: None
 
-    def settle(self, device: str, memory_nbytes: int | None, requirements: Path | None) -> None:
-        """What isolated processes are started with. `memory_nbytes` bounds what each may allocate;
-        `requirements`: where those of artifacts are installed, if they are."""
-        self._order = {
-            "fork": "isolate",
-            "device": device,
-            "memory_nbytes": memory_nbytes,
-            "requirements_dir": str(requirements) if requirements else None,
-            "matmul_precision": self._matmul_precision,
-        }
+    def settle(self, options: ProcessOptions) -> None:
+        """Before the first `assign`."""
+        self._options = options
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """From now on the end of a process is nothing to recover from."""
         self._spares.close()
         for process in self._lanes:
             process.stop()
+        for worker in [*self._others.values()]:
+            await self._end(worker)
 
     # ---- models ----
 
     def assign(self, model: Model) -> Lane:
         """The lane on which the model's batches run."""
-        assert model.artifact is not None
         if not model.isolated:
-            return self._device_lane_of(model)
-        properties = model.artifact.properties
-        if properties.isolation is Isolation.SHARED:
-            self._shared = self._shared or self._process(SHARED, 1)
-            process = self._shared
-        else:
-            process = self._process(
-                model.info.target or model.info.name, properties.concurrency or 1
-            )
+            return self._carry(model, self._worker(self._name(model)))
+        process = self._process_for(model)
         self._isolated[model.model_id] = process
         return self._lanes[process]
 
-    def _process(self, name: str, depth: int) -> Isolated:
-        process = Isolated(
-            name,
-            self._spares,
-            self._order | {"alone": name != SHARED},
-            lambda process: self.on_lost(process),
-            lambda model, nbytes: self.on_growth(model, nbytes),
-        )
-        self._lanes[process] = Lane(process, depth, GRACE_S)
-        return process
+    def apart(self, model: Model) -> Lane:
+        """From now on the model has a worker of the device to itself."""
+        self.carrier(model).models.discard(model.model_id)
+        return self._carry(model, self._worker(f"{MAIN} of {model.info.name}"))
+
+    def overhead(self, model: Model) -> Overhead | None:
+        """What the model's process takes of the device; None where that is counted otherwise."""
+        if model.isolated or model.worker == MAIN:
+            return None
+        return Overhead(model.worker, self._options.context_nbytes)
 
     def dismiss(self, model: Model) -> None:
         """The model is gone: nothing of it is remembered."""
@@ -91,27 +85,139 @@ class Workers:
             del self._lanes[process]
             if process is self._shared:
                 self._shared = None
+        if process is None and model.worker:
+            self._end_soon_if_unused(self._drop(model))
 
-    def end(self, model: Model, reason: str) -> None:
+    def interrupt(self, model: Model, reason: str) -> None:
         """Of an isolated model whose process is its own: end what it computes."""
         process = self._isolated[model.model_id]
         if len(process.models) == 1 and self._lanes[process].in_flight:
             process.replace(reason)
 
+    def end(self, model: Model, reason: str) -> None:
+        """End the process of a model with code of its own; its successor comes by itself."""
+        if (process := self._isolated.get(model.model_id)) is not None:
+            process.replace(reason)
+
     def lane(self, model: Model) -> Lane:
         process = self._isolated.get(model.model_id)
-        return self._device_lane_of(model) if process is None else self._lanes[process]
+        return self.carrier(model).lane(model) if process is None else self._lanes[process]
 
-    def _device_lane_of(self, model: Model) -> Lane:
-        generates = model.artifact is not None and tasks.generates(model.artifact.task)
-        return self.generating_lane if generates else self.device_lane
+    def carrier(self, model: Model) -> DeviceWorker:
+        """Of a model that is not isolated."""
+        return self._others.get(model.worker, self.main)
+
+    # ---- workers of the device ----
+
+    def _name(self, model: Model) -> str:
+        assert model.artifact is not None
+        graph = model.artifact.convention is Convention.TORCHSCRIPT
+        return GRAPHS if graph and self._options.on_gpu else MAIN
+
+    def _carry(self, model: Model, worker: DeviceWorker) -> Lane:
+        model.worker = worker.name
+        worker.models.add(model.model_id)
+        return worker.lane(model)
+
+    def _worker(self, name: str) -> DeviceWorker:
+        if name == MAIN:
+            return self.main
+        if name not in self._others:
+            self._others[name] = self._further(name)
+        return self._others[name]
+
+    def _further(self, name: str) -> DeviceWorker:
+        worker = DeviceWorker(name, self._spawn())
+        worker.supervisor.on_ready = lambda _: self.on_ready(worker)
+        worker.supervisor.on_lost = lambda culprit: self.on_lost(worker, culprit)
+        return worker
+
+    def _drop(self, model: Model) -> DeviceWorker:
+        worker = self.carrier(model)
+        worker.models.discard(model.model_id)
+        return worker
+
+    def _end_soon_if_unused(self, worker: DeviceWorker) -> None:
+        if self._unused(worker):
+            task = asyncio.create_task(self._end(worker))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+    def _unused(self, worker: DeviceWorker) -> bool:
+        return not worker.models and worker is self._others.get(worker.name)
+
+    async def _end(self, worker: DeviceWorker) -> None:
+        """Its name is free at once, for a process that has nothing to do with this one."""
+        del self._others[worker.name]
+        await worker.supervisor.stop()
+
+    # ---- processes of isolated models ----
+
+    def _process_for(self, model: Model) -> Isolated:
+        assert model.artifact is not None
+        properties = model.artifact.properties
+        if properties.isolation is Isolation.SHARED:
+            self._shared = self._shared or self._process(SHARED, 1)
+            return self._shared
+        name = model.info.target or model.info.name
+        return self._process(name, properties.concurrency or 1)
+
+    def _process(self, name: str, depth: int) -> Isolated:
+        process = Isolated(
+            name,
+            self._spares,
+            self._order(alone=name != SHARED),
+            lambda process: self.on_isolated_lost(process),
+            lambda model, footprint: self.on_growth(model, footprint),
+        )
+        self._lanes[process] = Lane(process, depth, GRACE_S)
+        return process
+
+    def _order(self, *, alone: bool) -> dict[str, object]:
+        options = self._options
+        return {
+            "fork": "isolate",
+            "device": options.device,
+            "memory_nbytes": options.memory_nbytes,
+            "device_share": options.device_share,
+            "context_nbytes": options.context_nbytes,
+            "matmul_precision": options.matmul_precision,
+            "requirements_dir": str(options.requirements) if options.requirements else None,
+            "alone": alone,
+        }
 
     # ---- moves ----
 
-    async def load(self, model: Model) -> int:
+    async def load(self, model: Model) -> Footprint:
         process = self._isolated.get(model.model_id)
-        return await (self.device if process is None else process).load(model)
+        carrier = self.main if process is not None else self.carrier(model)
+        if self._options.on_gpu and (process is not None or carrier is not self.main):
+            await self.main.supervisor.trim()  # what it holds unused is missing to another process
+        if process is not None:
+            return await process.load(model)
+        carrier.supervisor.start()
+        return await carrier.supervisor.load(model)
+
+    async def demote(self, model: Model) -> int:
+        return await self.carrier(model).supervisor.demote(model)
 
     async def unload(self, model: Model) -> int:
         process = self._isolated.get(model.model_id)
-        return await (self.device if process is None else process).unload(model)
+        if process is not None:
+            return await process.unload(model)
+        worker = self._drop(model)
+        if self._unused(worker):
+            await self._end(worker)
+            return 0
+        return await worker.supervisor.unload(model)
+
+    async def trim(self) -> int | None:
+        """The main worker comes last: what the others gave back is in its figure."""
+        free = None
+        for worker in self._all():
+            free = await worker.supervisor.trim()
+        return free
+
+    def _all(self) -> Iterator[DeviceWorker]:
+        yield from [*self._others.values()]
+        yield self.main

@@ -1,5 +1,8 @@
 """scikit-learn estimators, read by skops: only types that cannot run code are built."""
 
+import importlib
+import re
+import sys
 import warnings
 import zipfile
 from contextlib import AbstractContextManager, nullcontext
@@ -31,6 +34,7 @@ _ANSWERS = {
     "transform": "projection",
 }
 _LABEL = "predicted_label"
+_ALIAS = re.compile(r"transformers\..*_fast")
 
 
 class Estimator:
@@ -41,14 +45,14 @@ class Estimator:
 
     def __init__(self, path: Path) -> None:
         """Raises ModelLoadFailed naming types that are not trusted, and what skops raises."""
-        import skops.io
         import threadpoolctl
 
-        untrusted = set(skops.io.get_untrusted_types(file=path)) - TRUSTED
+        skops = skops_io()
+        untrusted = set(skops.get_untrusted_types(file=path)) - TRUSTED
         if untrusted:
             named = ", ".join(sorted(untrusted)[:5])
             raise ModelLoadFailed(f"{path.name} holds types that are not trusted: {named}")
-        self.native: Any = skops.io.load(path, trusted=sorted(TRUSTED))
+        self.native: Any = skops.load(path, trusted=sorted(TRUSTED))
         self.methods = [method for method in _ANSWERS if hasattr(self.native, method)]
         if not self.methods:
             raise ModelLoadFailed(f"{path.name} is no estimator: it can {' or '.join(_ANSWERS)}")
@@ -86,6 +90,16 @@ class Estimator:
     def _name(self, method: str) -> str:
         labels = method == "predict" and not _is_regressor(self.native)
         return _LABEL if labels else _ANSWERS[method]
+
+
+def skops_io() -> Any:
+    """The module skops.io. When it is imported it looks for names in all modules that are loaded;
+    transformers before 5.21 has some that import torchvision when they are asked for a name."""
+    hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if _ALIAS.fullmatch(name)}
+    try:
+        return importlib.import_module("skops.io")
+    finally:
+        sys.modules.update(hidden)
 
 
 def _is_regressor(native: Any) -> bool:

@@ -21,7 +21,7 @@ from model_handler.generation import (
     padding_matters,
     trim,
 )
-from model_handler.handlers import Payload, Prepared, Unit
+from model_handler.handlers import Payload, Prepared, Unit, precedence
 from model_handler.handlers.limits import Limits, positions
 from model_handler.handlers.parameters import accepted, asks
 from model_handler.handlers.plain_text import PlainTexts
@@ -213,10 +213,7 @@ class PipelineHandler:
         return bool(defaults.get("do_sample"))
 
     def _effective(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """What `generate` will go by: the caller's parameters over the model's over the pipeline's."""
-        whole = self._pipeline._prepare_generate_kwargs(dict(parameters))
-        effective: dict[str, Any] = self._pipeline._get_set_generation_params(whole)
-        return effective
+        return precedence.effective(self._pipeline, parameters)
 
     @property
     def _composed(self) -> bool:
@@ -230,7 +227,10 @@ class PipelineHandler:
             start, limit = 1, positions(self.model.config)
         else:
             start, limit = _length(inputs), self._limits.tokens
-        return fit(parameters, self._effective(parameters), start, limit)
+        effective = self._effective(parameters)
+        # Also as None: transformers 5.17 would let its default override a total length that was asked for
+        new_tokens = {"max_new_tokens": effective.get("max_new_tokens")}
+        return new_tokens | fit(parameters, effective, start, limit)
 
     # ---- the forward ----
 

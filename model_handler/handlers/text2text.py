@@ -10,6 +10,7 @@ from typing import Any
 from transformers import GenerationConfig, Pipeline
 
 from model_handler.errors import InvalidRequest
+from model_handler.handlers import precedence
 from model_handler.tasks import family, languages
 
 Steps = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
@@ -22,8 +23,7 @@ class Text2TextPipeline(Pipeline):  # type: ignore[misc]
     _load_processor = False
     _load_image_processor = False
     _load_feature_extractor = False
-    _pipeline_calls_generate = True
-    # Defaults where neither the caller nor the model's own generation config decides
+    # Defaults where neither the caller nor the checkpoint decides. `_forward` applies them, not transformers
     _default_generation_config = GenerationConfig(max_new_tokens=256, num_beams=4)
     answer_name = "generated"
 
@@ -31,7 +31,8 @@ class Text2TextPipeline(Pipeline):  # type: ignore[misc]
         hints = task_parameters(parts["model"].config, parts["task"])
         prefix = hints.pop("prefix", None)
         known = set(vars(GenerationConfig()))
-        super().__init__(**parts, **{key: hints[key] for key in hints if key in known})
+        self.hints = {key: hints[key] for key in hints if key in known}
+        super().__init__(**parts)
         self._prefix = prefix if prefix is not None else getattr(self.model.config, "prefix", None)
 
     def _sanitize_parameters(self, **parameters: Any) -> Steps:
@@ -67,7 +68,7 @@ class Text2TextPipeline(Pipeline):  # type: ignore[misc]
 
     def _forward(self, batch: dict[str, Any], **generate: Any) -> dict[str, Any]:
         count = batch["input_ids"].shape[0]
-        tokens = self.model.generate(**batch, **self._prepare_generate_kwargs(generate))
+        tokens = self.model.generate(**batch, **precedence.passed(self, generate))
         return {"output_ids": tokens.reshape(count, -1, tokens.shape[-1])}
 
     def postprocess(

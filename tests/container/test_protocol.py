@@ -1,8 +1,16 @@
 """What is not quite HTTP, or far too much of it."""
 
+import asyncio
+import contextlib
+import inspect
+from typing import Any
+
 import pytest
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from container.protocol import MAX_HEAD_NBYTES, BoundedHttpProtocol
+from container.server import configuration
 from tests.container.conftest import Running, Serve
 from tests.container.raw_client import head
 
@@ -19,6 +27,32 @@ def test_a_thousand_requests_on_one_connection(running: Running) -> None:
             response = client.request("POST", path, body=body)
             assert response.status == (200 if number % 3 else 404)
             assert response.body == body or response.status == 404
+
+
+async def nothing(scope: Any, receive: Any, send: Any) -> None:
+    """An application that never answers."""
+
+
+def test_what_is_overridden_of_uvicorn_is_there() -> None:
+    """A method that uvicorn renames is overridden in vain, an attribute that it renames fails a connection.
+    None of these is its public interface: setup.py bounds its version, and a new one has to pass here."""
+    methods = {
+        *("connection_made", "connection_lost", "data_received", "on_headers_complete"),
+        *("on_body", "on_message_complete", "_start_asgi_task", "_unset_keepalive_if_required"),
+    }
+    assert methods - vars(HttpToolsProtocol).keys() == set()
+    settings = configuration(nothing, "127.0.0.1", 0)
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        protocol = HttpToolsProtocol(settings, ServerState(), {}, _loop=loop)
+    attributes = {"parser", "pipeline", "cycle", "headers", "transport", "loop"}
+    assert attributes - vars(protocol).keys() == set()
+    parameters = inspect.signature(RequestResponseCycle).parameters
+    cycle = RequestResponseCycle(**dict.fromkeys(parameters))
+    attributes = {
+        *("disconnected", "keep_alive", "more_body", "response_started", "response_complete"),
+        "message_event",
+    }
+    assert attributes - vars(cycle).keys() == set()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ class Case:
     elsewhere: str = ""
 
 
-GPU = "needs a CUDA device"
+GPU = "needs a CUDA device; make test-fake-cuda has one that is fake"
 
 HEALTH, LIST, LOAD, INVOKE = "start-up and health", "list and get", "load", "invoke"
 HEADERS, UNLOAD, MEMORY, CONCURRENCY = "headers", "unload", "memory", "concurrency"

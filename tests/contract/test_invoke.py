@@ -7,6 +7,7 @@ import itertools
 import json
 import random
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -30,6 +31,11 @@ def picture() -> bytes:
     return stream.getvalue()
 
 
+def about(scored: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The answer of another run: not every version of PyTorch repeats the last digit."""
+    return [each | {"score": pytest.approx(each["score"], rel=1e-5)} for each in scored]
+
+
 @pytest.mark.case(31)
 @pytest.mark.parametrize("media", [OCTETS, "image/png"])
 def test_binary_bodies_arrive_unchanged(client: Client, zoo: Zoo, media: str) -> None:
@@ -38,7 +44,7 @@ def test_binary_bodies_arrive_unchanged(client: Client, zoo: Zoo, media: str) ->
     as_json = client.invoke("vision", {"inputs": base64.b64encode(picture()).decode()})
     as_bytes = client.invoke("vision", picture(), content_type=media)
     assert as_json.status_code == as_bytes.status_code == 200
-    assert as_bytes.json() == as_json.json()
+    assert as_bytes.json() == about(as_json.json())
 
 
 @pytest.mark.case(31)

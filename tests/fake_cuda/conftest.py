@@ -34,6 +34,17 @@ def pytest_configure() -> None:
     os.environ["FAKE_CUDA_DIR"] = tempfile.mkdtemp(prefix="fake-cuda-")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that share a server follow one another: a start takes longer than most tests."""
+    items.sort(key=lambda item: str(_wanted(item)) if "house" in item.fixturenames else "")  # type: ignore[attr-defined]
+
+
+def _wanted(test: pytest.Item | pytest.FixtureRequest) -> tuple[dict[str, str], dict[str, str]]:
+    """What the test's module says of the server and of its GPU."""
+    module = test.module  # type: ignore[union-attr]
+    return getattr(module, "SETTINGS", {}), getattr(module, "GPU", {})
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["FAKE_CUDA_DIR"], ignore_errors=True)
 
@@ -111,8 +122,7 @@ def running(launch: Callable[..., House]) -> Running:
 def house(request: pytest.FixtureRequest, running: Running) -> Iterator[House]:
     """A server without models, by the module's SETTINGS (MME_…) and GPU (FAKE_CUDA_…). Afterwards nothing
     may be left in its ledger."""
-    module = request.module
-    house = running.get(getattr(module, "SETTINGS", {}), getattr(module, "GPU", {}))
+    house = running.get(*_wanted(request))
     house.machine.heal()
     house.client.clear()
     yield house

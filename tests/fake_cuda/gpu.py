@@ -122,7 +122,7 @@ class FakeMachine:
     def processes(self) -> list[FakeProcess]:
         """Those alive that hold memory on some device."""
         found = [FakeProcess(each) for each in self.directory.glob("[0-9]*-[0-9]*")]
-        return [each for each in found if _is_alive(each) and _holds_memory(each.counters())]
+        return [each for each in found if _is_alive(each) and _holds_memory(each)]
 
     def used_nbytes(self, device: int = 0) -> int:
         """Of all processes, with their contexts."""
@@ -156,7 +156,11 @@ def _is_alive(process: FakeProcess) -> bool:
     return fields[19] == process.directory.name.partition("-")[2] and fields[0] not in "ZX"
 
 
-def _holds_memory(counters: Mapping[str, int]) -> bool:
+def _holds_memory(process: FakeProcess) -> bool:
+    try:
+        counters = process.counters()
+    except FileNotFoundError:  # it died just now, and another has tidied up
+        return False
     return any(number for name, number in counters.items() if name.startswith("used."))
 
 

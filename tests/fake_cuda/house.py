@@ -5,11 +5,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from tests.contract.client import TEXT, Client
 from tests.contract.targets import RESERVED, ServerProcess
 from tests.contract.waiting import until
 from tests.fake_cuda.gpu import MIB, FakeMachine, FakeProcess
-from tests.fake_cuda.models import contents
+from tests.fake_cuda.models import contents, nbytes
 
 CAPACITY = 'mme_memory_capacity_bytes{tier="device"}'
 # PyTorch keeps workspaces for cuBLAS, one for each thread that computes, and small blocks
@@ -27,6 +29,12 @@ class House:
     def worker(self) -> FakeProcess:
         """The device's process, once it holds its context; the first of several such."""
         return until(self._workers)[0]
+
+    def replace_worker(self) -> None:
+        """Kill it, and wait for its successor."""
+        former = self.worker()
+        former.end()
+        until(lambda: [each for each in self._workers() if each != former], within_s=SERVED_AGAIN_S)
 
     def _workers(self) -> list[FakeProcess]:
         found = [each for each in self.machine.processes() if each.name == "mme-worker"]
@@ -71,7 +79,9 @@ class House:
         wanted = contents(artifact)
         return sum(each.erase(wanted) for each in self.machine.processes())
 
-    def check_ledger(self, models: int) -> None:
-        """What is reserved is what the worker has allocated, give or take workspaces and rounding."""
-        held, reserved = self.worker().held_nbytes(), self.reserved()
-        assert reserved <= held <= reserved + ROUNDING_NBYTES * models + WORKSPACES_NBYTES
+    def check_ledger(self, resident: Iterable[Path], dtype: torch.dtype | None = None) -> None:
+        """Reserved is what these models take, each rounded up to what the driver hands out, and the worker
+        has allocated at least as much."""
+        sizes = [nbytes(artifact, dtype) for artifact in resident]
+        assert sum(sizes) <= self.reserved() <= sum(sizes) + ROUNDING_NBYTES * len(sizes)
+        assert self.worker().held_nbytes() >= self.reserved()

@@ -1,5 +1,6 @@
 """Models whose every tensor is random and unlike all others, so that its bytes can be found on a device."""
 
+import shutil
 from pathlib import Path
 
 import safetensors.torch
@@ -7,6 +8,7 @@ import torch
 
 from tests import artifacts
 from tests.contract.artifacts import of_size
+from tests.model_handler.loading import retensor
 
 LABELS = ("LOWEST", "LOW", "HIGH", "HIGHEST")
 
@@ -26,9 +28,19 @@ class Models:
             _randomize(directory / "model.safetensors", seed)
         return directory
 
+    def half(self, seed: int) -> Path:
+        """The classifier, stored as bfloat16."""
+        directory = self.root / f"half-{seed}"
+        if not directory.exists():
+            shutil.copytree(self.classifier(seed), directory)
+            retensor(
+                directory, lambda tensors: {name: each.bfloat16() for name, each in tensors.items()}
+            )
+        return directory
+
     def large(self, nbytes: int) -> Path:
         """About so many bytes of weights, all in one tensor of zeros in a sparse file."""
-        directory = self.root / "large"
+        directory = self.root / f"large-{nbytes >> 20}"
         return directory if directory.exists() else of_size(directory, nbytes)
 
 
@@ -49,9 +61,9 @@ def contents(artifact: Path, dtype: torch.dtype | None = None) -> dict[str, byte
     }
 
 
-def nbytes(artifact: Path) -> int:
-    """Of its weights as they are stored."""
-    return sum(map(len, contents(artifact).values()))
+def nbytes(artifact: Path, dtype: torch.dtype | None = None) -> int:
+    """Of its weights, as they are stored or in another type."""
+    return sum(map(len, contents(artifact, dtype).values()))
 
 
 def _bytes(tensor: torch.Tensor) -> bytes:

@@ -1,4 +1,4 @@
-"""Small programs on the fake GPU, each in a process forked from one that has imported torch.
+"""Small programs on the fake GPU, each in a process forked from one that has imported all it needs.
 
 What a program returns comes back to the test. It knows its machine from the environment.
 """
@@ -18,7 +18,7 @@ from tests.fake_cuda.gpu import FakeMachine
 LIMIT_S = 60
 Program = Callable[..., Any]
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload([__name__])
+_processes.set_forkserver_preload([__name__, "model_handler.loader"])
 
 
 def _run(

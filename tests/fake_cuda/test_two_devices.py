@@ -1,7 +1,5 @@
 """A worker for one device of several takes nothing of the others."""
 
-import psutil
-
 from tests.fake_cuda.conftest import CONTEXT_NBYTES
 from tests.fake_cuda.house import House
 from tests.fake_cuda.models import Models, contents
@@ -24,7 +22,7 @@ def test_the_second_device(house: House, models: Models) -> None:
 def test_its_successor_too(house: House, models: Models) -> None:
     """A process that died leaves nothing on its device, and the next is for the same one."""
     house.load([models.classifier(1)])
-    psutil.Process(house.worker().pid).kill()
+    house.worker().end()
     house.served(models.classifier(1).name)
     assert house.machine.used_nbytes(device=0) == 0
     counters = house.worker().counters()

@@ -11,14 +11,25 @@ from tests.model_handler.fake_worker import FakeWorker
 class FakeSupervisor(FakeWorker):
     """A FakeWorker with the life a real one has: `arrive` and `die` tell the engine."""
 
+    TOTAL, CONTEXT = 1_000_000_000, 300_000_000  # of a GPU, and what one process takes of it
+    device = "cpu"
+    culprit = 0  # the model that the process names when it dies
+    stopped = False
     on_ready: Callable[[Ready], None]
-    on_lost: Callable[[str], None]
+    on_lost: Callable[[int], None]
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         pass
+
+    def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        self.stopped = True
+        self.held.clear()
 
     async def available(self) -> None:
         pass
@@ -27,11 +38,13 @@ class FakeSupervisor(FakeWorker):
         return None
 
     def arrive(self) -> None:
-        self.on_ready(Ready(1, "cpu", 0, 0))
+        gpu = self.device != "cpu"
+        free = self.TOTAL - self.CONTEXT if gpu else 0
+        self.on_ready(Ready(1, self.device, self.TOTAL if gpu else 0, free))
 
     def die(self) -> None:
         """In the real order: the engine hears of it before the calls fail."""
-        self.on_lost("killed")
+        self.on_lost(self.culprit)
         super().die()
 
     async def go_on_until(self, done: Callable[[], bool]) -> None:

@@ -8,8 +8,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from model_handler.errors import EngineError, WorkerDied
-from model_handler.messages import Done, InferenceResponse, Run
+from model_handler.errors import EngineError, InsufficientMemory, WorkerDied
+from model_handler.memory import Footprint
+from model_handler.messages import Done, InferenceResponse, Refusal, Run
 from model_handler.model import Model
 
 
@@ -24,33 +25,60 @@ class Call:
 class FakeWorker:
     nbytes: Callable[[Model], int]
     held: set[int] = field(default_factory=set)
+    demoted: set[int] = field(default_factory=set)
     calls: list[Call] = field(default_factory=list)
     load_error: EngineError | None = None
+    free_nbytes: Callable[[], int | None] = lambda: None  # as the device's driver says it
+    starved: bool = False  # the next batch finds no memory for its activations
     replaced: list[str] = field(default_factory=list)
     forward_s: dict[int, float] = field(default_factory=dict)
 
-    async def load(self, model: Model) -> int:
+    async def load(self, model: Model) -> Footprint:
         assert model.model_id not in self.held, "loaded twice"
         assert not self.busy("load", model.model_id), "two loads of one model in flight"
         await self._wait("load", model.model_id)
         if self.load_error is not None:
             raise self.load_error
+        if (free := self.free_nbytes()) is not None and self.nbytes(model) > free:
+            raise InsufficientMemory("out of memory")
         self.held.add(model.model_id)
-        return self.nbytes(model)
+        self.demoted.discard(model.model_id)
+        return Footprint(self.nbytes(model))
+
+    async def demote(self, model: Model) -> int:
+        if await self._free(model):
+            self.demoted.add(model.model_id)
+        return 0
 
     async def unload(self, model: Model) -> int:
+        await self._free(model)
+        self.demoted.discard(model.model_id)
+        return 0
+
+    async def trim(self) -> int | None:
+        return self.free_nbytes()
+
+    def end(self, model: Model, reason: str) -> None:
+        self.replaced.append(reason)
+
+    async def _free(self, model: Model) -> bool:
+        """False when the process died meanwhile."""
         assert not self.busy("run", model.model_id), "unloaded under a running batch"
         assert not self.busy("unload", model.model_id), "two unloads of one model in flight"
         try:
             await self._wait("unload", model.model_id)
         except WorkerDied:
-            return 0
+            return False
         self.held.discard(model.model_id)
-        return 0
+        return True
 
     async def run(self, command: Run) -> Done:
         assert command.model_id in self.held, "a batch for a model that is not here"
         await self._wait("run", command.model_id)
+        if self.starved:
+            self.starved = False
+            refused = Refusal("InsufficientMemory", "out of memory")
+            return Done(command.batch_id, [refused for _ in command.requests], 0.0, 0.0)
         answers: list[InferenceResponse] = [
             InferenceResponse(b"%d:" % command.model_id + request.body, "text/plain")
             for request in command.requests
@@ -58,7 +86,7 @@ class FakeWorker:
         forward_s = self.forward_s.get(command.model_id, 0.0)
         return Done(command.batch_id, list(answers), 0.0, forward_s)
 
-    def replace(self, reason: str) -> None:
+    def replace(self, reason: str, culprit: int = 0) -> None:
         self.replaced.append(reason)
 
     async def _wait(self, kind: str, model_id: int) -> None:
@@ -81,6 +109,7 @@ class FakeWorker:
     def die(self) -> None:
         """What the link does when the process ends: everything it held is gone, every call fails."""
         self.held.clear()
+        self.demoted.clear()
         calls, self.calls = self.calls, []
         for call in calls:
             if not call.go_on.done():

@@ -24,17 +24,11 @@ from model_handler.errors import (
     Unavailable,
 )
 from model_handler.factory import create_engine
-from model_handler.forks import Forks
 from model_handler.messages import InferenceRequest
-from model_handler.metrics import Metrics
 from model_handler.options import EngineOptions
-from model_handler.residency import Residency
-from model_handler.scheduler import Scheduler
-from model_handler.workers import Workers
 from tests import artifacts
 from tests.contract.artifacts import Zoo, tokens
 from tests.model_handler.descendants import Descendants
-from tests.model_handler.fake_supervisor import FakeSupervisor
 
 TEXT = InferenceRequest(b'{"inputs": "hello"}', "application/json")
 PATIENCE_S = 60.0
@@ -275,33 +269,5 @@ def test_a_device_that_is_not_there_is_a_sickness(options: EngineOptions) -> Non
             assert "cuda:99 does not exist" in str(engine.health())
             with pytest.raises(Unavailable, match="cuda:99"):
                 await engine.load("A", "/nowhere")
-
-    asyncio.run(scenario())
-
-
-def test_a_model_that_ends_its_workers_while_being_restored_is_given_up(
-    zoo: Zoo, options: EngineOptions
-) -> None:
-    """Twice under suspicion is enough; the model that was restored before it stays."""
-
-    async def scenario() -> None:
-        supervisor = FakeSupervisor(lambda _: 1000)
-        residency, metrics = Residency(supervisor), Metrics()
-        forks, scheduler = Forks(), Scheduler(residency, metrics)
-        workers = Workers(supervisor, forks)
-        async with Engine(options, forks, workers, residency, scheduler, metrics) as engine:
-            supervisor.arrive()
-            for name, directory in (("guilty", zoo.a), ("innocent", zoo.b)):
-                load = asyncio.create_task(engine.load(name, str(directory)))
-                await supervisor.go_on_until(load.done)
-            for _ in range(2):
-                supervisor.die()
-                supervisor.arrive()
-                await supervisor.go_on_until(lambda: supervisor.busy("load", 1))
-            supervisor.die()
-            supervisor.arrive()
-            await supervisor.go_on_until(lambda: bool(supervisor.held) and not supervisor.calls)
-            assert [model.name for model in engine.models()] == ["innocent"]
-            assert reserved(engine) == 1000
 
     asyncio.run(scenario())

@@ -108,8 +108,6 @@ def test_text_generation(generator: Pair) -> None:
                 "inputs": TEXTS[0],
                 "parameters": GREEDY | {"num_beams": 3, "num_return_sequences": 2},
             },
-            {"inputs": TEXTS[2], "parameters": {"do_sample": False, "max_length": 40}},
-            {"inputs": TEXTS[0], "parameters": {"do_sample": False, "max_length": 40}},
             {"inputs": TEXTS[2], "parameters": GREEDY | {"repetition_penalty": 1.9}},
             {"inputs": TEXTS[0], "parameters": GREEDY | {"repetition_penalty": 1.9}},
             {"inputs": TEXTS[1], "parameters": GREEDY | {"return_tensors": True}},
@@ -117,6 +115,35 @@ def test_text_generation(generator: Pair) -> None:
             {"inputs": TEXTS[2], "parameters": GREEDY | {"stop_sequence": "e"}},
         ]
     )
+
+
+def test_a_total_length_takes_the_place_of_the_default_of_new_tokens(generator: Pair) -> None:
+    """Compared with the model: the plain pipeline of transformers 5.17 passes over it."""
+    parameters = {"do_sample": False, "max_length": 40}
+    tokenizer, model = generator.handler.processors[0], generator.handler.model
+    for text in (TEXTS[2], TEXTS[0]):
+        tokens = model.generate(**tokenizer(text, return_tensors="pt"), **parameters)
+        assert tokens.shape[1] <= 40
+        expected = tokenizer.decode(tokens[0], skip_special_tokens=True)
+        (answer,) = answers(generator.handler, {"inputs": text, "parameters": parameters})
+        assert answer == [{"generated_text": expected}]
+
+
+def test_a_total_length_of_the_checkpoint_does_so_too(root: Path) -> None:
+    path = artifacts.gpt2(root / "gpt2_of_12_tokens")
+    file = path / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"max_length": 12}))
+    parameters = {"do_sample": False, "return_tensors": True}
+    shorter = parameters | {"max_new_tokens": 2}
+    with loaded(path, "text-generation") as handler:
+        (total,), (new,) = answers(
+            handler,
+            {"inputs": "fox", "parameters": parameters},
+            {"inputs": "fox", "parameters": shorter},
+        )
+        prompt = len(handler.processors[0].tokenize("fox"))
+    assert len(total["generated_token_ids"]) == 12
+    assert len(new["generated_token_ids"]) == prompt + 2
 
 
 def test_prompts_of_different_lengths_generate_together(generator: Pair) -> None:

@@ -12,8 +12,9 @@ from model_handler.errors import InsufficientMemory, ModelLoadFailed
 from model_handler.eviction import POLICIES
 from model_handler.messages import InferenceRequest
 from model_handler.metrics import Metrics
+from model_handler.queues import Lane
 from model_handler.residency import Residency
-from model_handler.scheduler import Lane, Scheduler
+from model_handler.scheduler import Scheduler
 from tests.model_handler.fake_worker import FakeWorker
 from tests.model_handler.test_scheduling import CAPACITY, ISOLATED, SIZES, model
 
@@ -61,14 +62,15 @@ def test_two_loads_that_fit_singly_but_not_together() -> None:
 
 def test_a_full_device_demotes_the_idle_before_it_refuses() -> None:
     async def scenario() -> None:
-        worker, residency = house(host=190)
+        worker, residency = house(host=100)
         for key in (4, 3):
             await loaded(worker, residency, key)
-        assert worker.held == {3}
+        assert (worker.held, worker.demoted) == ({3}, {4})
         assert residency.host is not None
-        assert residency.host.reserved == SIZES[3] + SIZES[4]
+        assert residency.host.reserved == SIZES[4]
         with pytest.raises(InsufficientMemory, match="host"):
             await residency.admit(model(5), SIZES[5])
+        assert worker.held == {3}
 
     story(scenario())
 

@@ -18,18 +18,26 @@ from model_handler.artifact import Artifact
 from model_handler.batcher import Job
 from model_handler.conventions import Convention
 from model_handler.errors import EngineError
-from model_handler.memory import Tier
+from model_handler.memory import Footprint, Tier
 from model_handler.messages import InferenceRequest, InferenceResponse
 from model_handler.metrics import Metrics
 from model_handler.model import Model, ModelInfo
+from model_handler.overheads import Overhead
 from model_handler.properties import Properties
+from model_handler.queues import Lane
 from model_handler.residency import Residency
-from model_handler.scheduler import Lane, Scheduler, unloading
+from model_handler.scheduler import Scheduler, unloading
 from tests.model_handler.fake_worker import FakeWorker
 
-SIZES = {1: 30, 2: 40, 3: 50, 4: 60, 5: 100}
+SIZES = {1: 30, 2: 40, 3: 50, 4: 60, 5: 90, 6: 20}
 CAPACITY = 100
+UNDERESTIMATE = 7  # of a load, corrected by what is measured
 ISOLATED = 2  # this model brings code and has a worker of its own
+ON_CPU = 6  # this one computes in main memory
+OVERHEADS = {
+    4: Overhead("other", 10),
+    5: Overhead("other", 10),
+}  # of a process that two models share
 keys = st.sampled_from(sorted(SIZES))
 numbers = st.integers(0, 30)
 
@@ -38,8 +46,16 @@ class Pair:
     """The device's worker and that of the isolated model."""
 
     def __init__(self) -> None:
-        self.shared = FakeWorker(lambda model: SIZES[model.model_id])
-        self.own = FakeWorker(lambda model: SIZES[model.model_id])
+        self.real_nbytes = CAPACITY  # what the device has, whatever the budget says
+        self.gpu = False
+        self.shared = FakeWorker(lambda model: SIZES[model.model_id], free_nbytes=self.free_nbytes)
+        self.own = FakeWorker(lambda model: SIZES[model.model_id], free_nbytes=self.free_nbytes)
+
+    def free_nbytes(self) -> int | None:
+        if not self.gpu:
+            return None
+        held = (self.shared.held | self.own.held) - {ON_CPU}
+        return max(0, self.real_nbytes - sum(SIZES[key] for key in held))
 
     def of(self, model: Model) -> FakeWorker:
         return self.own if model.isolated else self.shared
@@ -47,8 +63,18 @@ class Pair:
     async def load(self, model: Model) -> int:
         return await self.of(model).load(model)
 
+    async def demote(self, model: Model) -> int:
+        assert model.model_id not in (ISOLATED, ON_CPU)
+        return await self.of(model).demote(model)
+
     async def unload(self, model: Model) -> int:
         return await self.of(model).unload(model)
+
+    async def trim(self) -> int | None:
+        return self.free_nbytes()
+
+    def end(self, model: Model, reason: str) -> None:
+        self.of(model).end(model, reason)
 
     @property
     def busy(self) -> list[FakeWorker]:
@@ -56,7 +82,8 @@ class Pair:
 
 
 def model(key: int) -> Model:
-    convention = Convention.INFERENCE if key == ISOLATED else Convention.HUGGING_FACE
+    conventions = {ISOLATED: Convention.INFERENCE, ON_CPU: Convention.ONNX}
+    convention = conventions.get(key, Convention.HUGGING_FACE)
     artifact = Artifact(Path("/x"), convention, "", "auto", SIZES[key], Properties())
     return Model(key, ModelInfo(str(key), "/x"), artifact=artifact)
 
@@ -71,6 +98,7 @@ class SchedulingMachine(RuleBasedStateMachine):
         self.lanes = [Lane(self.workers.shared), Lane(self.workers.own, depth=1)]
         self.residency = Residency(self.workers)
         self.residency.open(CAPACITY, self.host_capacity)
+        self.workers.gpu = self.host_capacity is not None
         self.scheduler = Scheduler(self.residency, Metrics())
         self.models: dict[int, Model] = {}
         self.departing: set[int] = set()
@@ -94,7 +122,8 @@ class SchedulingMachine(RuleBasedStateMachine):
 
     async def load(self, model: Model) -> None:
         try:
-            await self.residency.admit(model, SIZES[model.model_id])
+            overhead = OVERHEADS.get(model.model_id)
+            await self.residency.admit(model, SIZES[model.model_id] - UNDERESTIMATE, overhead)
         except EngineError:
             return
         lane = self.lanes[model.isolated]
@@ -188,13 +217,37 @@ class SchedulingMachine(RuleBasedStateMachine):
         self.scheduler.pump(self.lanes[isolated])
         self.turn()
 
+    @rule(nbytes=st.integers(40, CAPACITY))
+    def device_has(self, nbytes: int) -> None:
+        """Another program on the device takes memory, or gives it back."""
+        self.workers.real_nbytes = nbytes
+
+    @rule(isolated=st.booleans())
+    def memory_is_short(self, isolated: bool) -> None:
+        """The activations of the next batch do not fit."""
+        (self.workers.own if isolated else self.workers.shared).starved = True
+
+    @precondition(lambda self: self.host_capacity is not None and ISOLATED in self.models)
+    @rule(nbytes=st.integers(0, 70), main_nbytes=st.integers(0, 40))
+    def isolated_grows(self, nbytes: int, main_nbytes: int) -> None:
+        self.go(self.remeasure(Footprint(nbytes, main_nbytes)))
+
+    async def remeasure(self, footprint: Footprint) -> None:
+        self.residency.remeasure(self.models[ISOLATED], footprint)
+
     # ---- what must hold ----
 
     @invariant()
     def never_more_than_there_is(self) -> None:
         places = self.residency._residences.values()
-        held = sum(one.device.nbytes for one in places if one.device is not None)
-        assert held == self.residency.device.reserved <= CAPACITY
+        device, host = self.residency.device, self.residency.host
+        held = sum(one.device.nbytes for one in places if one.device and one.home is device)
+        overhead = self.residency._overheads.nbytes
+        assert held + overhead == device.reserved <= CAPACITY
+        if host is not None:
+            reserved = [one.waiting for one in places] + [one.main for one in places]
+            reserved += [one.device for one in places if one.home is host]
+            assert sum(one.nbytes for one in reserved if one) == host.reserved <= host.budget
         on_device = [one for one in places if one.tier is Tier.DEVICE]
         held_by = self.workers.shared.held | self.workers.own.held
         assert {one.model.model_id for one in on_device} <= held_by
@@ -226,8 +279,9 @@ class SchedulingMachine(RuleBasedStateMachine):
             assert error is None or isinstance(error, EngineError), error
         assert self.residency.device.reserved == 0
         assert self.residency.host is None or self.residency.host.reserved == 0
-        assert not self.workers.shared.held
-        assert not self.workers.own.held
+        for worker in (self.workers.shared, self.workers.own):
+            assert not worker.held
+            assert not worker.demoted
         assert self.scheduler._held_nbytes == self.scheduler.waiting() == 0
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()

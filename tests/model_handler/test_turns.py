@@ -9,8 +9,9 @@ from model_handler.admission import LineBounds
 from model_handler.batcher import Job
 from model_handler.messages import InferenceRequest
 from model_handler.metrics import Metrics
+from model_handler.queues import Lane
 from model_handler.residency import Residency
-from model_handler.scheduler import Lane, Scheduler
+from model_handler.scheduler import Scheduler
 from tests.model_handler.fake_worker import FakeWorker
 from tests.model_handler.test_moves import house, story, turns
 from tests.model_handler.test_scheduling import SIZES, model

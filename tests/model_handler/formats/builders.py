@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import skops.io
 import torch
 import xgboost
 from onnx import TensorProto, helper, numpy_helper
@@ -14,6 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from model_handler.handlers.estimators import skops_io
 from tests.model_handler.formats.tables import COLORS, ROWS, TARGET
 
 PARAMETERS = {"max_depth": 3, "nthread": 1, "seed": 0}
@@ -35,7 +35,7 @@ def named_booster(path: Path) -> Path:
 
 
 def estimator(path: Path, model: Any) -> Path:
-    skops.io.dump(model, path / "model.skops")
+    skops_io().dump(model, path / "model.skops")
     return path
 
 

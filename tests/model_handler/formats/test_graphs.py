@@ -260,6 +260,8 @@ def test_programs_of_torch_export_are_not_opened_beside_other_models(exported: P
     assert "code/inference.py" in message
 
 
+# PyTorch 2.11 says so of the file's bytes, which nobody writes to
+@pytest.mark.filterwarnings("ignore:The given buffer is not writable:UserWarning")
 def test_a_process_of_its_own_may_open_them(exported: Path) -> None:
     owner = FormatLoader(CpuDevice(), alone=True)
     handler = owner.load(exported, Convention.EXPORTED)

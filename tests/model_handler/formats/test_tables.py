@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-import skops.io
 import xgboost
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression
@@ -17,7 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from model_handler.conventions import Convention
-from model_handler.handlers.estimators import TRUSTED
+from model_handler.handlers.estimators import TRUSTED, skops_io
 from tests.model_handler.formats import builders
 from tests.model_handler.formats.tables import (
     COLORS,
@@ -176,7 +175,7 @@ def test_what_is_neither_json_nor_ubj_is_refused(tmp_path: Path) -> None:
 
 
 def test_neighbours_answer_with_labels_and_probabilities(neighbours: Path) -> None:
-    model = skops.io.load(neighbours / "model.skops", trusted=sorted(TRUSTED))
+    model = skops_io().load(neighbours / "model.skops", trusted=sorted(TRUSTED))
     proba = {"instances": ROWS[:3].tolist(), "parameters": {"method": "predict_proba"}}
     with opened(neighbours) as handler:
         labels, table, chances = answered(
