@@ -1,4 +1,4 @@
-"""A local SageMaker, with CloudFormation for it, on one loopback port; the rest of AWS on another.
+"""A local SageMaker on one loopback port; the rest of AWS on another.
 
     with LocalSageMaker(hosting) as aws:
         aws.client("sagemaker").create_model(...)
@@ -21,11 +21,9 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from emulator import cloudformation
 from emulator.account import DEFAULT_REGION
 from emulator.aws import Aws
-from emulator.cloudformation.calls import Calls
-from emulator.cloudformation.door import Door as CloudFormation
-from emulator.cloudformation.stacks import Stacks
 from emulator.control import ControlPlane
 from emulator.door import Door
 from emulator.hosting import Hosting
@@ -37,7 +35,6 @@ PATIENCE_S = 45.0
 # The url of the rest of AWS → the side that runs containers, there from enter to exit.
 HostingFactory = Callable[[str], AbstractAsyncContextManager[Hosting]]
 
-_CLOUDFORMATION = "/cloudformation/"
 _LINE = "AWS_ENDPOINT_URL"
 _GRACE_S = 5
 
@@ -111,13 +108,10 @@ class LocalSageMaker:
     def _ours(self) -> dict[str, str]:
         """Where the services answer that are not moto's."""
         return {
-            "cloudformation": self.url + _CLOUDFORMATION,
+            "cloudformation": self.url + cloudformation.PATH,
             "sagemaker": self.url,
             "sagemaker-runtime": self.url,
         }
-
-    def _calls(self, region: str) -> Calls:
-        return Calls(self._ours, self._aws.url, region)
 
     def _stop(self) -> None:
         if self._started.exception() is None:
@@ -136,14 +130,12 @@ class LocalSageMaker:
     async def _serve(self) -> None:
         async with self._hosting(self._aws.url) as hosting:
             control = ControlPlane(hosting, self._patience_s)
-            stacks = Stacks(self._calls, self._patience_s)
-            doors = application(control, Door(hosting, control.endpoints), CloudFormation(stacks))
-            server = uvicorn.Server(_config(doors))
+            app = application(control, Door(hosting, control.endpoints))
+            server = uvicorn.Server(_config(app))
             self._started.set_result(server)
             try:
                 await server.serve(sockets=[self._socket] if self._socket else None)
             finally:
-                await stacks.close()
                 await control.endpoints.close()
 
 
@@ -161,12 +153,12 @@ def _listening(port: int) -> socket.socket:
     return listening
 
 
-def application(control: ControlPlane, door: Door, cloudformation: CloudFormation) -> Starlette:
+def application(control: ControlPlane, door: Door) -> Starlette:
     endpoint = "/endpoints/{name}/"
     return Starlette(
         routes=[
             Route("/", control.answer, methods=["POST"]),
-            Route(_CLOUDFORMATION, cloudformation.answer, methods=["POST"]),
+            Route(cloudformation.PATH, cloudformation.refuse, methods=["GET", "POST"]),
             Route(endpoint + "invocations", door.invoke, methods=["POST"]),
             Route(endpoint + "async-invocations", door.refuse_async, methods=["POST"]),
             Route(endpoint + "invocations-response-stream", door.refuse_stream, methods=["POST"]),

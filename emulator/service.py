@@ -16,10 +16,5 @@ def runtime() -> ServiceModel:
     return _load("sagemaker-runtime")
 
 
-@cache
-def cloudformation() -> ServiceModel:
-    return _load("cloudformation")
-
-
 def _load(name: str) -> ServiceModel:
     return ServiceModel(Loader().load_service_model(name, "service-2"), name)
