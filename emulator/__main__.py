@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from emulator.hosts import create_hosting
+from emulator.hosting.autoscaling import MINUTE_S
+from emulator.hosting.fleet_hosting import create_hosting
 from emulator.platform import HostingFactory, LocalSageMaker
-from emulator.scaling import MINUTE_S
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -24,9 +24,9 @@ from starlette.routing import Route
 from emulator import cloudformation
 from emulator.account import DEFAULT_REGION
 from emulator.aws import Aws
-from emulator.control import ControlPlane
-from emulator.door import Door
-from emulator.hosting import Hosting
+from emulator.control.api import ControlPlane
+from emulator.interfaces import Hosting
+from emulator.runtime import Door
 
 HOST = "127.0.0.1"
 # Below the 60 s after which boto3 and the `aws` CLI give up reading an answer.

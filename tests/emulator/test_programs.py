@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from emulator.hosts import create_hosting
+from emulator.hosting.fleet_hosting import create_hosting
 from emulator.platform import LocalSageMaker
 from tests.artifacts import bert_classifier, packed
 

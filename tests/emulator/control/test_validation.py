@@ -6,10 +6,10 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from emulator import service
+from emulator.control import service_models
+from emulator.control.validation import compiled
 from emulator.platform import LocalSageMaker
-from emulator.validation import compiled
-from tests.emulator.control.conftest import IMAGE, ROLE, variant
+from tests.emulator.deployments import IMAGE, ROLE, variant
 
 NAME_PATTERN = r"[a-zA-Z0-9]([\-a-zA-Z0-9]*[a-zA-Z0-9])?"
 
@@ -185,7 +185,7 @@ def _patterns(shape: Any, seen: set[str]) -> set[str]:
 
 def test_every_pattern_of_the_service_models_is_understood() -> None:
     """Python has no Unicode property classes; a new kind of pattern must not go unnoticed."""
-    models = (service.control_plane(), service.runtime())
+    models = (service_models.control_plane(), service_models.runtime())
     served = {"CreateModel", "CreateEndpointConfig", "CreateEndpoint", "AddTags", "InvokeEndpoint"}
     patterns = set()
     for model in models:

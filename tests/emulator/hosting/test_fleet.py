@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from emulator.hosting import DeploymentFailed, Invocation, InvocationFailed
+from emulator.interfaces import DeploymentFailed, Invocation, InvocationFailed
 from emulator.limits import Limits
 from emulator.records import ContainerSpec
-from tests.emulator.hosting.endpoints import (
+from tests.emulator.hosting_bed import (
     Bed,
     Watched,
     bed,

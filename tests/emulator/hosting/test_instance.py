@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 
 from emulator.limits import Limits
-from tests.emulator.hosting.endpoints import bed, container, run, variant
+from tests.emulator.hosting_bed import bed, container, run, variant
 
 
 def test_in_service_after_three_good_pings_in_a_row(s3: str, tmp_path: Path) -> None:

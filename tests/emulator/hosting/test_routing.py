@@ -2,7 +2,7 @@
 
 import pytest
 
-from emulator.routing import Candidate, choose_instance, choose_variant
+from emulator.hosting.routing import Candidate, choose_instance, choose_variant
 
 
 @pytest.mark.parametrize(
