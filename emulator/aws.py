@@ -14,7 +14,7 @@ _HOST = "127.0.0.1"
 _HEALTH_TIMEOUT_S = 10
 
 
-class Aws:
+class MotoServer:
     """Running between enter and exit. One at a time in a process: moto keeps one set of state."""
 
     def __init__(self) -> None:

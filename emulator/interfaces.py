@@ -23,7 +23,7 @@ class Invocation:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class InvocationResult:
     """A 200: what the caller gets. `headers` are those the platform passes on."""
 
     body: bytes
@@ -69,6 +69,6 @@ class Hosting(Protocol):
 
     def status(self, endpoint: str) -> list[VariantStatus]: ...
 
-    async def invoke(self, endpoint: str, invocation: Invocation) -> Outcome:
+    async def invoke(self, endpoint: str, invocation: Invocation) -> InvocationResult:
         """Raises InvocationFailed."""
         ...

@@ -28,7 +28,7 @@ def unavailable(endpoint: str) -> InvocationFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ContainerErrors:
     """The container an error came from."""
 
     endpoint: str

@@ -24,7 +24,7 @@ _LONGEST_DELAY_S = 1.0
 log = logging.getLogger(__name__)
 
 
-class Metrics:
+class CloudWatchMetrics:
     """Used between enter and exit; leaving puts what is left."""
 
     def __init__(
@@ -43,7 +43,7 @@ class Metrics:
         self._writer: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
 
-    async def __aenter__(self) -> "Metrics":
+    async def __aenter__(self) -> "CloudWatchMetrics":
         self._writer = asyncio.create_task(self._write())
         return self
 
@@ -52,8 +52,8 @@ class Metrics:
         if self._writer is not None:
             await self._writer
 
-    def meter(self, endpoint: str, variant: str) -> "Meter":
-        return Meter(self, endpoint, variant)
+    def meter(self, endpoint: str, variant: str) -> "VariantMetrics":
+        return VariantMetrics(self, endpoint, variant)
 
     def record(self, namespace: str, datum: dict[str, Any]) -> None:
         datum["Timestamp"] = datetime.fromtimestamp(self._clock(), UTC)
@@ -84,10 +84,10 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
-class Meter:
+class VariantMetrics:
     """The metrics of one variant. Times come in seconds."""
 
-    metrics: Metrics
+    metrics: CloudWatchMetrics
     endpoint: str
     variant: str
 
@@ -114,7 +114,7 @@ class Meter:
         self._count("Invocations", 1.0)
         self._count("InvocationsPerInstance", 1.0 / max(1, instances))
 
-    def answered(self, model_s: float, total_s: float) -> None:
+    def responded(self, model_s: float, total_s: float) -> None:
         self._errors(0, model=False)
         self._time("ModelLatency", model_s)
         self._time("OverheadLatency", max(0.0, total_s - model_s))

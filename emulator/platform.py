@@ -23,10 +23,10 @@ from starlette.routing import Route
 
 from emulator import cloudformation
 from emulator.account import DEFAULT_REGION
-from emulator.aws import Aws
-from emulator.control.api import ControlPlane
+from emulator.aws import MotoServer
+from emulator.control.api import ControlApi
 from emulator.interfaces import Hosting
-from emulator.runtime import Door
+from emulator.runtime import RuntimeApi
 
 HOST = "127.0.0.1"
 # Below the 60 s after which boto3 and the `aws` CLI give up reading an answer.
@@ -54,7 +54,7 @@ class LocalSageMaker:
         self._port = port
         self._patience_s = patience_s
         self._environ = environ
-        self._aws = Aws()
+        self._aws = MotoServer()
         self._started: Future[uvicorn.Server] = Future()
         self._thread = threading.Thread(target=self._run, name="local-sagemaker")
         self._running = ExitStack()
@@ -129,8 +129,8 @@ class LocalSageMaker:
 
     async def _serve(self) -> None:
         async with self._hosting(self._aws.url) as hosting:
-            control = ControlPlane(hosting, self._patience_s)
-            app = application(control, Door(hosting, control.endpoints))
+            control = ControlApi(hosting, self._patience_s)
+            app = application(control, RuntimeApi(hosting, control.endpoints))
             server = uvicorn.Server(_config(app))
             self._started.set_result(server)
             try:
@@ -153,7 +153,7 @@ def _listening(port: int) -> socket.socket:
     return listening
 
 
-def application(control: ControlPlane, door: Door) -> Starlette:
+def application(control: ControlApi, door: RuntimeApi) -> Starlette:
     endpoint = "/endpoints/{name}/"
     return Starlette(
         routes=[

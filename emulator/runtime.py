@@ -10,10 +10,10 @@ from starlette.responses import Response
 
 from emulator.account import ACCOUNT
 from emulator.control import service_models
-from emulator.control.endpoint_store import Endpoints
-from emulator.control.errors import Refused
-from emulator.control.validation import validated
-from emulator.interfaces import Hosting, Invocation, InvocationFailed, Outcome
+from emulator.control.endpoint_store import EndpointStore
+from emulator.control.errors import ApiError
+from emulator.control.validation import validate
+from emulator.interfaces import Hosting, Invocation, InvocationFailed, InvocationResult
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ _NOT_HERE = {
 }
 
 
-class Door:
-    def __init__(self, hosting: Hosting, endpoints: Endpoints) -> None:
+class RuntimeApi:
+    def __init__(self, hosting: Hosting, endpoints: EndpointStore) -> None:
         self._hosting = hosting
         self._endpoints = endpoints
 
@@ -84,8 +84,8 @@ def _members(request: Request) -> dict[str, str]:
             if header is not None:
                 members[name] = header
     try:
-        given: dict[str, str] = validated(shape, members | {"Body": ""}, "ValidationError")
-    except Refused as refusal:
+        given: dict[str, str] = validate(shape, members | {"Body": ""}, "ValidationError")
+    except ApiError as refusal:
         raise _invalid(refusal.message) from None
     for name, feature in _NOT_HERE.items():
         if name in given:
@@ -103,7 +103,7 @@ def _invocation(request: Request, members: Mapping[str, str], body: bytes) -> In
     )
 
 
-def _accepted(outcome: Outcome) -> Response:
+def _accepted(outcome: InvocationResult) -> Response:
     headers = {
         **outcome.headers,
         "content-type": outcome.content_type,

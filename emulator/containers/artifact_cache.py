@@ -27,12 +27,12 @@ _HOST_STYLE = re.compile(r"https://(?P<bucket>[^/]+?)\.s3[.-][^/]*amazonaws\.com
 _CHUNK = 1024 * 1024
 
 
-class ObjectMissing(Exception):
+class DownloadFailed(Exception):
     """No such object, or one that may not be read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class S3Location:
     """An object that holds an archive; `target` is the name the caller knows it by."""
 
     bucket: str
@@ -49,16 +49,16 @@ class Source:
         return f"s3://{self.bucket}/{self.key}"
 
     @classmethod
-    def parse(cls, url: str) -> "Source":
+    def parse(cls, url: str) -> "S3Location":
         for form in (_S3, _PATH_STYLE, _HOST_STYLE):
             if found := form.fullmatch(url):
                 return cls(found["bucket"], found["key"])
         raise ValueError(f"{url!r} is neither an s3:// nor an S3 https:// address")
 
-    def below(self, target: str) -> "Source":
+    def below(self, target: str) -> "S3Location":
         """A target model under this prefix, which may lack its slash as the target may have one."""
         prefix = f"{self.key.rstrip('/')}/" if self.key.strip("/") else ""
-        return Source(self.bucket, prefix + target.lstrip("/"), target)
+        return S3Location(self.bucket, prefix + target.lstrip("/"), target)
 
     def missing(self) -> str:
         return (
@@ -74,7 +74,7 @@ class Source:
         )
 
 
-class Objects:
+class S3Downloader:
     """S3 at an address of its own, read with calls that block."""
 
     def __init__(self, url: str, region: str = DEFAULT_REGION) -> None:
@@ -86,30 +86,30 @@ class Objects:
             aws_secret_access_key="local",
         )
 
-    def download(self, source: Source, path: Path) -> None:
-        """Raises ObjectMissing."""
+    def download(self, source: S3Location, path: Path) -> None:
+        """Raises DownloadFailed."""
         try:
             body = self._client.get_object(Bucket=source.bucket, Key=source.key)["Body"]
             with path.open("wb") as file:
                 shutil.copyfileobj(body, file, _CHUNK)
         except (ClientError, BotoCoreError) as error:
-            raise ObjectMissing(str(error)) from error
+            raise DownloadFailed(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
-class Artifact:
+class FetchedArtifact:
     """`downloading_s` is None for one that was on the volume already."""
 
     directory: Path
     downloading_s: float | None = None
 
 
-class ModelStore:
+class ArtifactCache:
     """`in_use(name)`: must stay. `free()`: take one more out of use; False when none is left."""
 
     def __init__(
         self,
-        objects: Objects,
+        objects: S3Downloader,
         root: Path,
         budget_nbytes: int,
         *,
@@ -127,19 +127,19 @@ class ModelStore:
     def nbytes(self) -> int:
         return sum(self._held.values())
 
-    async def fetch(self, source: Source) -> Artifact:
+    async def fetch(self, source: S3Location) -> FetchedArtifact:
         """One call at a time for a model. Raises InvocationFailed."""
         directory = self._root / source.name / "model"
         if source.name in self._held:
             self._held[source.name] = self._held.pop(source.name)
-            return Artifact(directory)
+            return FetchedArtifact(directory)
         began = time.perf_counter()
         archive = self._root / f".{source.name}.{secrets.token_hex(4)}.tar.gz"
         try:
             await asyncio.to_thread(self._objects.download, source, archive)
             seconds = time.perf_counter() - began
             await self._unpack(source, archive, directory)
-        except ObjectMissing:
+        except DownloadFailed:
             raise invalid(source.missing()) from None
         except ArchiveTooLarge as error:
             raise invalid(f"No space left on the volume for {source.url}: {error}.") from None
@@ -147,7 +147,7 @@ class ModelStore:
             raise invalid(source.unreadable()) from None
         finally:
             archive.unlink(missing_ok=True)
-        return Artifact(directory, seconds)
+        return FetchedArtifact(directory, seconds)
 
     async def remove(self, name: str) -> None:
         """Its place is free for a new download at once, while the bytes go."""
@@ -157,7 +157,7 @@ class ModelStore:
         (self._root / name).rename(grave)
         await asyncio.to_thread(shutil.rmtree, grave, True)
 
-    async def _unpack(self, source: Source, archive: Path, directory: Path) -> None:
+    async def _unpack(self, source: S3Location, archive: Path, directory: Path) -> None:
         nbytes = await asyncio.to_thread(measure, archive, self._budget)
         await self._reserve(source.name, nbytes)
         try:

@@ -18,12 +18,12 @@ class ConnectionBroken(Exception):
     """The container went away, or never was there, before an answer came."""
 
 
-class AnswerLate(Exception):
+class ResponseTimeout(Exception):
     """No answer within the time that was given."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ContainerResponse:
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Answer:
         return self.status // 100 == 2
 
 
-class Server:
+class ContainerClient:
     def __init__(self, url: str) -> None:
         self._client = httpx.AsyncClient(
             base_url=url,
@@ -53,8 +53,8 @@ class Server:
         within_s: float,
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
-        """Raises ConnectionBroken and AnswerLate; every status is an answer."""
+    ) -> ContainerResponse:
+        """Raises ConnectionBroken and ResponseTimeout; every status is an answer."""
         began = time.perf_counter()
         try:
             async with asyncio.timeout(within_s):
@@ -62,17 +62,17 @@ class Server:
                     method, path, content=body or None, headers=headers
                 )
         except TimeoutError:
-            raise AnswerLate(f"{method} {path}") from None
+            raise ResponseTimeout(f"{method} {path}") from None
         except httpx.TransportError as error:
             raise ConnectionBroken(f"{method} {path}: {error!r}") from error
         seconds = time.perf_counter() - began
-        return Answer(response.status_code, response.content, response.headers, seconds)
+        return ContainerResponse(response.status_code, response.content, response.headers, seconds)
 
     async def answers(self, path: str, within_s: float) -> bool:
         """Whether a GET is answered 200 in time."""
         try:
             return (await self.call("GET", path, within_s=within_s)).status == 200
-        except (ConnectionBroken, AnswerLate):
+        except (ConnectionBroken, ResponseTimeout):
             return False
 
     async def close(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from emulator.containers.process_runner import Launch, Running
+from emulator.containers.process_runner import ContainerLaunch, RunningContainer
 from emulator.interfaces import DeploymentFailed
 from emulator.records import ContainerSpec
 
@@ -34,14 +34,14 @@ class DockerRunner:
                 "Docker label(s)."
             )
 
-    async def start(self, launch: Launch) -> Running:
+    async def start(self, launch: ContainerLaunch) -> RunningContainer:
         name = f"mme-{secrets.token_hex(6)}"
         await self._docker("run", "--detach", "--name", name, *self._options(launch))
-        running = RunningContainer(self, name, launch)
+        running = DockerContainer(self, name, launch)
         running.follow(launch)
         return running
 
-    def _options(self, launch: Launch) -> list[str]:
+    def _options(self, launch: ContainerLaunch) -> list[str]:
         inside = _MODELS if launch.spec.multi_model else _MODEL
         options = [f"--publish=127.0.0.1:{launch.port}:{launch.port}"]
         options.append(f"--volume={launch.models.resolve()}:{inside}:ro")
@@ -77,8 +77,8 @@ class DockerRunner:
         )
 
 
-class RunningContainer:
-    def __init__(self, runner: DockerRunner, name: str, launch: Launch) -> None:
+class DockerContainer:
+    def __init__(self, runner: DockerRunner, name: str, launch: ContainerLaunch) -> None:
         self._runner = runner
         self._name = name
         self._gone = False
@@ -86,7 +86,7 @@ class RunningContainer:
         self.models = _MODELS if launch.spec.multi_model else _MODEL
         self._logs: asyncio.Task[None] | None = None
 
-    def follow(self, launch: Launch) -> None:
+    def follow(self, launch: ContainerLaunch) -> None:
         self._logs = asyncio.create_task(self._follow(launch))
 
     async def ended(self) -> None:
@@ -110,7 +110,7 @@ class RunningContainer:
         if self._logs is not None:
             await self._logs
 
-    async def _follow(self, launch: Launch) -> None:
+    async def _follow(self, launch: ContainerLaunch) -> None:
         """`docker logs` ends by itself with the container."""
         with launch.log.open("ab") as log:
             process = await self._runner.process("logs", "--follow", self._name, stdout=log)

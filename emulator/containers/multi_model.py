@@ -13,13 +13,13 @@ from collections.abc import Coroutine, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from emulator.containers.artifact_cache import ModelStore, Objects, Source
-from emulator.containers.client import Answer, AnswerLate, Server
-from emulator.containers.loaded_models import Residents
-from emulator.containers.process_runner import Running
-from emulator.invocation_errors import Origin, invalid, not_ready
+from emulator.containers.artifact_cache import ArtifactCache, S3Downloader, S3Location
+from emulator.containers.client import ContainerClient, ContainerResponse, ResponseTimeout
+from emulator.containers.loaded_models import LoadedModels
+from emulator.containers.process_runner import RunningContainer
+from emulator.invocation_errors import ContainerErrors, invalid, not_ready
 from emulator.limits import Limits
-from emulator.metrics import Meter
+from emulator.metrics import VariantMetrics
 from emulator.records import ContainerSpec
 
 TARGET_MODEL = "x-amzn-sagemaker-target-model"
@@ -34,28 +34,28 @@ class MultiModelContainer:
     def __init__(
         self,
         spec: ContainerSpec,
-        server: Server,
-        running: Running,
-        objects: Objects,
+        server: ContainerClient,
+        running: RunningContainer,
+        objects: S3Downloader,
         root: Path,
         limits: Limits,
-        meter: Meter,
-        origin: Origin,
+        meter: VariantMetrics,
+        origin: ContainerErrors,
     ) -> None:
         assert spec.model_data_url is not None
-        self._prefix = Source.parse(spec.model_data_url)
+        self._prefix = S3Location.parse(spec.model_data_url)
         self._cached = spec.cache_models
         self._server = server
         self._models = PurePosixPath(running.models)
         self._limits = limits
         self._meter = meter
         self._origin = origin
-        self._store = ModelStore(
+        self._store = ArtifactCache(
             objects, root, limits.volume_nbytes, in_use=self._in_use, free=self._free
         )
-        self._residents = Residents()
+        self._residents = LoadedModels()
         self._loads: dict[str, asyncio.Task[None]] = {}
-        self._posts: set[asyncio.Task[Answer]] = set()
+        self._posts: set[asyncio.Task[ContainerResponse]] = set()
         self._unloads: dict[str, asyncio.Task[None]] = {}
         self._eviction = asyncio.Lock()
         self._targets: dict[str, str] = {}  # what the container's names mean, for the log
@@ -67,7 +67,9 @@ class MultiModelContainer:
         name = self._prefix.below(target).name
         return name in self._residents or name in self._loads
 
-    async def invoke(self, target: str | None, body: bytes, headers: Mapping[str, str]) -> Answer:
+    async def invoke(
+        self, target: str | None, body: bytes, headers: Mapping[str, str]
+    ) -> ContainerResponse:
         """The container's last word. Raises InvocationFailed and ConnectionBroken."""
         assert target is not None
         source = self._prefix.below(target)
@@ -94,7 +96,9 @@ class MultiModelContainer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _attempt(self, source: Source, body: bytes, headers: Mapping[str, str]) -> Answer:
+    async def _attempt(
+        self, source: S3Location, body: bytes, headers: Mapping[str, str]
+    ) -> ContainerResponse:
         await self._hold(source)
         try:
             return await self._server.call(
@@ -104,12 +108,12 @@ class MultiModelContainer:
                 body=body,
                 headers=headers,
             )
-        except AnswerLate:
+        except ResponseTimeout:
             raise self._origin.timed_out() from None
         finally:
             self._release(source)
 
-    async def _hold(self, source: Source) -> None:
+    async def _hold(self, source: S3Location) -> None:
         """Return with the model loaded and a lease on it, which is the caller's to release."""
         while (unload := self._unloads.get(source.name)) is not None:
             await asyncio.wait({unload})
@@ -125,13 +129,13 @@ class MultiModelContainer:
         finally:
             self._meter.loading_wait(time.perf_counter() - began)
 
-    def _release(self, source: Source) -> None:
+    def _release(self, source: S3Location) -> None:
         self._residents.release(source.name)
         idle = source.name in self._residents and not self._residents.leased(source.name)
         if idle and not self._cached:
             self._begin_unload(source.name)
 
-    async def _loaded(self, source: Source) -> None:
+    async def _loaded(self, source: S3Location) -> None:
         """Wait as long as a caller waits; the load itself goes on after that."""
         load = self._loads.get(source.name)
         if load is None:
@@ -141,14 +145,14 @@ class MultiModelContainer:
             raise not_ready(source.target)
         load.result()
 
-    async def _load(self, source: Source) -> None:
+    async def _load(self, source: S3Location) -> None:
         try:
             async with asyncio.timeout(self._limits.load_s):
                 artifact = await self._store.fetch(source)
                 if artifact.downloading_s is not None:
                     self._meter.downloading(artifact.downloading_s)
                 answer = await self._admitted(source)
-        except (TimeoutError, AnswerLate):
+        except (TimeoutError, ResponseTimeout):
             raise self._origin.timed_out() from None
         finally:
             del self._loads[source.name]
@@ -158,7 +162,7 @@ class MultiModelContainer:
         self._meter.loaded(len(self._residents))
         log.info("loaded", extra={"target": source.target, "ms": round(answer.seconds * 1e3)})
 
-    async def _admitted(self, source: Source) -> Answer:
+    async def _admitted(self, source: S3Location) -> ContainerResponse:
         """The answer to the load, after as many evictions as it takes or as there can be."""
         answer = await self._post(source)
         if answer.status != _NO_MEMORY:
@@ -171,7 +175,7 @@ class MultiModelContainer:
                 answer = await self._post(source)
         return answer
 
-    async def _post(self, source: Source) -> Answer:
+    async def _post(self, source: S3Location) -> ContainerResponse:
         directory = self._models / source.name / "model"
         document = {"model_name": source.name, "url": str(directory)}
         json_type = "application/json"
@@ -233,7 +237,7 @@ class MultiModelContainer:
                 log.warning("unload failed", extra={"model": name, "status": answer.status})
             if not self._cached:
                 await self._store.remove(name)
-        except AnswerLate:
+        except ResponseTimeout:
             log.warning("unload unanswered", extra={"model": name})
         finally:
             del self._unloads[name]

@@ -1,4 +1,4 @@
-"""What starts containers: `Runner`, and the one that starts plain processes.
+"""What starts containers: `ContainerRunner`, and the one that starts plain processes.
 
 A started container is a `Running`; nothing of it is left after `stop`.
 """
@@ -35,7 +35,7 @@ _INHERITED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class ContainerLaunch:
     """`models` is the directory above all artifacts, or of the one model of a single-model container."""
 
     spec: ContainerSpec
@@ -45,13 +45,13 @@ class Launch:
     log: Path
 
 
-class Running(Protocol):
+class RunningContainer(Protocol):
     @property
     def url(self) -> str: ...
 
     @property
     def models(self) -> str:
-        """`Launch.models` as the container sees it."""
+        """`ContainerLaunch.models` as the container sees it."""
         ...
 
     async def ended(self) -> None:
@@ -63,12 +63,12 @@ class Running(Protocol):
         ...
 
 
-class Runner(Protocol):
+class ContainerRunner(Protocol):
     async def check(self, spec: ContainerSpec, labels: Sequence[str]) -> None:
         """Raises DeploymentFailed where the image does not set one of the labels to true."""
         ...
 
-    async def start(self, launch: Launch) -> Running: ...
+    async def start(self, launch: ContainerLaunch) -> RunningContainer: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class ProcessRunner:
     async def check(self, spec: ContainerSpec, labels: Sequence[str]) -> None:
         return
 
-    async def start(self, launch: Launch) -> Running:
+    async def start(self, launch: ContainerLaunch) -> RunningContainer:
         command = self.commands.get(launch.spec.image, self.command)
         variable = self.root_variable if launch.spec.multi_model else self.model_variable
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
@@ -105,13 +105,13 @@ class ProcessRunner:
                 )
         except OSError as error:
             raise DeploymentFailed(f"The container's command did not start: {error}") from error
-        return RunningProcess(process, launch)
+        return ContainerProcess(process, launch)
 
 
-class RunningProcess:
+class ContainerProcess:
     """A session of its own: whatever the process started ends with it."""
 
-    def __init__(self, process: asyncio.subprocess.Process, launch: Launch) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, launch: ContainerLaunch) -> None:
         self._process = process
         self.url = f"http://127.0.0.1:{launch.port}"
         self.models = str(launch.models)

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
-from emulator.containers.client import Answer, AnswerLate, Server
-from emulator.invocation_errors import Origin
+from emulator.containers.client import ContainerClient, ContainerResponse, ResponseTimeout
+from emulator.invocation_errors import ContainerErrors
 from emulator.limits import Limits
 
 
 class SingleModelContainer:
-    def __init__(self, server: Server, limits: Limits, origin: Origin) -> None:
+    def __init__(self, server: ContainerClient, limits: Limits, origin: ContainerErrors) -> None:
         self._server = server
         self._limits = limits
         self._origin = origin
@@ -16,7 +16,9 @@ class SingleModelContainer:
     def holds(self, target: str | None) -> bool:
         return True
 
-    async def invoke(self, target: str | None, body: bytes, headers: Mapping[str, str]) -> Answer:
+    async def invoke(
+        self, target: str | None, body: bytes, headers: Mapping[str, str]
+    ) -> ContainerResponse:
         """Raises InvocationFailed and ConnectionBroken."""
         try:
             return await self._server.call(
@@ -26,7 +28,7 @@ class SingleModelContainer:
                 body=body,
                 headers=headers,
             )
-        except AnswerLate:
+        except ResponseTimeout:
             raise self._origin.timed_out() from None
 
     async def close(self) -> None:

@@ -11,13 +11,13 @@ from starlette.responses import Response
 
 from emulator.account import Caller
 from emulator.control import service_models
-from emulator.control.endpoint_config_store import EndpointConfigs
-from emulator.control.endpoint_store import Endpoints
-from emulator.control.errors import Refused
-from emulator.control.model_store import Models
-from emulator.control.responses import answered
-from emulator.control.tag_store import Tags
-from emulator.control.validation import validated
+from emulator.control.endpoint_config_store import EndpointConfigStore
+from emulator.control.endpoint_store import EndpointStore
+from emulator.control.errors import ApiError
+from emulator.control.model_store import ModelStore
+from emulator.control.responses import serialize
+from emulator.control.tag_store import TagStore
+from emulator.control.validation import validate
 from emulator.interfaces import Hosting
 
 Members = dict[str, Any]
@@ -28,43 +28,43 @@ log = logging.getLogger(__name__)
 _CONTENT_TYPE = "application/x-amz-json-1.1"
 
 
-class ControlPlane:
+class ControlApi:
     """Models, endpoint configurations and endpoints of one account, in memory."""
 
     def __init__(self, hosting: Hosting, patience_s: float) -> None:
-        tags = Tags()
-        models = Models(tags)
-        configs = EndpointConfigs(models, tags)
-        self.endpoints = Endpoints(hosting, configs, tags, patience_s)
+        tags = TagStore()
+        models = ModelStore(tags)
+        configs = EndpointConfigStore(models, tags)
+        self.endpoints = EndpointStore(hosting, configs, tags, patience_s)
         self._operations = _operations(models, configs, self.endpoints, tags)
 
     async def answer(self, request: Request) -> Response:
         try:
             return _json(200, await self._call(request))
-        except Refused as refusal:
+        except ApiError as refusal:
             return _refused(refusal)
         # A bug of ours must reach the caller as AWS's own bugs do, and the log in full.
         except Exception:
             log.exception("call failed", extra={"target": request.headers.get("x-amz-target")})
-            return _refused(Refused("Internal failure.", "InternalFailure", 500))
+            return _refused(ApiError("Internal failure.", "InternalFailure", 500))
 
     async def _call(self, request: Request) -> Members:
         name = _operation_name(request)
         operation = self._operations.get(name)
         if operation is None:
-            raise Refused(
+            raise ApiError(
                 f"The operation {name or '(none)'} is not available here.",
                 "UnknownOperationException",
             )
         model = service_models.control_plane().operation_model(name)
-        members = validated(model.input_shape, _document(await request.body()))
+        members = validate(model.input_shape, _document(await request.body()))
         caller = Caller.signed(request.headers.get("authorization", ""))
         answer = await operation(caller, members)
-        return answered(model.output_shape, answer) if model.output_shape else {}
+        return serialize(model.output_shape, answer) if model.output_shape else {}
 
 
 def _operations(
-    models: Models, configs: EndpointConfigs, endpoints: Endpoints, tags: Tags
+    models: ModelStore, configs: EndpointConfigStore, endpoints: EndpointStore, tags: TagStore
 ) -> dict[str, Operation]:
     return {
         "CreateModel": models.create,
@@ -95,10 +95,10 @@ def _document(body: bytes) -> object:
     try:
         return json.loads(body or b"{}")
     except ValueError:
-        raise Refused("The body is not JSON.", "SerializationException") from None
+        raise ApiError("The body is not JSON.", "SerializationException") from None
 
 
-def _refused(refusal: Refused) -> Response:
+def _refused(refusal: ApiError) -> Response:
     body = {"__type": refusal.code, "message": refusal.message}
     return _json(refusal.status, body, {"x-amzn-ErrorType": refusal.code})
 

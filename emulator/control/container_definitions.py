@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from emulator.control.errors import Refused
+from emulator.control.errors import ApiError
 from emulator.records import ContainerSpec
 
 Members = dict[str, Any]
@@ -18,11 +18,11 @@ def chosen(members: Members) -> list[Members]:
     """The containers of a CreateModel call, given as one primary container or as a pipeline."""
     primary, pipeline = members.get("PrimaryContainer"), members.get("Containers")
     if primary and pipeline:
-        raise Refused("Specify either PrimaryContainer or Containers, not both.")
+        raise ApiError("Specify either PrimaryContainer or Containers, not both.")
     if primary:
         return [primary]
     if not pipeline:
-        raise Refused("Specify a PrimaryContainer or at least one of Containers.")
+        raise ApiError("Specify a PrimaryContainer or at least one of Containers.")
     return list(pipeline)
 
 
@@ -41,28 +41,28 @@ def is_multi_model(definition: Members) -> bool:
 
 def _check(definition: Members) -> None:
     if "ModelPackageName" in definition or "InferenceSpecificationName" in definition:
-        raise Refused("Model packages are not available here: name the Image itself.")
+        raise ApiError("Model packages are not available here: name the Image itself.")
     if "Image" not in definition:
-        raise Refused("A container definition needs an Image.")
+        raise ApiError("A container definition needs an Image.")
     if is_multi_model(definition):
         _check_multi_model(definition)
     elif "ModelDataSource" in definition:
-        raise Refused("ModelDataSource is not available here: use ModelDataUrl.")
+        raise ApiError("ModelDataSource is not available here: use ModelDataUrl.")
     elif "MultiModelConfig" in definition:
-        raise Refused("MultiModelConfig can be given only with Mode MultiModel.")
+        raise ApiError("MultiModelConfig can be given only with Mode MultiModel.")
 
 
 def _check_multi_model(definition: Members) -> None:
     for member in ("ModelDataSource", "AdditionalModelDataSources"):
         if member in definition:
-            raise Refused(f"{member} is not supported with MultiModel mode: use ModelDataUrl.")
+            raise ApiError(f"{member} is not supported with MultiModel mode: use ModelDataUrl.")
     url = definition.get("ModelDataUrl")
     if not url:
-        raise Refused("MultiModel mode needs a ModelDataUrl: the S3 prefix of the models.")
+        raise ApiError("MultiModel mode needs a ModelDataUrl: the S3 prefix of the models.")
     if not _PREFIX.fullmatch(url):
-        raise Refused(f"ModelDataUrl {url} is no S3 prefix such as s3://bucket/prefix/.")
+        raise ApiError(f"ModelDataUrl {url} is no S3 prefix such as s3://bucket/prefix/.")
     if url.endswith(_ARCHIVES):
-        raise Refused(
+        raise ApiError(
             f"ModelDataUrl {url} is one archive; MultiModel mode needs the prefix that holds them, "
             "such as s3://bucket/prefix/."
         )
@@ -70,22 +70,22 @@ def _check_multi_model(definition: Members) -> None:
 
 def _check_pipeline(definitions: list[Members]) -> None:
     if sum(map(is_multi_model, definitions)) > 1:
-        raise Refused(
+        raise ApiError(
             "More than one container in MultiModel mode is not supported with inference pipeline."
         )
     names = [d["ContainerHostname"] for d in definitions if "ContainerHostname" in d]
     if len(definitions) > 1 and len(names) not in (0, len(definitions)):
-        raise Refused("Give a ContainerHostname to all containers of a pipeline or to none.")
+        raise ApiError("Give a ContainerHostname to all containers of a pipeline or to none.")
     if len(set(names)) < len(names):
-        raise Refused("ContainerHostname must be unique among the containers of a model.")
+        raise ApiError("ContainerHostname must be unique among the containers of a model.")
 
 
 def _check_execution(members: Members, definitions: list[Members]) -> None:
     if members.get("InferenceExecutionConfig", {}).get("Mode") != "Direct":
         return
     if any(map(is_multi_model, definitions)):
-        raise Refused("Direct inference execution is not supported with MultiModel mode.")
-    raise Refused("Direct inference execution is not available here: pipelines are serial.")
+        raise ApiError("Direct inference execution is not supported with MultiModel mode.")
+    raise ApiError("Direct inference execution is not available here: pipelines are serial.")
 
 
 def _spec(definition: Members) -> ContainerSpec:

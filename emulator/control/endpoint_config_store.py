@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from emulator.account import Caller
-from emulator.control.errors import Refused
+from emulator.control.errors import ApiError
 from emulator.control.instance_types import MultiModelSupport, multi_model_support
-from emulator.control.model_store import Models
-from emulator.control.resource_store import Catalogue
-from emulator.control.tag_store import Tags, refuse_duplicates
+from emulator.control.model_store import ModelStore
+from emulator.control.resource_store import ResourceStore
+from emulator.control.tag_store import TagStore, check_duplicate_keys
 from emulator.records import VariantSpec
 
 Members = dict[str, Any]
@@ -34,16 +34,16 @@ class EndpointConfig:
     members: Members
 
 
-class EndpointConfigs:
-    def __init__(self, models: Models, tags: Tags) -> None:
+class EndpointConfigStore:
+    def __init__(self, models: ModelStore, tags: TagStore) -> None:
         self._models = models
         self._tags = tags
-        self._catalogue: Catalogue[EndpointConfig] = Catalogue(
+        self._resources: ResourceStore[EndpointConfig] = ResourceStore(
             "endpoint-config", "endpoint configuration"
         )
 
     def find(self, caller: Caller, name: str) -> EndpointConfig:
-        return self._catalogue.find(caller, name)
+        return self._resources.find(caller, name)
 
     def variants(self, caller: Caller, config: EndpointConfig) -> tuple[VariantSpec, ...]:
         """As they are hosted, with the models as they are now."""
@@ -51,11 +51,11 @@ class EndpointConfigs:
 
     async def create(self, caller: Caller, members: Members) -> Members:
         tags = members.pop("Tags", [])
-        refuse_duplicates(tags)
+        check_duplicate_keys(tags)
         name = members["EndpointConfigName"]
         self._check(caller, members)
         config = EndpointConfig(name, caller.arn("endpoint-config", name), time.time(), members)
-        self._catalogue.add(config)
+        self._resources.add(config)
         self._tags.attach(config.arn, tags)
         return {"EndpointConfigArn": config.arn}
 
@@ -73,38 +73,38 @@ class EndpointConfigs:
         }
 
     async def listing(self, _: Caller, members: Members) -> Members:
-        page, token = self._catalogue.page(members)
+        page, token = self._resources.page(members)
         return {"EndpointConfigs": [_summary(config) for config in page], "NextToken": token}
 
     async def delete(self, caller: Caller, members: Members) -> Members:
         """Also of a configuration in use: its endpoints go on, as they do on AWS."""
-        self._tags.drop(self._catalogue.remove(caller, members["EndpointConfigName"]).arn)
+        self._tags.drop(self._resources.remove(caller, members["EndpointConfigName"]).arn)
         return {}
 
     def _check(self, caller: Caller, members: Members) -> None:
-        self._catalogue.refuse_known(members["EndpointConfigName"])
+        self._resources.check_unused(members["EndpointConfigName"])
         variants = members["ProductionVariants"]
         names = [variant["VariantName"] for variant in variants]
         if len(set(names)) < len(names):
-            raise Refused("VariantName must be unique among the production variants.")
+            raise ApiError("VariantName must be unique among the production variants.")
         multi_model = [self._check_variant(caller, variant) for variant in variants]
         for member, feature in _NOT_HERE.items():
             if member in members:
-                raise Refused(f"{feature} is not {_where(any(multi_model))}: {member}.")
+                raise ApiError(f"{feature} is not {_where(any(multi_model))}: {member}.")
 
     def _check_variant(self, caller: Caller, variant: Members) -> bool:
         """Whether the variant's model is a multi-model one."""
         if "ModelName" not in variant:
-            raise Refused("Inference components are not available here: give a ModelName.")
+            raise ApiError("Inference components are not available here: give a ModelName.")
         multi_model = self._models.find(caller, variant["ModelName"]).multi_model
         if "ServerlessConfig" in variant:
-            raise Refused(
+            raise ApiError(
                 f"Serverless inference is not {_where(multi_model)}: variant "
                 f"{variant['VariantName']}."
             )
         for member in ("InstanceType", "InitialInstanceCount"):
             if member not in variant:
-                raise Refused(f"Variant {variant['VariantName']} needs {member}.")
+                raise ApiError(f"Variant {variant['VariantName']} needs {member}.")
         if multi_model:
             _check_instance_type(variant["InstanceType"])
         return multi_model
@@ -129,7 +129,7 @@ def _where(multi_model: bool) -> str:
 def _check_instance_type(instance_type: str) -> None:
     match multi_model_support(instance_type):
         case MultiModelSupport.REFUSED:
-            raise Refused(f"MultiModel mode is not supported for instance type {instance_type}.")
+            raise ApiError(f"MultiModel mode is not supported for instance type {instance_type}.")
         case MultiModelSupport.UNDOCUMENTED:
             log.warning("instance type undocumented for multi-model", extra={"type": instance_type})
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from emulator.account import Caller
 from emulator.background_tasks import Transitions
-from emulator.control.endpoint_config_store import EndpointConfigs
+from emulator.control.endpoint_config_store import EndpointConfigStore
 from emulator.control.endpoint_state import Endpoint, EndpointStatus
-from emulator.control.errors import Refused
-from emulator.control.resource_store import Catalogue, within
-from emulator.control.tag_store import Tags, refuse_duplicates
+from emulator.control.errors import ApiError
+from emulator.control.resource_store import ResourceStore, within
+from emulator.control.tag_store import TagStore, check_duplicate_keys
 from emulator.interfaces import DeploymentFailed, Hosting
 from emulator.records import VariantSpec
 
@@ -24,21 +24,21 @@ Members = dict[str, Any]
 log = logging.getLogger(__name__)
 
 
-class Endpoints:
+class EndpointStore:
     """`patience_s`: how long a Describe waits for a transition; below any client's read timeout."""
 
     def __init__(
-        self, hosting: Hosting, configs: EndpointConfigs, tags: Tags, patience_s: float
+        self, hosting: Hosting, configs: EndpointConfigStore, tags: TagStore, patience_s: float
     ) -> None:
         self._hosting = hosting
         self._configs = configs
         self._tags = tags
         self._patience_s = patience_s
-        self._catalogue: Catalogue[Endpoint] = Catalogue("endpoint", "endpoint")
+        self._resources: ResourceStore[Endpoint] = ResourceStore("endpoint", "endpoint")
         self._transitions = Transitions()
 
     def serving(self, name: str) -> bool:
-        endpoint = self._catalogue.get(name)
+        endpoint = self._resources.get(name)
         return endpoint is not None and endpoint.serving
 
     async def close(self) -> None:
@@ -47,14 +47,14 @@ class Endpoints:
 
     async def create(self, caller: Caller, members: Members) -> Members:
         tags = members.get("Tags", [])
-        refuse_duplicates(tags)
+        check_duplicate_keys(tags)
         name = members["EndpointName"]
-        self._catalogue.refuse_known(name)
+        self._resources.check_unused(name)
         deployment = _plain_deployment(members)
         config = self._configs.find(caller, members["EndpointConfigName"])
         variants = self._configs.variants(caller, config)
         endpoint = Endpoint(name, caller.arn("endpoint", name), config.name, variants, deployment)
-        self._catalogue.add(endpoint)
+        self._resources.add(endpoint)
         self._tags.attach(endpoint.arn, tags)
         self._start(endpoint, self._bring_up(endpoint))
         return {"EndpointArn": endpoint.arn}
@@ -65,7 +65,7 @@ class Endpoints:
         deployment = _plain_deployment(members)
         config = self._configs.find(caller, members["EndpointConfigName"])
         if config.name == endpoint.config_name:
-            raise Refused(
+            raise ApiError(
                 f'Endpoint "{endpoint.arn}" already uses endpoint configuration "{config.arn}": '
                 "create a new one to update it."
             )
@@ -85,7 +85,7 @@ class Endpoints:
         known = {status.name for status in self._hosting.status(endpoint.name)}
         for wish in wishes:
             if wish["VariantName"] not in known:
-                raise Refused(
+                raise ApiError(
                     f'Could not find variant "{wish["VariantName"]}" of endpoint "{endpoint.arn}".'
                 )
         endpoint.become(EndpointStatus.UPDATING)
@@ -94,8 +94,8 @@ class Endpoints:
 
     async def describe(self, caller: Caller, members: Members) -> Members:
         name = members["EndpointName"]
-        await self._catalogue.find(caller, name).settled(self._patience_s)
-        endpoint = self._catalogue.find(caller, name)
+        await self._resources.find(caller, name).settled(self._patience_s)
+        endpoint = self._resources.find(caller, name)
         return {
             "EndpointName": endpoint.name,
             "EndpointArn": endpoint.arn,
@@ -115,7 +115,7 @@ class Endpoints:
             status_fits = wanted in (None, endpoint.status.value)
             return status_fits and within(endpoint.modified, members, "LastModifiedTime")
 
-        page, token = self._catalogue.page(members, keep, {"Status": lambda e: e.status.value})
+        page, token = self._resources.page(members, keep, {"Status": lambda e: e.status.value})
         return {"Endpoints": [_summary(endpoint) for endpoint in page], "NextToken": token}
 
     async def delete(self, caller: Caller, members: Members) -> Members:
@@ -125,9 +125,9 @@ class Endpoints:
         return {}
 
     def _idle(self, caller: Caller, name: str) -> Endpoint:
-        endpoint = self._catalogue.find(caller, name)
+        endpoint = self._resources.find(caller, name)
         if endpoint.changing:
-            raise Refused(f'Cannot update in-progress endpoint "{endpoint.arn}".')
+            raise ApiError(f'Cannot update in-progress endpoint "{endpoint.arn}".')
         return endpoint
 
     def _start(self, endpoint: Endpoint, work: Coroutine[Any, Any, None]) -> None:
@@ -162,7 +162,7 @@ class Endpoints:
         if failure:
             endpoint.become(EndpointStatus.FAILED, failure)
             return
-        self._catalogue.remove(caller, endpoint.name)
+        self._resources.remove(caller, endpoint.name)
         self._tags.drop(endpoint.arn)
 
     def _retained(
@@ -221,7 +221,7 @@ async def _failure(work: Awaitable[None]) -> str | None:
 
 def _refuse_failed(endpoint: Endpoint) -> None:
     if endpoint.status is EndpointStatus.FAILED:
-        raise Refused(
+        raise ApiError(
             f'Cannot update endpoint "{endpoint.arn}" in status Failed: it can only be deleted.'
         )
 
@@ -233,7 +233,7 @@ def _plain_deployment(members: Members) -> dict[str, object] | None:
         return None
     routing = deployment.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {})
     if "RollingUpdatePolicy" in deployment or routing.get("Type", "ALL_AT_ONCE") != "ALL_AT_ONCE":
-        raise Refused(
+        raise ApiError(
             "Deployment guardrails are not available for multi-model endpoints: "
             "BlueGreenUpdatePolicy with ALL_AT_ONCE is the one DeploymentConfig."
         )

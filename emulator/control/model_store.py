@@ -6,9 +6,9 @@ from typing import Any
 
 from emulator.account import Caller
 from emulator.control import container_definitions
-from emulator.control.errors import Refused
-from emulator.control.resource_store import Catalogue
-from emulator.control.tag_store import Tags, refuse_duplicates
+from emulator.control.errors import ApiError
+from emulator.control.resource_store import ResourceStore
+from emulator.control.tag_store import TagStore, check_duplicate_keys
 from emulator.records import ModelSpec
 
 Members = dict[str, Any]
@@ -29,28 +29,28 @@ class Model:
         return any(container.multi_model for container in self.spec.containers)
 
 
-class Models:
-    def __init__(self, tags: Tags) -> None:
+class ModelStore:
+    def __init__(self, tags: TagStore) -> None:
         self._tags = tags
-        self._catalogue: Catalogue[Model] = Catalogue("model", "model")
+        self._resources: ResourceStore[Model] = ResourceStore("model", "model")
 
     def find(self, caller: Caller, name: str) -> Model:
-        return self._catalogue.find(caller, name)
+        return self._resources.find(caller, name)
 
     async def create(self, caller: Caller, members: Members) -> Members:
         # The service model leaves the role optional, since some models need none; these do.
         if "ExecutionRoleArn" not in members:
-            raise Refused(
+            raise ApiError(
                 "1 validation error detected: Value null at 'executionRoleArn' failed to satisfy "
                 "constraint: Member must not be null"
             )
         tags = members.pop("Tags", [])
-        refuse_duplicates(tags)
+        check_duplicate_keys(tags)
         name = members["ModelName"]
         containers = container_definitions.hosted(members)
         spec = ModelSpec(name, containers, members.get("EnableNetworkIsolation", False))
         model = Model(name, caller.arn("model", name), time.time(), members, spec)
-        self._catalogue.add(model)
+        self._resources.add(model)
         self._tags.attach(model.arn, tags)
         return {"ModelArn": model.arn}
 
@@ -64,11 +64,11 @@ class Models:
         return {**given, "ModelArn": model.arn, "CreationTime": model.created}
 
     async def listing(self, _: Caller, members: Members) -> Members:
-        page, token = self._catalogue.page(members)
+        page, token = self._resources.page(members)
         return {"Models": [_summary(model) for model in page], "NextToken": token}
 
     async def delete(self, caller: Caller, members: Members) -> Members:
-        self._tags.drop(self._catalogue.remove(caller, members["ModelName"]).arn)
+        self._tags.drop(self._resources.remove(caller, members["ModelName"]).arn)
         return {}
 
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 from emulator.account import Caller
-from emulator.control.errors import Refused
+from emulator.control.errors import ApiError
 
 DEFAULT_PAGE = 10
 
 
-class Record(Protocol):
+class Resource(Protocol):
     @property
     def name(self) -> str: ...
     @property
@@ -24,11 +24,11 @@ class Record(Protocol):
     def created(self) -> float: ...
 
 
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=Resource)
 SortKey = Callable[[R], str | float]
 
 
-class Catalogue(Generic[R]):
+class ResourceStore(Generic[R]):
     """`kind` is the word in the ARN, `noun` the words in a message."""
 
     def __init__(self, kind: str, noun: str) -> None:
@@ -36,13 +36,13 @@ class Catalogue(Generic[R]):
         self._noun = noun
         self._records: dict[str, R] = {}
 
-    def refuse_known(self, name: str) -> None:
+    def check_unused(self, name: str) -> None:
         if name in self._records:
             arn = self._records[name].arn
-            raise Refused(f'Cannot create already existing {self._noun} "{arn}".')
+            raise ApiError(f'Cannot create already existing {self._noun} "{arn}".')
 
     def add(self, record: R) -> None:
-        self.refuse_known(record.name)
+        self.check_unused(record.name)
         self._records[record.name] = record
 
     def find(self, caller: Caller, name: str) -> R:
@@ -50,7 +50,7 @@ class Catalogue(Generic[R]):
             return self._records[name]
         except KeyError:
             arn = caller.arn(self._kind, name)
-            raise Refused(f'Could not find {self._noun} "{arn}".') from None
+            raise ApiError(f'Could not find {self._noun} "{arn}".') from None
 
     def get(self, name: str) -> R | None:
         return self._records.get(name)
@@ -95,7 +95,7 @@ def within(moment: float, members: Mapping[str, Any], word: str) -> bool:
     return bool(after <= moment <= before)
 
 
-def _asked_for(record: Record, members: Mapping[str, Any]) -> bool:
+def _asked_for(record: Resource, members: Mapping[str, Any]) -> bool:
     named = members.get("NameContains", "").lower() in record.name.lower()
     return named and within(record.created, members, "CreationTime")
 
@@ -120,5 +120,5 @@ def _opened(token: str) -> tuple[str | float, str]:
     return key, name
 
 
-def _unknown_token() -> Refused:
-    return Refused("Invalid NextToken: it does not belong to this listing.")
+def _unknown_token() -> ApiError:
+    return ApiError("Invalid NextToken: it does not belong to this listing.")

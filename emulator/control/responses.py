@@ -9,15 +9,15 @@ from typing import Any
 from botocore.model import Shape
 
 
-def answered(shape: Shape, value: Any) -> Any:
+def serialize(shape: Shape, value: Any) -> Any:
     """`value` as JSON. A member the model does not know, or one it misses, is our mistake."""
     match shape.type_name:
         case "structure":
             return _structure(shape, value)
         case "list":
-            return [answered(shape.member, item) for item in value]
+            return [serialize(shape.member, item) for item in value]
         case "map":
-            return {key: answered(shape.value, item) for key, item in value.items()}
+            return {key: serialize(shape.value, item) for key, item in value.items()}
         case _:
             kind = _PLAIN[shape.type_name]
             assert isinstance(value, kind), f"{shape.name}: {value!r} is no {shape.type_name}"
@@ -29,7 +29,7 @@ def _structure(shape: Shape, value: dict[str, Any]) -> dict[str, Any]:
     unknown = value.keys() - shape.members.keys()
     assert not unknown, f"{shape.name} has no {sorted(unknown)}"
     members = {
-        name: answered(shape.members[name], item)
+        name: serialize(shape.members[name], item)
         for name, item in value.items()
         if item is not None and item != {}
     }

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from emulator.account import Caller
-from emulator.control.errors import Refused
+from emulator.control.errors import ApiError
 
 Members = dict[str, Any]
 
 _MOST = 50
 
 
-class Tags:
+class TagStore:
     def __init__(self) -> None:
         self._by_arn: dict[str, dict[str, str]] = {}
 
@@ -23,11 +23,11 @@ class Tags:
         self._by_arn.pop(arn, None)
 
     async def add(self, _: Caller, members: Members) -> Members:
-        refuse_duplicates(members["Tags"])
+        check_duplicate_keys(members["Tags"])
         tags = self._of(members["ResourceArn"])
         added = {tag["Key"]: tag["Value"] for tag in members["Tags"]}
         if len(tags | added) > _MOST:
-            raise Refused(f"A resource can have at most {_MOST} tags.")
+            raise ApiError(f"A resource can have at most {_MOST} tags.")
         tags.update(added)
         return {"Tags": _listed(tags)}
 
@@ -45,13 +45,13 @@ class Tags:
         try:
             return self._by_arn[arn]
         except KeyError:
-            raise Refused(f'Could not find resource "{arn}".') from None
+            raise ApiError(f'Could not find resource "{arn}".') from None
 
 
-def refuse_duplicates(tags: Iterable[Mapping[str, str]]) -> None:
+def check_duplicate_keys(tags: Iterable[Mapping[str, str]]) -> None:
     keys = [tag["Key"].lower() for tag in tags]
     if len(set(keys)) < len(keys):
-        raise Refused("Duplicate tag keys found. Please note that Tag keys are case insensitive.")
+        raise ApiError("Duplicate tag keys found. Please note that Tag keys are case insensitive.")
 
 
 def _listed(tags: Mapping[str, str]) -> list[dict[str, str]]:

@@ -11,11 +11,11 @@ from typing import Any
 
 from botocore.model import Shape
 
-from emulator.control.errors import Refused
+from emulator.control.errors import ApiError
 
 
 @dataclass(slots=True)
-class Findings:
+class Violations:
     """The violations of one call, in the order of its members."""
 
     violations: list[str] = field(default_factory=list)
@@ -31,20 +31,20 @@ class Findings:
         return f"{count} validation {noun} detected: {'; '.join(self.violations)}"
 
 
-def validated(shape: Shape, value: object, code: str = "ValidationException") -> dict[str, Any]:
-    """The modelled members of a structure. Raises Refused, naming every violation at once."""
-    findings = Findings()
+def validate(shape: Shape, value: object, code: str = "ValidationException") -> dict[str, Any]:
+    """The modelled members of a structure. Raises ApiError, naming every violation at once."""
+    findings = Violations()
     members: dict[str, Any] = _structure(shape, value, "", findings)
     if findings.violations:
-        raise Refused(str(findings), code)
+        raise ApiError(str(findings), code)
     return members
 
 
-def _visit(shape: Shape, value: object, path: str, findings: Findings) -> Any:
+def _visit(shape: Shape, value: object, path: str, findings: Violations) -> Any:
     return _VISITORS[shape.type_name](shape, value, path, findings)
 
 
-def _structure(shape: Shape, value: object, path: str, findings: Findings) -> Any:
+def _structure(shape: Shape, value: object, path: str, findings: Violations) -> Any:
     if not isinstance(value, dict):
         raise _unreadable(value, "structure")
     members = {}
@@ -57,7 +57,7 @@ def _structure(shape: Shape, value: object, path: str, findings: Findings) -> An
     return members
 
 
-def _list(shape: Shape, value: object, path: str, findings: Findings) -> Any:
+def _list(shape: Shape, value: object, path: str, findings: Violations) -> Any:
     if not isinstance(value, list):
         raise _unreadable(value, "list")
     for constraint in _length_violations(shape, len(value)):
@@ -68,7 +68,7 @@ def _list(shape: Shape, value: object, path: str, findings: Findings) -> Any:
     ]
 
 
-def _map(shape: Shape, value: object, path: str, findings: Findings) -> Any:
+def _map(shape: Shape, value: object, path: str, findings: Violations) -> Any:
     if not isinstance(value, dict):
         raise _unreadable(value, "map")
     for constraint in _length_violations(shape, len(value)):
@@ -80,13 +80,13 @@ def _map(shape: Shape, value: object, path: str, findings: Findings) -> Any:
     return dict(value)
 
 
-def _string(shape: Shape, value: object, path: str, findings: Findings) -> Any:
+def _string(shape: Shape, value: object, path: str, findings: Violations) -> Any:
     for constraint in _string_violations(shape, _text(value)):
         findings.add(value, path, constraint)
     return value
 
 
-def _number(shape: Shape, value: object, path: str, findings: Findings) -> Any:
+def _number(shape: Shape, value: object, path: str, findings: Violations) -> Any:
     whole = shape.type_name in ("integer", "long")
     readable = int if whole else int | float
     if isinstance(value, bool) or not isinstance(value, readable):
@@ -101,23 +101,23 @@ def _number(shape: Shape, value: object, path: str, findings: Findings) -> Any:
     return value
 
 
-def _boolean(shape: Shape, value: object, path: str, findings: Findings) -> Any:
+def _boolean(shape: Shape, value: object, path: str, findings: Violations) -> Any:
     if not isinstance(value, bool):
         raise _unreadable(value, "Boolean")
     return value
 
 
-def _timestamp(shape: Shape, value: object, path: str, findings: Findings) -> Any:
+def _timestamp(shape: Shape, value: object, path: str, findings: Violations) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _unreadable(value, "Timestamp")
     return float(value)
 
 
-def _opaque(shape: Shape, value: object, path: str, findings: Findings) -> Any:
+def _opaque(shape: Shape, value: object, path: str, findings: Violations) -> Any:
     return value
 
 
-_VISITORS: dict[str, Callable[[Shape, object, str, Findings], Any]] = {
+_VISITORS: dict[str, Callable[[Shape, object, str, Violations], Any]] = {
     "structure": _structure,
     "list": _list,
     "map": _map,
@@ -183,7 +183,7 @@ def compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
-def _unreadable(value: object, wanted: str) -> Refused:
+def _unreadable(value: object, wanted: str) -> ApiError:
     match value:
         case list():
             text = "Start of list found where not expected"
@@ -197,7 +197,7 @@ def _unreadable(value: object, wanted: str) -> Refused:
             text = f"NULL_VALUE can not be converted to {_article(wanted)}"
         case _:
             text = f"STRING_VALUE can not be converted to {_article(wanted)}"
-    return Refused(text, "SerializationException")
+    return ApiError(text, "SerializationException")
 
 
 def _article(noun: str) -> str:

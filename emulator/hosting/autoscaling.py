@@ -1,6 +1,6 @@
 """Target tracking on invocations per instance: what Application Auto Scaling would do.
 
-`desired_count` decides from plain records; `Autoscaling` reads what was registered and keeps time.
+`desired_count` decides from plain records; `ScalingPolicies` reads what was registered and keeps time.
 """
 
 import math
@@ -20,7 +20,7 @@ _LOW = 0.9  # of the target: below it for long enough, and capacity goes
 
 
 @dataclass(frozen=True, slots=True)
-class Alarms:
+class AlarmPeriods:
     """Minutes that a figure has to stay beyond its threshold: AWS's alarms ask for 3 and 15."""
 
     high_minutes: int = 3
@@ -28,7 +28,7 @@ class Alarms:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ScalableTarget:
     """A scalable variant with its policy. Without a policy only the bounds hold."""
 
     endpoint: str
@@ -42,7 +42,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Activity:
+class ScalingActivity:
     """When capacity last went up and down."""
 
     out_at: float = -math.inf
@@ -50,12 +50,12 @@ class Activity:
 
 
 def desired_count(
-    target: Target,
+    target: ScalableTarget,
     minutes: Sequence[int],
     count: int,
     now: float,
-    last: Activity,
-    alarms: Alarms,
+    last: ScalingActivity,
+    alarms: AlarmPeriods,
 ) -> int:
     """How many instances there shall be. `minutes`: invocations of past minutes, the latest last."""
     wanted = count
@@ -83,7 +83,7 @@ def per_minute(times: Sequence[float], since: float, now: float) -> list[int]:
     return counts
 
 
-class Autoscaling:
+class ScalingPolicies:
     """What is registered with Application Auto Scaling, read with calls that block."""
 
     def __init__(self, url: str, region: str = DEFAULT_REGION) -> None:
@@ -95,7 +95,7 @@ class Autoscaling:
             aws_secret_access_key="local",
         )
 
-    def targets(self) -> list[Target]:
+    def targets(self) -> list[ScalableTarget]:
         policies = {
             policy["ResourceId"]: policy["TargetTrackingScalingPolicyConfiguration"]
             for policy in self._all("describe_scaling_policies", "ScalingPolicies")
@@ -113,17 +113,17 @@ class Autoscaling:
 
 
 @dataclass(slots=True)
-class Memory:
+class ScalingHistory:
     """What is remembered of one variant between two ticks."""
 
     since: float
-    last: Activity = Activity()
+    last: ScalingActivity = ScalingActivity()
 
     def note(self, before: int, after: int, now: float) -> None:
         if after > before:
-            self.last = Activity(now, self.last.in_at)
+            self.last = ScalingActivity(now, self.last.in_at)
         elif after < before:
-            self.last = Activity(self.last.out_at, now)
+            self.last = ScalingActivity(self.last.out_at, now)
 
 
 def _tracks_invocations(policy: dict[str, Any]) -> bool:
@@ -132,9 +132,9 @@ def _tracks_invocations(policy: dict[str, Any]) -> bool:
     return bool(metric == _METRIC)
 
 
-def _target(registered: dict[str, Any], policy: dict[str, Any]) -> Target:
+def _target(registered: dict[str, Any], policy: dict[str, Any]) -> ScalableTarget:
     _, endpoint, _, variant = registered["ResourceId"].split("/")
-    return Target(
+    return ScalableTarget(
         endpoint=endpoint,
         variant=variant,
         least=registered["MinCapacity"],

@@ -23,7 +23,7 @@ class Cleanup:
             await asyncio.wait(self._tasks)
 
 
-async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+async def run_all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
     """Return when all are done, or raise what the first failure raised once all have ended.
 
     Each is cancelled at most once, so that what it does about that is not interrupted.

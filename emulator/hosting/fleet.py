@@ -10,10 +10,10 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
-from emulator.containers.client import Answer, ConnectionBroken
-from emulator.hosting.cleanup import together
-from emulator.hosting.instance import Instance, Site
-from emulator.hosting.routing import Candidate, choose_instance
+from emulator.containers.client import ConnectionBroken, ContainerResponse
+from emulator.hosting.cleanup import run_all
+from emulator.hosting.instance import HostingContext, Instance
+from emulator.hosting.routing import RoutingCandidate, choose_instance
 from emulator.interfaces import DeploymentFailed, Invocation, InvocationFailed
 from emulator.invocation_errors import unavailable
 from emulator.records import VariantSpec, VariantStatus
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Fleet:
-    def __init__(self, site: Site, endpoint: str, spec: VariantSpec) -> None:
+    def __init__(self, site: HostingContext, endpoint: str, spec: VariantSpec) -> None:
         self.spec = spec
         self.weight = spec.weight
         self.invocations: deque[float] = deque()  # when, by the site's clock
@@ -76,7 +76,7 @@ class Fleet:
             raise
         await self._shrink(len(self._instances) - count)
 
-    async def invoke(self, invocation: Invocation) -> Answer:
+    async def invoke(self, invocation: Invocation) -> ContainerResponse:
         """Raises InvocationFailed."""
         self._note_invocation(self._site.clock())
         self._meter.invoked(len(self._instances))
@@ -88,7 +88,7 @@ class Fleet:
             assert isinstance(status, int)
             self._meter.failed(status, model=failure.code == "ModelError")
             raise
-        self._meter.answered(answer.seconds, time.perf_counter() - began)
+        self._meter.responded(answer.seconds, time.perf_counter() - began)
         return answer
 
     def _note_invocation(self, now: float) -> None:
@@ -96,7 +96,7 @@ class Fleet:
         while self.invocations[0] < now - _REMEMBERED_S:
             self.invocations.popleft()
 
-    async def _tried(self, invocation: Invocation) -> Answer:
+    async def _tried(self, invocation: Invocation) -> ContainerResponse:
         for _ in range(_MOST_TRIES):
             instance = await self._choose(invocation.target_model)
             try:
@@ -119,7 +119,7 @@ class Fleet:
             pass
         if not self._instances:
             raise unavailable(self._endpoint)
-        candidates = [Candidate(i.holds(target), i.outstanding) for i in self._instances]
+        candidates = [RoutingCandidate(i.holds(target), i.outstanding) for i in self._instances]
         self._turn += 1
         return self._instances[choose_instance(candidates, self._turn, self._site.limits.hot)]
 
@@ -127,7 +127,7 @@ class Fleet:
         """By all of them, or by none."""
         fresh = [Instance(self._site, self._endpoint, self.spec) for _ in range(more)]
         try:
-            await together(instance.start() for instance in fresh)
+            await run_all(instance.start() for instance in fresh)
         except BaseException:  # one failed or we were cancelled: what did start must end again
             await asyncio.gather(*(instance.stop() for instance in fresh))
             raise

@@ -18,27 +18,27 @@ from pathlib import Path
 from typing import Literal
 
 from emulator.account import DEFAULT_REGION
-from emulator.containers.artifact_cache import Objects
-from emulator.containers.client import Answer
+from emulator.containers.artifact_cache import S3Downloader
+from emulator.containers.client import ContainerResponse
 from emulator.containers.docker_runner import DockerRunner
-from emulator.containers.process_runner import ProcessRunner, Runner
+from emulator.containers.process_runner import ContainerRunner, ProcessRunner
 from emulator.hosting.autoscaling import (
     MINUTE_S,
-    Alarms,
-    Autoscaling,
+    AlarmPeriods,
     Clock,
-    Memory,
-    Target,
+    ScalableTarget,
+    ScalingHistory,
+    ScalingPolicies,
     desired_count,
     per_minute,
 )
-from emulator.hosting.cleanup import together
+from emulator.hosting.cleanup import run_all
 from emulator.hosting.fleet import Fleet
-from emulator.hosting.instance import Site
+from emulator.hosting.instance import HostingContext
 from emulator.hosting.routing import check_target, check_variant, choose_variant
-from emulator.interfaces import DeploymentFailed, Invocation, Outcome
+from emulator.interfaces import DeploymentFailed, Invocation, InvocationResult
 from emulator.limits import Limits
-from emulator.metrics import Metrics
+from emulator.metrics import CloudWatchMetrics
 from emulator.records import VariantSpec, VariantStatus
 
 # What a container may say to the caller besides its body.
@@ -48,7 +48,7 @@ _RETURNED = (
     "x-amzn-sagemaker-closed-session-id",
 )
 
-Deployment = dict[str, Fleet]
+FleetsByVariant = dict[str, Fleet]
 
 log = logging.getLogger(__name__)
 
@@ -57,31 +57,33 @@ log = logging.getLogger(__name__)
 async def create_hosting(
     s3: str,
     *,
-    runner: Runner | Literal["process", "docker"] = "process",
+    runner: ContainerRunner | Literal["process", "docker"] = "process",
     command: Sequence[str] | None = None,
     root: Path | None = None,
     clock: Clock = time.time,
     limits: Limits | None = None,
-    alarms: Alarms | None = None,
+    alarms: AlarmPeriods | None = None,
     seed: int | None = None,
     tick_every_s: float | None = MINUTE_S,
     region: str = DEFAULT_REGION,
-) -> AsyncIterator["Hosts"]:
+) -> AsyncIterator["FleetHosting"]:
     """`s3` is where S3, CloudWatch and Application Auto Scaling answer. `command` is what the process
     runner starts. `root` takes the instances' files and logs; one that is not given is temporary.
     `tick_every_s` None: only `tick` scales."""
     with tempfile.TemporaryDirectory(prefix="mme-") as temporary:
-        async with Metrics(s3, region, clock) as metrics:
-            site = Site(
+        async with CloudWatchMetrics(s3, region, clock) as metrics:
+            site = HostingContext(
                 runner=_runner(runner, command),
-                objects=Objects(s3, region),
+                objects=S3Downloader(s3, region),
                 metrics=metrics,
                 root=(root or Path(temporary)).resolve(),
                 limits=limits or Limits(),
                 region=region,
                 clock=clock,
             )
-            hosts = Hosts(site, Autoscaling(s3, region), alarms or Alarms(), random.Random(seed))
+            hosts = FleetHosting(
+                site, ScalingPolicies(s3, region), alarms or AlarmPeriods(), random.Random(seed)
+            )
             ticking = asyncio.create_task(hosts.keep_ticking(tick_every_s))
             try:
                 yield hosts
@@ -91,16 +93,20 @@ async def create_hosting(
                 await hosts.close()
 
 
-class Hosts:
+class FleetHosting:
     def __init__(
-        self, site: Site, autoscaling: Autoscaling, alarms: Alarms, chance: random.Random
+        self,
+        site: HostingContext,
+        autoscaling: ScalingPolicies,
+        alarms: AlarmPeriods,
+        chance: random.Random,
     ) -> None:
         self._site = site
         self._autoscaling = autoscaling
         self._alarms = alarms
         self._chance = chance
-        self._deployments: dict[str, Deployment] = {}
-        self._memories: dict[Fleet, Memory] = {}
+        self._deployments: dict[str, FleetsByVariant] = {}
+        self._memories: dict[Fleet, ScalingHistory] = {}
 
     async def create(self, endpoint: str, variants: Sequence[VariantSpec]) -> None:
         self._deployments[endpoint] = await self._deployed(endpoint, variants)
@@ -125,7 +131,7 @@ class Hosts:
     def status(self, endpoint: str) -> list[VariantStatus]:
         return [fleet.status for fleet in self._deployments[endpoint].values()]
 
-    async def invoke(self, endpoint: str, invocation: Invocation) -> Outcome:
+    async def invoke(self, endpoint: str, invocation: Invocation) -> InvocationResult:
         deployment = self._deployments[endpoint]
         if invocation.target_variant:
             variant = check_variant(endpoint, list(deployment), invocation.target_variant)
@@ -161,18 +167,18 @@ class Hosts:
         await asyncio.gather(*(_stop(deployment) for deployment in deployments.values()))
         await self._site.cleanup.finished()
 
-    async def _deployed(self, endpoint: str, variants: Sequence[VariantSpec]) -> Deployment:
+    async def _deployed(self, endpoint: str, variants: Sequence[VariantSpec]) -> FleetsByVariant:
         """Everything in service, or DeploymentFailed and nothing left."""
         fleets = {spec.name: Fleet(self._site, endpoint, spec) for spec in variants}
         try:
-            await together(fleet.start() for fleet in fleets.values())
+            await run_all(fleet.start() for fleet in fleets.values())
         except BaseException:  # a failure of one, or a cancellation, is the end of all
             await _stop(fleets)
             raise
         return fleets
 
-    async def _track(self, target: Target, fleet: Fleet, now: float) -> None:
-        memory = self._memories.setdefault(fleet, Memory(now))
+    async def _track(self, target: ScalableTarget, fleet: Fleet, now: float) -> None:
+        memory = self._memories.setdefault(fleet, ScalingHistory(now))
         count = fleet.desired_count
         longest = max(self._alarms.high_minutes, self._alarms.low_minutes) * MINUTE_S
         minutes = per_minute(fleet.invocations, max(memory.since, now - longest), now)
@@ -188,7 +194,9 @@ class Hosts:
         log.info("scaled", extra={"endpoint": target.endpoint, "from": count, "to": wanted})
 
 
-def _runner(runner: Runner | Literal["process", "docker"], command: Sequence[str] | None) -> Runner:
+def _runner(
+    runner: ContainerRunner | Literal["process", "docker"], command: Sequence[str] | None
+) -> ContainerRunner:
     match runner:
         case "process":
             return ProcessRunner() if command is None else ProcessRunner(tuple(command))
@@ -198,11 +206,11 @@ def _runner(runner: Runner | Literal["process", "docker"], command: Sequence[str
             return runner
 
 
-async def _stop(deployment: Deployment) -> None:
+async def _stop(deployment: FleetsByVariant) -> None:
     await asyncio.gather(*(fleet.stop() for fleet in deployment.values()))
 
 
-def _outcome(answer: Answer, variant: str) -> Outcome:
+def _outcome(answer: ContainerResponse, variant: str) -> InvocationResult:
     headers = {name: answer.headers[name] for name in _RETURNED if name in answer.headers}
     content_type = answer.headers.get("content-type", "application/octet-stream")
-    return Outcome(answer.body, content_type, variant, headers)
+    return InvocationResult(answer.body, content_type, variant, headers)

@@ -15,16 +15,22 @@ from pathlib import Path
 from secrets import token_hex
 
 from emulator.account import DEFAULT_REGION
-from emulator.containers.artifact_cache import ModelStore, Objects, Source
-from emulator.containers.client import Answer, ConnectionBroken, Server
+from emulator.containers.artifact_cache import ArtifactCache, S3Downloader, S3Location
+from emulator.containers.client import ConnectionBroken, ContainerClient, ContainerResponse
 from emulator.containers.multi_model import MultiModelContainer
-from emulator.containers.process_runner import BIND_TO_PORT, MULTI_MODELS, Launch, Runner, Running
+from emulator.containers.process_runner import (
+    BIND_TO_PORT,
+    MULTI_MODELS,
+    ContainerLaunch,
+    ContainerRunner,
+    RunningContainer,
+)
 from emulator.containers.single_model import SingleModelContainer
-from emulator.hosting.cleanup import Cleanup, together
+from emulator.hosting.cleanup import Cleanup, run_all
 from emulator.interfaces import DeploymentFailed, Invocation, InvocationFailed
-from emulator.invocation_errors import Origin
+from emulator.invocation_errors import ContainerErrors
 from emulator.limits import GIB, Limits
-from emulator.metrics import Metrics
+from emulator.metrics import CloudWatchMetrics
 from emulator.records import ContainerSpec, VariantSpec
 
 _SAFE_PORTS = "25000-25999"
@@ -39,12 +45,12 @@ def _ports() -> Iterator[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class HostingContext:
     """What all instances share."""
 
-    runner: Runner
-    objects: Objects
-    metrics: Metrics
+    runner: ContainerRunner
+    objects: S3Downloader
+    metrics: CloudWatchMetrics
     root: Path
     limits: Limits
     region: str = DEFAULT_REGION
@@ -54,11 +60,11 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
-class Container:
-    running: Running
-    server: Server
+class HostedContainer:
+    running: RunningContainer
+    server: ContainerClient
     model: MultiModelContainer | SingleModelContainer
-    origin: Origin
+    origin: ContainerErrors
     multi_model: bool
 
     async def healthy(self, within_s: float) -> bool:
@@ -71,7 +77,7 @@ class Container:
 
 
 class Instance:
-    def __init__(self, site: Site, endpoint: str, variant: VariantSpec) -> None:
+    def __init__(self, site: HostingContext, endpoint: str, variant: VariantSpec) -> None:
         self.id = f"i-{token_hex(8)}"
         self.outstanding = 0
         self._site = site
@@ -79,7 +85,7 @@ class Instance:
         self._variant = variant
         self._limits = _limits(site.limits, variant)
         self._directory = site.root / self.id
-        self._containers: list[Container] = []
+        self._containers: list[HostedContainer] = []
         self._quiet = asyncio.Event()
         self._quiet.set()
 
@@ -93,7 +99,7 @@ class Instance:
             for number, spec in enumerate(specs, start=1):
                 name = spec.hostname or ("primary" if len(specs) == 1 else f"container-{number}")
                 await self._add(spec, name, piped=len(specs) > 1)
-            await together(self._await_health(c) for c in self._containers)
+            await run_all(self._await_health(c) for c in self._containers)
         except BaseException:  # also a cancelled start leaves no container behind
             await self.stop()
             raise
@@ -123,7 +129,7 @@ class Instance:
     def holds(self, target: str | None) -> bool:
         return all(container.model.holds(target) for container in self._containers)
 
-    async def invoke(self, invocation: Invocation) -> Answer:
+    async def invoke(self, invocation: Invocation) -> ContainerResponse:
         """The last container's answer. Raises InvocationFailed and ConnectionBroken."""
         self.outstanding += 1
         self._quiet.clear()
@@ -142,7 +148,7 @@ class Instance:
         name = "primary" if len(self._variant.model.containers) == 1 else "container-1"
         return self._origin(name).hung_up()
 
-    async def _pipe(self, invocation: Invocation) -> Answer:
+    async def _pipe(self, invocation: Invocation) -> ContainerResponse:
         """A body goes through as it comes, with its content type; Accept is for the last one."""
         body, headers = invocation.body, dict(invocation.headers)
         accept = headers.pop("accept", None)
@@ -171,7 +177,7 @@ class Instance:
         if spec.model_data_url and not spec.multi_model:
             models = await self._fetched(spec.model_data_url, models)
         port = _free_port(self._site.ports)
-        launch = Launch(
+        launch = ContainerLaunch(
             spec=spec,
             environment=self._environment(spec, port),
             port=port,
@@ -179,7 +185,7 @@ class Instance:
             log=self._directory / f"{name}.log",
         )
         running = await self._site.runner.start(launch)
-        server, origin = Server(running.url), self._origin(name)
+        server, origin = ContainerClient(running.url), self._origin(name)
         model: MultiModelContainer | SingleModelContainer
         if spec.multi_model:
             meter = self._site.metrics.meter(self._endpoint, self._variant.name)
@@ -188,7 +194,7 @@ class Instance:
             )
         else:
             model = SingleModelContainer(server, self._limits, origin)
-        self._containers.append(Container(running, server, model, origin, spec.multi_model))
+        self._containers.append(HostedContainer(running, server, model, origin, spec.multi_model))
 
     async def _fetched(self, url: str, root: Path) -> Path:
         """The one model of a single-model container, unpacked before it starts."""
@@ -196,7 +202,7 @@ class Instance:
         async def nothing_to_free() -> bool:
             return False
 
-        store = ModelStore(
+        store = ArtifactCache(
             self._site.objects,
             root,
             self._limits.volume_nbytes,
@@ -205,7 +211,7 @@ class Instance:
         )
         try:
             async with asyncio.timeout(self._limits.download_s):
-                return (await store.fetch(Source.parse(url))).directory
+                return (await store.fetch(S3Location.parse(url))).directory
         except InvocationFailed as failure:
             raise DeploymentFailed(failure.message) from None
         except TimeoutError:
@@ -224,7 +230,7 @@ class Instance:
         }
         return given | {"SAGEMAKER_MULTI_MODEL": "true"} if spec.multi_model else given
 
-    async def _await_health(self, container: Container) -> None:
+    async def _await_health(self, container: HostedContainer) -> None:
         ended = asyncio.ensure_future(container.running.ended())
         try:
             async with asyncio.timeout(self._limits.startup_s):
@@ -238,7 +244,7 @@ class Instance:
         finally:
             ended.cancel()
 
-    async def _good_pings(self, container: Container, ended: asyncio.Future[None]) -> None:
+    async def _good_pings(self, container: HostedContainer, ended: asyncio.Future[None]) -> None:
         """Return after as many as it takes in a row. Raises TimeoutError when it has ended."""
         good = 0
         while True:
@@ -249,7 +255,7 @@ class Instance:
             if ended.done():
                 raise TimeoutError
 
-    async def _fails(self, container: Container) -> None:
+    async def _fails(self, container: HostedContainer) -> None:
         """Waiting for the end of the container is what passes the time between two pings."""
         ended = asyncio.ensure_future(container.running.ended())
         failures = 0
@@ -270,13 +276,13 @@ class Instance:
             if directory.is_dir():
                 await asyncio.to_thread(shutil.rmtree, directory, True)
 
-    async def _end(self, container: Container) -> None:
+    async def _end(self, container: HostedContainer) -> None:
         await container.model.close()
         await container.server.close()
         await container.running.stop(self._limits.stop_s)
 
-    def _origin(self, container: str) -> Origin:
-        return Origin(self._endpoint, container, self._site.region)
+    def _origin(self, container: str) -> ContainerErrors:
+        return ContainerErrors(self._endpoint, container, self._site.region)
 
 
 def _limits(limits: Limits, variant: VariantSpec) -> Limits:
@@ -293,7 +299,7 @@ def _limits(limits: Limits, variant: VariantSpec) -> Limits:
 
 def _check_url(url: str | None) -> None:
     try:
-        Source.parse(url or "s3://none")
+        S3Location.parse(url or "s3://none")
     except ValueError as error:
         raise DeploymentFailed(str(error)) from None
 

@@ -9,14 +9,14 @@ from emulator.records import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class RoutingCandidate:
     """An instance in service, as far as routing goes."""
 
     holds_model: bool
     outstanding: int
 
 
-def choose_instance(candidates: Sequence[Candidate], turn: int, hot: int) -> int:
+def choose_instance(candidates: Sequence[RoutingCandidate], turn: int, hot: int) -> int:
     """The index of the one to take, given how many choices were made before.
 
     The least busy one that holds the model, unless it is hot; then, as for a model that none holds,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from emulator.aws import Aws
+from emulator.aws import MotoServer
 from emulator.platform import LocalSageMaker
 from tests.emulator.deployments import Deployment, ExpectError
 from tests.emulator.fake_hosting import fake_hosting
@@ -63,7 +63,7 @@ def refused(sagemaker: Any) -> ExpectError:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    with Aws() as aws:
+    with MotoServer() as aws:
         client(aws.url).create_bucket(Bucket=BUCKET)
         for number in range(20):
             upload(aws.url, f"{number}.tar.gz")

@@ -4,7 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from emulator.interfaces import DeploymentFailed, Hosting, Invocation, InvocationFailed, Outcome
+from emulator.interfaces import (
+    DeploymentFailed,
+    Hosting,
+    Invocation,
+    InvocationFailed,
+    InvocationResult,
+)
 from emulator.records import VariantSpec, VariantStatus
 
 BROKEN_IMAGE = "broken:latest"
@@ -48,7 +54,7 @@ class FakeHosting:
     def status(self, endpoint: str) -> list[VariantStatus]:
         return list(self._fleets[endpoint].values())
 
-    async def invoke(self, endpoint: str, invocation: Invocation) -> Outcome:
+    async def invoke(self, endpoint: str, invocation: Invocation) -> InvocationResult:
         if invocation.body == b"fail":
             raise InvocationFailed(
                 424,
@@ -67,7 +73,7 @@ class FakeHosting:
         target = (invocation.target_model, invocation.target_variant, invocation.target_container)
         variant = invocation.target_variant or next(iter(self._fleets[endpoint]))
         echo = {"x-amzn-sagemaker-custom-attributes": f"seen={len(invocation.body)}"}
-        return Outcome(repr((seen, target)).encode(), "text/x-echo", variant, echo)
+        return InvocationResult(repr((seen, target)).encode(), "text/x-echo", variant, echo)
 
 
 @asynccontextmanager

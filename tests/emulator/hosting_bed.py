@@ -14,8 +14,8 @@ from typing import Any
 
 import boto3
 
-from emulator.containers.process_runner import Launch, ProcessRunner, Running
-from emulator.hosting.fleet_hosting import Hosts, create_hosting
+from emulator.containers.process_runner import ContainerLaunch, ProcessRunner, RunningContainer
+from emulator.hosting.fleet_hosting import FleetHosting, create_hosting
 from emulator.interfaces import Invocation
 from emulator.limits import Limits
 from emulator.records import ContainerSpec, ModelSpec, VariantSpec
@@ -26,11 +26,11 @@ PREFIX = f"s3://{BUCKET}/mme/"
 
 
 @dataclass
-class Watched:
+class RecordingRunner:
     """A process runner that remembers what it started, for tests that kill and count."""
 
     commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    started: list[Running] = field(default_factory=list)
+    started: list[RunningContainer] = field(default_factory=list)
     inner: ProcessRunner = field(init=False)
 
     def __post_init__(self) -> None:
@@ -39,7 +39,7 @@ class Watched:
     async def check(self, spec: ContainerSpec, labels: Any) -> None:
         await self.inner.check(spec, labels)
 
-    async def start(self, launch: Launch) -> Running:
+    async def start(self, launch: ContainerLaunch) -> RunningContainer:
         running = await self.inner.start(launch)
         self.started.append(running)
         return running
@@ -53,11 +53,11 @@ class Watched:
 
 
 @dataclass(frozen=True)
-class Bed:
+class HostingBed:
     """One hosting side with what it was given."""
 
-    hosts: Hosts
-    runner: Watched
+    hosts: FleetHosting
+    runner: RecordingRunner
     root: Path
 
     async def ask(
@@ -76,12 +76,12 @@ class Bed:
 
 
 @asynccontextmanager
-async def bed(s3: str, root: Path, **options: Any) -> AsyncIterator[Bed]:
-    runner = options.pop("runner", None) or Watched()
+async def bed(s3: str, root: Path, **options: Any) -> AsyncIterator[HostingBed]:
+    runner = options.pop("runner", None) or RecordingRunner()
     options.setdefault("limits", Limits(ping_period_s=0.1, startup_s=10, stop_s=5))
     hosting = create_hosting(s3=s3, runner=runner, root=root, tick_every_s=None, seed=1, **options)
     async with hosting as hosts:
-        yield Bed(hosts, runner, root)
+        yield HostingBed(hosts, runner, root)
     assert not runner.alive(), "containers left behind"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emulator.containers.archive import ArchiveTooLarge, BadArchive, extract, measure
-from emulator.containers.artifact_cache import Source
+from emulator.containers.artifact_cache import S3Location
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
@@ -81,10 +81,10 @@ def test_links_inside_are_kept(tmp_path: Path) -> None:
     ],
 )
 def test_forms_of_addresses(prefix: str, target: str, bucket: str, key: str) -> None:
-    source = Source.parse(prefix).below(target)
+    source = S3Location.parse(prefix).below(target)
     assert (source.bucket, source.key) == (bucket, key)
 
 
 def test_other_addresses_are_refused() -> None:
     with pytest.raises(ValueError):
-        Source.parse("ftp://b/p")
+        S3Location.parse("ftp://b/p")

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from emulator.control import service_models
-from emulator.control.validation import validated
+from emulator.control.validation import validate
 from tests.emulator.deployments import IMAGE, ROLE
 
 _numbers = itertools.count()
@@ -95,7 +95,7 @@ def assert_fits(operation: str, answer: dict[str, Any]) -> None:
     report = ParamValidator().validate(members, shape)
     assert not report.has_errors(), report.generate_report()
     assert_nothing_empty(members)
-    validated(shape, on_the_wire(members))
+    validate(shape, on_the_wire(members))
 
 
 def assert_nothing_empty(value: Any) -> None:

@@ -5,10 +5,16 @@ from typing import Any
 
 import pytest
 
-from emulator.hosting.autoscaling import Activity, Alarms, Target, desired_count, per_minute
+from emulator.hosting.autoscaling import (
+    AlarmPeriods,
+    ScalableTarget,
+    ScalingActivity,
+    desired_count,
+    per_minute,
+)
 from tests.emulator.hosting_bed import bed, client, run, variant
 
-TARGET = Target("e", "v", least=1, most=4, value=10.0)
+TARGET = ScalableTarget("e", "v", least=1, most=4, value=10.0)
 CALM = [0] * 15
 
 
@@ -27,21 +33,23 @@ CALM = [0] * 15
     ],
 )
 def test_decision(minutes: list[int], count: int, wanted: int) -> None:
-    assert desired_count(TARGET, minutes, count, 1000.0, Activity(), Alarms()) == wanted
+    assert (
+        desired_count(TARGET, minutes, count, 1000.0, ScalingActivity(), AlarmPeriods()) == wanted
+    )
 
 
 def test_cooldowns_hold_capacity() -> None:
-    rising, out = [25, 25, 25], Activity(out_at=900.0)
-    assert desired_count(TARGET, rising, 1, 1000.0, out, Alarms()) == 1
-    assert desired_count(TARGET, rising, 1, 1200.0, out, Alarms()) == 3
-    assert desired_count(TARGET, CALM, 3, 1000.0, out, Alarms()) == 3
-    assert desired_count(TARGET, CALM, 3, 1200.0, out, Alarms()) == 1
+    rising, out = [25, 25, 25], ScalingActivity(out_at=900.0)
+    assert desired_count(TARGET, rising, 1, 1000.0, out, AlarmPeriods()) == 1
+    assert desired_count(TARGET, rising, 1, 1200.0, out, AlarmPeriods()) == 3
+    assert desired_count(TARGET, CALM, 3, 1000.0, out, AlarmPeriods()) == 3
+    assert desired_count(TARGET, CALM, 3, 1200.0, out, AlarmPeriods()) == 1
 
 
 def test_bounds_hold_without_a_policy() -> None:
-    bounds = Target("e", "v", least=2, most=3)
-    assert desired_count(bounds, [], 1, 0.0, Activity(), Alarms()) == 2
-    assert desired_count(bounds, [], 9, 0.0, Activity(), Alarms()) == 3
+    bounds = ScalableTarget("e", "v", least=2, most=3)
+    assert desired_count(bounds, [], 1, 0.0, ScalingActivity(), AlarmPeriods()) == 2
+    assert desired_count(bounds, [], 9, 0.0, ScalingActivity(), AlarmPeriods()) == 3
 
 
 def test_minutes_are_counted_back_from_now() -> None:
@@ -63,7 +71,7 @@ def test_registered_policy_is_honoured(s3: str, tmp_path: Path) -> None:
     clock = Clock()
 
     async def work() -> None:
-        alarms = Alarms(high_minutes=2, low_minutes=3)
+        alarms = AlarmPeriods(high_minutes=2, low_minutes=3)
         async with bed(s3, tmp_path, clock=clock, alarms=alarms) as here:
             await here.hosts.create("scaled", [variant()])
 

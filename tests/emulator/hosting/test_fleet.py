@@ -14,8 +14,8 @@ from emulator.interfaces import DeploymentFailed, Invocation, InvocationFailed
 from emulator.limits import Limits
 from emulator.records import ContainerSpec
 from tests.emulator.hosting_bed import (
-    Bed,
-    Watched,
+    HostingBed,
+    RecordingRunner,
     bed,
     client,
     container,
@@ -32,7 +32,7 @@ TARGETS = [f"{number}.tar.gz" for number in range(6)]
 class Traffic:
     """Requests from several callers, one after the other each, until told to stop."""
 
-    def __init__(self, here: Bed, callers: int = 4) -> None:
+    def __init__(self, here: HostingBed, callers: int = 4) -> None:
         self._here = here
         self._callers = callers
         self._over = False
@@ -309,7 +309,7 @@ def test_deployments_that_cannot_start(
     s3: str, tmp_path: Path, spec: ContainerSpec, message: str
 ) -> None:
     async def work() -> None:
-        runner = Watched(commands={"nowhere": ("/nowhere",)})
+        runner = RecordingRunner(commands={"nowhere": ("/nowhere",)})
         async with bed(s3, tmp_path, runner=runner) as here:
             with pytest.raises(DeploymentFailed, match=message):
                 await here.hosts.create("e", [variant(spec)])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from emulator.hosting.routing import Candidate, choose_instance, choose_variant
+from emulator.hosting.routing import RoutingCandidate, choose_instance, choose_variant
 
 
 @pytest.mark.parametrize(
@@ -15,11 +15,11 @@ from emulator.hosting.routing import Candidate, choose_instance, choose_variant
     ],
 )
 def test_instance(candidates: list[tuple[bool, int]], chosen: int) -> None:
-    assert choose_instance([Candidate(*c) for c in candidates], turn=0, hot=4) == chosen
+    assert choose_instance([RoutingCandidate(*c) for c in candidates], turn=0, hot=4) == chosen
 
 
 def test_models_nobody_has_go_round() -> None:
-    idle = [Candidate(False, 0)] * 3
+    idle = [RoutingCandidate(False, 0)] * 3
     assert [choose_instance(idle, turn, hot=4) for turn in range(4)] == [0, 1, 2, 0]
 
 
