@@ -1,4 +1,4 @@
-"""What the control plane and the runtime door ask of the side that runs containers."""
+"""The interface between the SageMaker APIs and the side that runs containers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,12 +8,12 @@ from emulator.records import VariantSpec, VariantStatus
 
 
 class DeploymentFailed(Exception):
-    """An endpoint could not come up; `str(error)` becomes its FailureReason."""
+    """An endpoint could not be brought into service; the message becomes its FailureReason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """One InvokeEndpoint call. Header names are lower case; only those AWS forwards are in there."""
+    """One InvokeEndpoint call. `headers` has the forwarded headers only, with lower-case names."""
 
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -24,7 +24,7 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True)
 class InvocationResult:
-    """A 200: what the caller gets. `headers` are those the platform passes on."""
+    """A successful response. `headers` has the container's headers that the caller receives."""
 
     body: bytes
     content_type: str
@@ -33,7 +33,7 @@ class InvocationResult:
 
 
 class InvocationFailed(Exception):
-    """One of InvokeEndpoint's errors: `code` is the exception's name, `fields` its further members."""
+    """An error response of InvokeEndpoint: `code` is the exception's name, `fields` its other members."""
 
     def __init__(self, status: int, code: str, message: str, **fields: object) -> None:
         super().__init__(message)
@@ -44,27 +44,27 @@ class InvocationFailed(Exception):
 
 
 class Hosting(Protocol):
-    """Endpoints that run. All calls are made on one event loop."""
+    """Runs the instances of endpoints. All methods are called on one event loop."""
 
     async def create(self, endpoint: str, variants: Sequence[VariantSpec]) -> None:
-        """Return when every instance is in service. Raises DeploymentFailed; nothing is left then."""
+        """Returns when every instance is in service. On DeploymentFailed no container is left."""
         ...
 
     async def update(self, endpoint: str, variants: Sequence[VariantSpec]) -> None:
-        """Blue/green: the old fleet serves until the new one does, then finishes and goes.
+        """Blue/green: the old fleet serves until the new one is in service, then drains and stops.
 
-        Raises DeploymentFailed; the old fleet goes on serving then.
+        Raises DeploymentFailed; the old fleet then continues to serve.
         """
         ...
 
     async def scale(
         self, endpoint: str, weights: Mapping[str, float], counts: Mapping[str, int]
     ) -> None:
-        """New weights and instance counts by variant name."""
+        """Sets weights and instance counts by variant name."""
         ...
 
     async def delete(self, endpoint: str) -> None:
-        """Return when every container of the endpoint is gone."""
+        """Returns when every container of the endpoint has stopped."""
         ...
 
     def status(self, endpoint: str) -> list[VariantStatus]: ...

@@ -1,4 +1,4 @@
-"""InvokeEndpoint's errors in SageMaker's words."""
+"""The errors of InvokeEndpoint, with SageMaker's messages."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ def unavailable(endpoint: str) -> InvocationFailed:
 
 @dataclass(frozen=True, slots=True)
 class ContainerErrors:
-    """The container an error came from."""
+    """Builds the ModelErrors of one container."""
 
     endpoint: str
     container: str
@@ -52,19 +52,19 @@ class ContainerErrors:
         )
 
     def timed_out(self) -> InvocationFailed:
-        return self._silent(
+        return self._no_response(
             "Your invocation timed out while waiting for a response from container "
             f"{self.container}. Review the latency metrics for each container in Amazon "
             "CloudWatch, resolve the issue, and try again."
         )
 
-    def hung_up(self) -> InvocationFailed:
-        return self._silent(
+    def connection_closed(self) -> InvocationFailed:
+        return self._no_response(
             f"Container {self.container} closed the connection before it sent a response."
         )
 
-    def _silent(self, text: str) -> InvocationFailed:
-        """Status 0 is what SageMaker reports where no answer came."""
+    def _no_response(self, text: str) -> InvocationFailed:
+        """SageMaker reports status 0 when the container sent no response."""
         return self.model_error(0, text.encode())
 
     @property

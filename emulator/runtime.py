@@ -1,4 +1,4 @@
-"""The runtime door: InvokeEndpoint's headers in, its headers and errors out."""
+"""The SageMaker runtime API over HTTP: InvokeEndpoint, its request headers, responses and errors."""
 
 import json
 import logging
@@ -14,12 +14,13 @@ from emulator.control.endpoint_store import EndpointStore
 from emulator.control.errors import ApiError
 from emulator.control.validation import validate
 from emulator.interfaces import Hosting, Invocation, InvocationFailed, InvocationResult
+from emulator.invocation_errors import invalid
 
 log = logging.getLogger(__name__)
 
 MAX_BODY = 25 * 1024 * 1024
 
-# What the platform hands on to a container; everything else it takes off.
+# The request headers that reach the container; SageMaker drops all others.
 _FORWARDED = (
     "content-type",
     "accept",
@@ -27,7 +28,7 @@ _FORWARDED = (
     "x-amzn-sagemaker-inference-id",
     "x-amzn-sagemaker-session-id",
 )
-_NOT_HERE = {
+_UNSUPPORTED = {
     "EnableExplanations": "Online explanation",
     "InferenceComponentName": "Inference component invocation",
 }
@@ -44,26 +45,27 @@ class RuntimeApi:
             body = await _body(request)
             members = _members(request)
             if not self._endpoints.serving(name):
-                raise _invalid(f"Endpoint {name} of account {ACCOUNT} not found.")
-            return _accepted(await self._hosting.invoke(name, _invocation(request, members, body)))
+                raise invalid(f"Endpoint {name} of account {ACCOUNT} not found.")
+            result = await self._hosting.invoke(name, _invocation(request, members, body))
+            return _result_response(result)
         except InvocationFailed as failure:
-            return _failed(failure)
+            return _error_response(failure)
         except ClientDisconnect:
             return Response(status_code=499)
-        # A bug of ours must reach the caller as AWS's own bugs do, and the log in full.
+        # A bug of the platform becomes a 500, as on AWS; the log has the traceback.
         except Exception:
             log.exception("invocation failed")
-            return _failed(InvocationFailed(500, "InternalFailure", "Internal failure."))
+            return _error_response(InvocationFailed(500, "InternalFailure", "Internal failure."))
 
     async def refuse_async(self, request: Request) -> Response:
-        return _failed(_invalid(_unsupported(request, "asynchronous invocation")))
+        return _error_response(invalid(_unsupported(request, "asynchronous invocation")))
 
     async def refuse_stream(self, request: Request) -> Response:
-        return _failed(_invalid(_unsupported(request, "response streaming")))
+        return _error_response(invalid(_unsupported(request, "response streaming")))
 
 
 async def _body(request: Request) -> bytes:
-    """All of it is read, also what is too long, so that the client gets to read the answer."""
+    """Reads a body that is too long to its end as well: only then do clients read the response."""
     parts, nbytes = [], 0
     async for part in request.stream():
         nbytes += len(part)
@@ -75,7 +77,7 @@ async def _body(request: Request) -> bytes:
 
 
 def _members(request: Request) -> dict[str, str]:
-    """The call's members by their names in the service model."""
+    """The members of the call that are headers, validated, by their names in the service model."""
     shape = service_models.runtime().operation_model("InvokeEndpoint").input_shape
     members = {"EndpointName": request.path_params["name"]}
     for name, member in shape.members.items():
@@ -85,11 +87,11 @@ def _members(request: Request) -> dict[str, str]:
                 members[name] = header
     try:
         given: dict[str, str] = validate(shape, members | {"Body": ""}, "ValidationError")
-    except ApiError as refusal:
-        raise _invalid(refusal.message) from None
-    for name, feature in _NOT_HERE.items():
+    except ApiError as error:
+        raise invalid(error.message) from None
+    for name, feature in _UNSUPPORTED.items():
         if name in given:
-            raise _invalid(f"{feature} is not available for multi-model endpoints.")
+            raise invalid(f"{feature} is not available for multi-model endpoints.")
     return given
 
 
@@ -103,18 +105,18 @@ def _invocation(request: Request, members: Mapping[str, str], body: bytes) -> In
     )
 
 
-def _accepted(outcome: InvocationResult) -> Response:
+def _result_response(result: InvocationResult) -> Response:
     headers = {
-        **outcome.headers,
-        "content-type": outcome.content_type,
-        "x-Amzn-Invoked-Production-Variant": outcome.variant,
+        **result.headers,
+        "content-type": result.content_type,
+        "x-Amzn-Invoked-Production-Variant": result.variant,
         "x-amzn-RequestId": str(uuid.uuid4()),
     }
-    return Response(outcome.body, 200, headers)
+    return Response(result.body, 200, headers)
 
 
-def _failed(failure: InvocationFailed) -> Response:
-    """Clients find the exception's class in the header; without a code they show the status."""
+def _error_response(failure: InvocationFailed) -> Response:
+    """Clients take the exception class from the header; without a code they show the status."""
     headers = {"x-amzn-RequestId": str(uuid.uuid4())}
     if failure.code:
         headers["x-amzn-ErrorType"] = failure.code
@@ -122,9 +124,5 @@ def _failed(failure: InvocationFailed) -> Response:
     return Response(body, failure.status, headers, "application/json")
 
 
-def _invalid(message: str) -> InvocationFailed:
-    return InvocationFailed(400, "ValidationError", message)
-
-
-def _unsupported(request: Request, what: str) -> str:
-    return f"Endpoint {request.path_params['name']} does not support {what}."
+def _unsupported(request: Request, feature: str) -> str:
+    return f"Endpoint {request.path_params['name']} does not support {feature}."

@@ -1,26 +1,26 @@
-"""Model archives: what is in a `.tar.gz`, and getting it out without trusting it.
+"""Safe extraction of model archives (`.tar.gz`).
 
-Nothing is ever written outside the destination, and no more bytes than were measured.
+Invariant: nothing is written outside the destination, and no more bytes than were measured.
 """
 
 import os
 from pathlib import Path, PurePosixPath
 
-from backports import tarfile  # the standard library's extracts with a filter from 3.11.4 on only
+from backports import tarfile  # the standard library has extraction filters since 3.11.4 only
 
 _MOST_MEMBERS = 100_000
 
 
 class BadArchive(Exception):
-    """Not a gzipped tar, or one whose members do not stay inside."""
+    """Not a gzipped tar file, or a member that would leave the destination."""
 
 
 class ArchiveTooLarge(BadArchive):
-    """Unpacked it would not fit the whole volume."""
+    """The extracted files would not fit on the volume."""
 
 
 def measure(path: Path, limit_nbytes: int) -> int:
-    """Bytes that the unpacked files will take; every member has been checked afterwards."""
+    """The size of the extracted files in bytes. Checks every member. Raises BadArchive."""
     nbytes = 0
     try:
         with tarfile.open(path, "r:gz") as archive:
@@ -35,7 +35,7 @@ def measure(path: Path, limit_nbytes: int) -> int:
 
 
 def extract(path: Path, destination: Path) -> None:
-    """Into a new directory. The archive must have been measured before."""
+    """Extracts into a new directory. Requires a previous `measure`. Raises BadArchive."""
     destination.mkdir(parents=True)
     try:
         with tarfile.open(path, "r:gz") as archive:
@@ -49,7 +49,7 @@ def extract(path: Path, destination: Path) -> None:
 def _check(member: tarfile.TarInfo) -> None:
     name = PurePosixPath(member.name)
     if _leaves(name):
-        raise BadArchive(f"{member.name!r} lies outside the archive")
+        raise BadArchive(f"{member.name!r} is outside the archive")
     if member.issym() and _leaves(name.parent / member.linkname):
         raise BadArchive(f"{member.name!r} links to {member.linkname!r}, outside the archive")
     if member.islnk() and _leaves(PurePosixPath(member.linkname)):

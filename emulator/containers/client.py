@@ -1,6 +1,6 @@
-"""The HTTP side of one running container: requests in, whatever it answers out.
+"""The HTTP client of one running container.
 
-Only what the caller gives is sent: no header of the client library reaches the container.
+It sends the caller's headers only: those that the HTTP library would add are removed.
 """
 
 import asyncio
@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 
 import httpx
 
-# Two are needed on every message; the others are the client library's own wishes.
+# Defaults of httpx. Only Host and Connection, which HTTP needs, stay.
 _LIBRARY_HEADERS = ("accept", "accept-encoding", "user-agent")
 
 
 class ConnectionBroken(Exception):
-    """The container went away, or never was there, before an answer came."""
+    """The connection failed or was closed before a response arrived."""
 
 
 class ResponseTimeout(Exception):
-    """No answer within the time that was given."""
+    """No response within the time limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,14 @@ class ContainerClient:
         method: str,
         path: str,
         *,
-        within_s: float,
+        timeout_s: float,
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
     ) -> ContainerResponse:
-        """Raises ConnectionBroken and ResponseTimeout; every status is an answer."""
+        """Returns a response of any status. Raises ConnectionBroken and ResponseTimeout."""
         began = time.perf_counter()
         try:
-            async with asyncio.timeout(within_s):
+            async with asyncio.timeout(timeout_s):
                 response = await self._client.request(
                     method, path, content=body or None, headers=headers
                 )
@@ -68,10 +68,10 @@ class ContainerClient:
         seconds = time.perf_counter() - began
         return ContainerResponse(response.status_code, response.content, response.headers, seconds)
 
-    async def answers(self, path: str, within_s: float) -> bool:
-        """Whether a GET is answered 200 in time."""
+    async def is_ok(self, path: str, timeout_s: float) -> bool:
+        """Whether a GET returns 200 within the time limit."""
         try:
-            return (await self.call("GET", path, within_s=within_s)).status == 200
+            return (await self.call("GET", path, timeout_s=timeout_s)).status == 200
         except (ConnectionBroken, ResponseTimeout):
             return False
 

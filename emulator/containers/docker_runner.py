@@ -1,6 +1,6 @@
-"""Containers as containers: the docker command line, one `docker run` each.
+"""Containers by the docker command line, one `docker run` each.
 
-Models are mounted where SageMaker mounts them, and read-only.
+Models are mounted read-only at the path where SageMaker mounts them.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from emulator.containers.process_runner import ContainerLaunch, RunningContainer
+from emulator.containers.runner import ContainerLaunch, RunningContainer
 from emulator.interfaces import DeploymentFailed
 from emulator.records import ContainerSpec
 
@@ -20,7 +20,7 @@ _MODEL = "/opt/ml/model"
 
 @dataclass(frozen=True, slots=True)
 class DockerRunner:
-    """`docker` is the command's beginning; `options` go to every `docker run` (`--gpus=all`)."""
+    """`docker` is the command with its global options; `options` are for `docker run` (`--gpus=all`)."""
 
     docker: Sequence[str] = ("docker",)
     options: Sequence[str] = ()
@@ -37,9 +37,9 @@ class DockerRunner:
     async def start(self, launch: ContainerLaunch) -> RunningContainer:
         name = f"mme-{secrets.token_hex(6)}"
         await self._docker("run", "--detach", "--name", name, *self._options(launch))
-        running = DockerContainer(self, name, launch)
-        running.follow(launch)
-        return running
+        container = DockerContainer(self, name, launch)
+        container.follow_logs(launch)
+        return container
 
     def _options(self, launch: ContainerLaunch) -> list[str]:
         inside = _MODELS if launch.spec.multi_model else _MODEL
@@ -49,17 +49,17 @@ class DockerRunner:
         return [*options, *self.options, launch.spec.image, "serve"]
 
     async def _labels(self, image: str) -> dict[str, str]:
-        shape = ("image", "inspect", "--format", "{{json .Config.Labels}}", image)
+        inspect = ("image", "inspect", "--format", "{{json .Config.Labels}}", image)
         try:
-            text = await self._docker(*shape)
+            text = await self._docker(*inspect)
         except DeploymentFailed:
             await self._docker("pull", "--quiet", image)
-            text = await self._docker(*shape)
+            text = await self._docker(*inspect)
         labels: dict[str, Any] | None = json.loads(text)
         return labels or {}
 
     async def _docker(self, *arguments: str) -> str:
-        """What the command prints. Raises DeploymentFailed with what it says when it fails."""
+        """Returns the command's stdout. Raises DeploymentFailed with its stderr."""
         process = await self.process(*arguments, stdout=asyncio.subprocess.PIPE)
         out, err = await process.communicate()
         if process.returncode:
@@ -81,15 +81,15 @@ class DockerContainer:
     def __init__(self, runner: DockerRunner, name: str, launch: ContainerLaunch) -> None:
         self._runner = runner
         self._name = name
-        self._gone = False
+        self._stopped = False
         self.url = f"http://127.0.0.1:{launch.port}"
         self.models = _MODELS if launch.spec.multi_model else _MODEL
         self._logs: asyncio.Task[None] | None = None
 
-    def follow(self, launch: ContainerLaunch) -> None:
-        self._logs = asyncio.create_task(self._follow(launch))
+    def follow_logs(self, launch: ContainerLaunch) -> None:
+        self._logs = asyncio.create_task(self._copy_logs(launch))
 
-    async def ended(self) -> None:
+    async def exited(self) -> None:
         process = await self._runner.process("wait", self._name, stdout=asyncio.subprocess.DEVNULL)
         try:
             await process.wait()
@@ -99,9 +99,9 @@ class DockerContainer:
                 await process.wait()
 
     async def stop(self, grace_s: float) -> None:
-        if self._gone:
+        if self._stopped:
             return
-        self._gone = True
+        self._stopped = True
         for command in (("stop", "-t", f"{grace_s:.0f}"), ("rm", "--force", "--volumes")):
             process = await self._runner.process(
                 *command, self._name, stdout=asyncio.subprocess.DEVNULL
@@ -110,8 +110,8 @@ class DockerContainer:
         if self._logs is not None:
             await self._logs
 
-    async def _follow(self, launch: ContainerLaunch) -> None:
-        """`docker logs` ends by itself with the container."""
+    async def _copy_logs(self, launch: ContainerLaunch) -> None:
+        """`docker logs --follow` exits together with the container."""
         with launch.log.open("ab") as log:
             process = await self._runner.process("logs", "--follow", self._name, stdout=log)
             await process.wait()

@@ -1,6 +1,6 @@
-"""Which models a container holds in memory, in the order of use, and who is using them.
+"""The models in a container's memory, in order of use, with the leases of current requests.
 
-A lease keeps a model from being unloaded under a request; models without leases are idle.
+A leased model is not unloaded until its leases are released; a model without leases is idle.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ class LoadedModels:
         self._order[name] = None
 
     def drop(self, name: str) -> None:
-        """No longer loaded, or about to be unloaded; leases on it go on."""
+        """For a model that is no longer loaded, or is about to be unloaded. Its leases stay."""
         self._order.pop(name, None)
 
     def lease(self, name: str) -> None:
@@ -42,13 +42,13 @@ class LoadedModels:
     def leased(self, name: str) -> bool:
         return name in self._leases
 
-    async def idle(self, name: str) -> None:
+    async def wait_until_idle(self, name: str) -> None:
         if self.leased(name):
             await self._idle.setdefault(name, asyncio.Event()).wait()
 
-    def least_recently_used(self, spare: str | None = None) -> str | None:
-        """The next to go: one that nobody uses, else one that will be waited for."""
-        candidates = [name for name in self._order if name != spare]
+    def least_recently_used(self, keep: str | None = None) -> str | None:
+        """The next model to unload: an idle one if there is any, else one whose leases must end first."""
+        candidates = [name for name in self._order if name != keep]
         return next((name for name in candidates if not self.leased(name)), None) or next(
             iter(candidates), None
         )

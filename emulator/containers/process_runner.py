@@ -1,7 +1,4 @@
-"""What starts containers: `ContainerRunner`, and the one that starts plain processes.
-
-A started container is a `Running`; nothing of it is left after `stop`.
-"""
+"""Containers as plain local processes, without images or mounts."""
 
 import asyncio
 import os
@@ -10,16 +7,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
 
+from emulator.containers.runner import ContainerLaunch, RunningContainer
 from emulator.interfaces import DeploymentFailed
 from emulator.records import ContainerSpec
 
-MULTI_MODELS = "com.amazonaws.sagemaker.capabilities.multi-models"
-BIND_TO_PORT = "com.amazonaws.sagemaker.capabilities.accept-bind-to-port"
-
-# Without these a process finds neither its interpreter nor its libraries; all else stays behind.
+# A process needs these to find its interpreter and libraries. No other variable is inherited.
 _INHERITED = (
     "PATH",
     "HOME",
@@ -32,67 +25,28 @@ _INHERITED = (
     "JAVA_HOME",
     "CUDA_VISIBLE_DEVICES",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerLaunch:
-    """`models` is the directory above all artifacts, or of the one model of a single-model container."""
-
-    spec: ContainerSpec
-    environment: Mapping[str, str]
-    port: int
-    models: Path
-    log: Path
-
-
-class RunningContainer(Protocol):
-    @property
-    def url(self) -> str: ...
-
-    @property
-    def models(self) -> str:
-        """`ContainerLaunch.models` as the container sees it."""
-        ...
-
-    async def ended(self) -> None:
-        """Return when the container is no longer running, by whatever cause."""
-        ...
-
-    async def stop(self, grace_s: float) -> None:
-        """SIGTERM, and SIGKILL to what is left after the grace. May be called again."""
-        ...
-
-
-class ContainerRunner(Protocol):
-    async def check(self, spec: ContainerSpec, labels: Sequence[str]) -> None:
-        """Raises DeploymentFailed where the image does not set one of the labels to true."""
-        ...
-
-    async def start(self, launch: ContainerLaunch) -> RunningContainer: ...
+_MODELS_VARIABLE = "MME_MODEL_ROOT"  # the parent directory of all artifacts
+_MODEL_VARIABLE = "MME_MODEL_DIR"  # the model of a single-model container
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessRunner:
-    """Starts `command`, or what `commands` has for an image; there are no labels to check.
+    """Starts `command`, or the entry of `commands` for an image. Processes have no labels to check.
 
-    Processes share one file system, so each is told where its models are instead of mounting them:
-    the directory above all artifacts under `root_variable`, a single model's under `model_variable`.
+    Nothing is mounted; an environment variable names the directory of the models instead.
     """
 
     command: Sequence[str] = (sys.executable, "-m", "container", "serve")
     commands: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    root_variable: str = "MME_MODEL_ROOT"
-    model_variable: str = "MME_MODEL_DIR"
-    environment: Mapping[str, str] = field(default_factory=dict)
 
     async def check(self, spec: ContainerSpec, labels: Sequence[str]) -> None:
         return
 
     async def start(self, launch: ContainerLaunch) -> RunningContainer:
         command = self.commands.get(launch.spec.image, self.command)
-        variable = self.root_variable if launch.spec.multi_model else self.model_variable
+        variable = _MODELS_VARIABLE if launch.spec.multi_model else _MODEL_VARIABLE
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        environment |= {**self.environment, **launch.environment, variable: str(launch.models)}
+        environment |= {**launch.environment, variable: str(launch.models)}
         try:
             with launch.log.open("ab") as log:
                 process = await asyncio.create_subprocess_exec(
@@ -109,7 +63,7 @@ class ProcessRunner:
 
 
 class ContainerProcess:
-    """A session of its own: whatever the process started ends with it."""
+    """A process in its own session, so that its children are signalled as well."""
 
     def __init__(self, process: asyncio.subprocess.Process, launch: ContainerLaunch) -> None:
         self._process = process
@@ -120,7 +74,7 @@ class ContainerProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    async def ended(self) -> None:
+    async def exited(self) -> None:
         await self._process.wait()
 
     async def stop(self, grace_s: float) -> None:

@@ -1,4 +1,4 @@
-"""A container that serves one model, or transforms bodies within a pipeline: POST /invocations."""
+"""A container that serves one model or is a step of a pipeline: POST /invocations."""
 
 from collections.abc import Mapping
 
@@ -8,10 +8,10 @@ from emulator.limits import Limits
 
 
 class SingleModelContainer:
-    def __init__(self, server: ContainerClient, limits: Limits, origin: ContainerErrors) -> None:
-        self._server = server
+    def __init__(self, client: ContainerClient, limits: Limits, errors: ContainerErrors) -> None:
+        self._client = client
         self._limits = limits
-        self._origin = origin
+        self._errors = errors
 
     def holds(self, target: str | None) -> bool:
         return True
@@ -21,15 +21,15 @@ class SingleModelContainer:
     ) -> ContainerResponse:
         """Raises InvocationFailed and ConnectionBroken."""
         try:
-            return await self._server.call(
+            return await self._client.call(
                 "POST",
                 "/invocations",
-                within_s=self._limits.invoke_s,
+                timeout_s=self._limits.invoke_s,
                 body=body,
                 headers=headers,
             )
         except ResponseTimeout:
-            raise self._origin.timed_out() from None
+            raise self._errors.timed_out() from None
 
     async def close(self) -> None:
         return

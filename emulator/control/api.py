@@ -1,10 +1,9 @@
-"""SageMaker's control plane on the wire: JSON 1.1, one POST per call, the operation in a header."""
+"""The SageMaker control API over HTTP: JSON 1.1, one POST per call, the operation in a header."""
 
 import json
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,14 +12,13 @@ from emulator.account import Caller
 from emulator.control import service_models
 from emulator.control.endpoint_config_store import EndpointConfigStore
 from emulator.control.endpoint_store import EndpointStore
-from emulator.control.errors import ApiError
+from emulator.control.errors import ApiError, internal_failure
 from emulator.control.model_store import ModelStore
 from emulator.control.responses import serialize
 from emulator.control.tag_store import TagStore
-from emulator.control.validation import validate
+from emulator.control.validation import Members, validate
 from emulator.interfaces import Hosting
 
-Members = dict[str, Any]
 Operation = Callable[[Caller, Members], Awaitable[Members]]
 
 log = logging.getLogger(__name__)
@@ -29,27 +27,27 @@ _CONTENT_TYPE = "application/x-amz-json-1.1"
 
 
 class ControlApi:
-    """Models, endpoint configurations and endpoints of one account, in memory."""
+    """The models, endpoint configurations and endpoints of one account, in memory."""
 
-    def __init__(self, hosting: Hosting, patience_s: float) -> None:
+    def __init__(self, hosting: Hosting, describe_wait_s: float) -> None:
         tags = TagStore()
         models = ModelStore(tags)
         configs = EndpointConfigStore(models, tags)
-        self.endpoints = EndpointStore(hosting, configs, tags, patience_s)
+        self.endpoints = EndpointStore(hosting, configs, tags, describe_wait_s)
         self._operations = _operations(models, configs, self.endpoints, tags)
 
-    async def answer(self, request: Request) -> Response:
+    async def respond(self, request: Request) -> Response:
         try:
-            return _json(200, await self._call(request))
-        except ApiError as refusal:
-            return _refused(refusal)
-        # A bug of ours must reach the caller as AWS's own bugs do, and the log in full.
+            return _json_response(200, await self._call(request))
+        except ApiError as error:
+            return _error_response(error)
+        # A bug of the platform becomes a 500, as on AWS; the log has the traceback.
         except Exception:
             log.exception("call failed", extra={"target": request.headers.get("x-amz-target")})
-            return _refused(ApiError("Internal failure.", "InternalFailure", 500))
+            return _error_response(internal_failure())
 
     async def _call(self, request: Request) -> Members:
-        name = _operation_name(request)
+        name = request.headers.get("x-amz-target", "").removeprefix("SageMaker.")
         operation = self._operations.get(name)
         if operation is None:
             raise ApiError(
@@ -57,10 +55,10 @@ class ControlApi:
                 "UnknownOperationException",
             )
         model = service_models.control_plane().operation_model(name)
-        members = validate(model.input_shape, _document(await request.body()))
+        members = validate(model.input_shape, _parsed(await request.body()))
         caller = Caller.signed(request.headers.get("authorization", ""))
-        answer = await operation(caller, members)
-        return serialize(model.output_shape, answer) if model.output_shape else {}
+        result = await operation(caller, members)
+        return serialize(model.output_shape, result) if model.output_shape else {}
 
 
 def _operations(
@@ -87,23 +85,19 @@ def _operations(
     }
 
 
-def _operation_name(request: Request) -> str:
-    return request.headers.get("x-amz-target", "").removeprefix("SageMaker.")
-
-
-def _document(body: bytes) -> object:
+def _parsed(body: bytes) -> object:
     try:
         return json.loads(body or b"{}")
     except ValueError:
         raise ApiError("The body is not JSON.", "SerializationException") from None
 
 
-def _refused(refusal: ApiError) -> Response:
-    body = {"__type": refusal.code, "message": refusal.message}
-    return _json(refusal.status, body, {"x-amzn-ErrorType": refusal.code})
+def _error_response(error: ApiError) -> Response:
+    body = {"__type": error.code, "message": error.message}
+    return _json_response(error.status, body, {"x-amzn-ErrorType": error.code})
 
 
-def _json(status: int, body: Members, headers: dict[str, str] | None = None) -> Response:
+def _json_response(status: int, body: Members, headers: dict[str, str] | None = None) -> Response:
     return Response(
         json.dumps(body),
         status,

@@ -1,21 +1,29 @@
-"""Container definitions: what CreateModel's containers must be together, and as what they are hosted."""
+"""Checks of the container definitions in CreateModel, and their conversion to ContainerSpecs."""
 
 import re
-from typing import Any
 
 from emulator.control.errors import ApiError
+from emulator.control.validation import Members
 from emulator.records import ContainerSpec
 
-Members = dict[str, Any]
-
-MULTI_MODEL = "MultiModel"
+_MULTI_MODEL = "MultiModel"
 
 _PREFIX = re.compile(r"s3://[^/]+(/.*)?|https://(s3[^/]*|[^/]+\.s3[^/]*)\.amazonaws\.com[^/]*/.+")
 _ARCHIVES = (".tar.gz", ".tgz")
 
 
-def chosen(members: Members) -> list[Members]:
-    """The containers of a CreateModel call, given as one primary container or as a pipeline."""
+def container_specs(members: Members) -> tuple[ContainerSpec, ...]:
+    """Raises ApiError where SageMaker refuses the definitions."""
+    definitions = _definitions(members)
+    for definition in definitions:
+        _check(definition)
+    _check_pipeline(definitions)
+    _check_execution(members, definitions)
+    return tuple(_spec(definition) for definition in definitions)
+
+
+def _definitions(members: Members) -> list[Members]:
+    """The definitions in a CreateModel call: one primary container, or the containers of a pipeline."""
     primary, pipeline = members.get("PrimaryContainer"), members.get("Containers")
     if primary and pipeline:
         raise ApiError("Specify either PrimaryContainer or Containers, not both.")
@@ -26,17 +34,8 @@ def chosen(members: Members) -> list[Members]:
     return list(pipeline)
 
 
-def hosted(members: Members) -> tuple[ContainerSpec, ...]:
-    definitions = chosen(members)
-    for definition in definitions:
-        _check(definition)
-    _check_pipeline(definitions)
-    _check_execution(members, definitions)
-    return tuple(_spec(definition) for definition in definitions)
-
-
-def is_multi_model(definition: Members) -> bool:
-    return definition.get("Mode") == MULTI_MODEL
+def _is_multi_model(definition: Members) -> bool:
+    return definition.get("Mode") == _MULTI_MODEL
 
 
 def _check(definition: Members) -> None:
@@ -44,7 +43,7 @@ def _check(definition: Members) -> None:
         raise ApiError("Model packages are not available here: name the Image itself.")
     if "Image" not in definition:
         raise ApiError("A container definition needs an Image.")
-    if is_multi_model(definition):
+    if _is_multi_model(definition):
         _check_multi_model(definition)
     elif "ModelDataSource" in definition:
         raise ApiError("ModelDataSource is not available here: use ModelDataUrl.")
@@ -69,7 +68,7 @@ def _check_multi_model(definition: Members) -> None:
 
 
 def _check_pipeline(definitions: list[Members]) -> None:
-    if sum(map(is_multi_model, definitions)) > 1:
+    if sum(map(_is_multi_model, definitions)) > 1:
         raise ApiError(
             "More than one container in MultiModel mode is not supported with inference pipeline."
         )
@@ -83,7 +82,7 @@ def _check_pipeline(definitions: list[Members]) -> None:
 def _check_execution(members: Members, definitions: list[Members]) -> None:
     if members.get("InferenceExecutionConfig", {}).get("Mode") != "Direct":
         return
-    if any(map(is_multi_model, definitions)):
+    if any(map(_is_multi_model, definitions)):
         raise ApiError("Direct inference execution is not supported with MultiModel mode.")
     raise ApiError("Direct inference execution is not available here: pipelines are serial.")
 
@@ -92,7 +91,7 @@ def _spec(definition: Members) -> ContainerSpec:
     cache = definition.get("MultiModelConfig", {}).get("ModelCacheSetting", "Enabled")
     return ContainerSpec(
         image=definition["Image"],
-        multi_model=is_multi_model(definition),
+        multi_model=_is_multi_model(definition),
         model_data_url=definition.get("ModelDataUrl"),
         environment=definition.get("Environment", {}),
         cache_models=cache == "Enabled",

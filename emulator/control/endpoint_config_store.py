@@ -1,9 +1,8 @@
-"""CreateEndpointConfig and its siblings."""
+"""CreateEndpointConfig, DescribeEndpointConfig, ListEndpointConfigs, DeleteEndpointConfig."""
 
 import logging
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from emulator.account import Caller
 from emulator.control.errors import ApiError
@@ -11,14 +10,13 @@ from emulator.control.instance_types import MultiModelSupport, multi_model_suppo
 from emulator.control.model_store import ModelStore
 from emulator.control.resource_store import ResourceStore
 from emulator.control.tag_store import TagStore, check_duplicate_keys
+from emulator.control.validation import Members
 from emulator.records import VariantSpec
-
-Members = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
-# SageMaker has these; this platform does not, and multi-model endpoints have them nowhere.
-_NOT_HERE = {
+# Features of SageMaker that the platform lacks, as multi-model endpoints do on AWS.
+_UNSUPPORTED = {
     "AsyncInferenceConfig": "Asynchronous inference",
     "DataCaptureConfig": "Data capture",
     "ExplainerConfig": "Online explanation",
@@ -46,7 +44,7 @@ class EndpointConfigStore:
         return self._resources.find(caller, name)
 
     def variants(self, caller: Caller, config: EndpointConfig) -> tuple[VariantSpec, ...]:
-        """As they are hosted, with the models as they are now."""
+        """The production variants to host. Raises ApiError if a model has been deleted meanwhile."""
         return tuple(self._spec(caller, v) for v in config.members["ProductionVariants"])
 
     async def create(self, caller: Caller, members: Members) -> Members:
@@ -77,7 +75,7 @@ class EndpointConfigStore:
         return {"EndpointConfigs": [_summary(config) for config in page], "NextToken": token}
 
     async def delete(self, caller: Caller, members: Members) -> Members:
-        """Also of a configuration in use: its endpoints go on, as they do on AWS."""
+        """Accepted also while endpoints use the configuration: they continue, as on AWS."""
         self._tags.drop(self._resources.remove(caller, members["EndpointConfigName"]).arn)
         return {}
 
@@ -88,18 +86,18 @@ class EndpointConfigStore:
         if len(set(names)) < len(names):
             raise ApiError("VariantName must be unique among the production variants.")
         multi_model = [self._check_variant(caller, variant) for variant in variants]
-        for member, feature in _NOT_HERE.items():
+        for member, feature in _UNSUPPORTED.items():
             if member in members:
-                raise ApiError(f"{feature} is not {_where(any(multi_model))}: {member}.")
+                raise ApiError(f"{feature} is not {_available_where(any(multi_model))}: {member}.")
 
     def _check_variant(self, caller: Caller, variant: Members) -> bool:
-        """Whether the variant's model is a multi-model one."""
+        """Raises ApiError, or returns whether the variant's model is multi-model."""
         if "ModelName" not in variant:
             raise ApiError("Inference components are not available here: give a ModelName.")
-        multi_model = self._models.find(caller, variant["ModelName"]).multi_model
+        multi_model = self._models.find(caller, variant["ModelName"]).spec.multi_model
         if "ServerlessConfig" in variant:
             raise ApiError(
-                f"Serverless inference is not {_where(multi_model)}: variant "
+                f"Serverless inference is not {_available_where(multi_model)}: variant "
                 f"{variant['VariantName']}."
             )
         for member in ("InstanceType", "InitialInstanceCount"):
@@ -122,7 +120,7 @@ class EndpointConfigStore:
         )
 
 
-def _where(multi_model: bool) -> str:
+def _available_where(multi_model: bool) -> str:
     return "supported with MultiModel mode" if multi_model else "available here"
 
 

@@ -1,6 +1,6 @@
-"""One endpoint: its record and its states.
+"""One endpoint and its status.
 
-An endpoint in transition has a task that ends the transition; no call but Describe is taken meanwhile.
+While an endpoint is in transition, one task performs the transition and only Describe calls are accepted.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ class EndpointStatus(StrEnum):
     FAILED = "Failed"
 
 
-_NEXT = {
+_TRANSITIONS = {
     EndpointStatus.CREATING: {EndpointStatus.IN_SERVICE, EndpointStatus.FAILED},
     EndpointStatus.IN_SERVICE: {EndpointStatus.UPDATING, EndpointStatus.DELETING},
     EndpointStatus.UPDATING: {EndpointStatus.IN_SERVICE},
@@ -45,7 +45,7 @@ class Endpoint:
     transition: asyncio.Task[None] | None = None
 
     @property
-    def changing(self) -> bool:
+    def in_transition(self) -> bool:
         return self.status in (
             EndpointStatus.CREATING,
             EndpointStatus.UPDATING,
@@ -56,13 +56,13 @@ class Endpoint:
     def serving(self) -> bool:
         return self.status in (EndpointStatus.IN_SERVICE, EndpointStatus.UPDATING)
 
-    def become(self, status: EndpointStatus, failure_reason: str | None = None) -> None:
-        assert status in _NEXT[self.status], f"{self.status} → {status}"
+    def set_status(self, status: EndpointStatus, failure_reason: str | None = None) -> None:
+        assert status in _TRANSITIONS[self.status], f"{self.status} → {status}"
         self.status = status
         self.failure_reason = failure_reason[:_LONGEST_REASON] if failure_reason else None
         self.modified = time.time()
 
-    async def settled(self, patience_s: float) -> None:
-        """Return when no transition is under way, or when patience ran out."""
+    async def wait_for_transition(self, timeout_s: float) -> None:
+        """Returns when no transition is in progress, at the latest after the timeout."""
         if self.transition is not None:
-            await asyncio.wait([self.transition], timeout=patience_s)
+            await asyncio.wait([self.transition], timeout=timeout_s)

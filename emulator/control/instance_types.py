@@ -1,4 +1,4 @@
-"""Which instance types host multi-model containers: a table, as SageMaker documents it."""
+"""The instance types that can host multi-model endpoints, from SageMaker's documentation."""
 
 from enum import Enum, auto
 
@@ -9,7 +9,7 @@ _DOCUMENTED = {
     "g4dn": _ONE_GPU_SIZES,
     "g5": _ONE_GPU_SIZES,
 }
-# One GPU each, so nothing speaks against them, but no page of SageMaker's names them.
+# These have one GPU, so they should work, but SageMaker's documentation does not mention them.
 _UNDOCUMENTED = {
     "g6": _ONE_GPU_SIZES,
     "g6e": _ONE_GPU_SIZES,
@@ -27,7 +27,7 @@ class MultiModelSupport(Enum):
 
 
 def multi_model_support(instance_type: str) -> MultiModelSupport:
-    """Of a type such as `ml.g5.xlarge`: CPU families and instances with exactly one GPU."""
+    """`instance_type` is a name such as `ml.g5.xlarge`. CPU families and one-GPU types are supported."""
     _, family, size = instance_type.split(".")
     if size in _DOCUMENTED.get(family, ()) or _is_cpu(family):
         return MultiModelSupport.DOCUMENTED
@@ -37,5 +37,5 @@ def multi_model_support(instance_type: str) -> MultiModelSupport:
 
 
 def _is_cpu(family: str) -> bool:
-    """`m5d` and `r6g`, but not `trn1`."""
+    """True for `m5d` and `r6g`, false for `trn1`."""
     return family[0] in _CPU_LETTERS and family[1].isdigit()

@@ -1,32 +1,26 @@
-"""CreateModel and its siblings."""
+"""CreateModel, DescribeModel, ListModels, DeleteModel."""
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from emulator.account import Caller
 from emulator.control import container_definitions
 from emulator.control.errors import ApiError
 from emulator.control.resource_store import ResourceStore
 from emulator.control.tag_store import TagStore, check_duplicate_keys
+from emulator.control.validation import Members
 from emulator.records import ModelSpec
-
-Members = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """As it was asked for (`members`) and as it is hosted (`spec`)."""
+    """`members` are those of the CreateModel call, `spec` is what the hosting side gets."""
 
     name: str
     arn: str
     created: float
     members: Members
     spec: ModelSpec
-
-    @property
-    def multi_model(self) -> bool:
-        return any(container.multi_model for container in self.spec.containers)
 
 
 class ModelStore:
@@ -38,7 +32,7 @@ class ModelStore:
         return self._resources.find(caller, name)
 
     async def create(self, caller: Caller, members: Members) -> Members:
-        # The service model leaves the role optional, since some models need none; these do.
+        # Optional in the service model, because other kinds of model need no role; hosted ones do.
         if "ExecutionRoleArn" not in members:
             raise ApiError(
                 "1 validation error detected: Value null at 'executionRoleArn' failed to satisfy "
@@ -47,8 +41,7 @@ class ModelStore:
         tags = members.pop("Tags", [])
         check_duplicate_keys(tags)
         name = members["ModelName"]
-        containers = container_definitions.hosted(members)
-        spec = ModelSpec(name, containers, members.get("EnableNetworkIsolation", False))
+        spec = ModelSpec(name, container_definitions.container_specs(members))
         model = Model(name, caller.arn("model", name), time.time(), members, spec)
         self._resources.add(model)
         self._tags.attach(model.arn, tags)
@@ -56,12 +49,13 @@ class ModelStore:
 
     async def describe(self, caller: Caller, members: Members) -> Members:
         model = self.find(caller, members["ModelName"])
-        given = {"EnableNetworkIsolation": False, **model.members}
-        if "PrimaryContainer" in given:
-            given["PrimaryContainer"] = {"Mode": "SingleModel", **given["PrimaryContainer"]}
+        described = {"EnableNetworkIsolation": False, **model.members}
+        default = {"Mode": "SingleModel"}
+        if "PrimaryContainer" in described:
+            described["PrimaryContainer"] = default | described["PrimaryContainer"]
         else:
-            given["Containers"] = [{"Mode": "SingleModel", **c} for c in given["Containers"]]
-        return {**given, "ModelArn": model.arn, "CreationTime": model.created}
+            described["Containers"] = [default | c for c in described["Containers"]]
+        return {**described, "ModelArn": model.arn, "CreationTime": model.created}
 
     async def listing(self, _: Caller, members: Members) -> Members:
         page, token = self._resources.page(members)

@@ -1,6 +1,6 @@
-"""The named records of one kind: models, endpoint configurations or endpoints.
+"""Resources of one type by name, with the filters, order and pages of the List operations.
 
-A name is there at most once; what is missing or there already is refused with AWS's texts.
+The types are models, endpoint configurations and endpoints.
 """
 
 import base64
@@ -26,39 +26,43 @@ class Resource(Protocol):
 
 R = TypeVar("R", bound=Resource)
 SortKey = Callable[[R], str | float]
+# The sort key and the name of a resource: its place in a listing.
+Position = tuple[str | float, str]
 
 
 class ResourceStore(Generic[R]):
-    """`kind` is the word in the ARN, `noun` the words in a message."""
+    """`arn_type` is the resource type in ARNs, `noun` its name in error messages."""
 
-    def __init__(self, kind: str, noun: str) -> None:
-        self._kind = kind
+    def __init__(self, arn_type: str, noun: str) -> None:
+        self._arn_type = arn_type
         self._noun = noun
-        self._records: dict[str, R] = {}
+        self._resources: dict[str, R] = {}
 
     def check_unused(self, name: str) -> None:
-        if name in self._records:
-            arn = self._records[name].arn
+        """Raises ApiError if the name exists."""
+        if name in self._resources:
+            arn = self._resources[name].arn
             raise ApiError(f'Cannot create already existing {self._noun} "{arn}".')
 
-    def add(self, record: R) -> None:
-        self.check_unused(record.name)
-        self._records[record.name] = record
+    def add(self, resource: R) -> None:
+        self.check_unused(resource.name)
+        self._resources[resource.name] = resource
 
     def find(self, caller: Caller, name: str) -> R:
+        """Raises ApiError if the name does not exist."""
         try:
-            return self._records[name]
+            return self._resources[name]
         except KeyError:
-            arn = caller.arn(self._kind, name)
+            arn = caller.arn(self._arn_type, name)
             raise ApiError(f'Could not find {self._noun} "{arn}".') from None
 
     def get(self, name: str) -> R | None:
-        return self._records.get(name)
+        return self._resources.get(name)
 
     def remove(self, caller: Caller, name: str) -> R:
-        record = self.find(caller, name)
-        del self._records[name]
-        return record
+        resource = self.find(caller, name)
+        del self._resources[name]
+        return resource
 
     def page(
         self,
@@ -66,59 +70,59 @@ class ResourceStore(Generic[R]):
         keep: Callable[[R], bool] = lambda _: True,
         sort_keys: Mapping[str, SortKey[R]] | None = None,
     ) -> tuple[list[R], str | None]:
-        """The records a List call asks for, newest first by default, and the token of the rest."""
+        """One page of a List call (newest first by default) and the NextToken, None on the last page."""
         keys: dict[str, SortKey[R]] = {
-            "Name": lambda record: record.name,
-            "CreationTime": lambda record: record.created,
+            "Name": lambda resource: resource.name,
+            "CreationTime": lambda resource: resource.created,
             **(sort_keys or {}),
         }
         key = keys[members.get("SortBy", "CreationTime")]
-        backwards = members.get("SortOrder", "Descending") == "Descending"
+        descending = members.get("SortOrder", "Descending") == "Descending"
 
-        def place(record: R) -> tuple[str | float, str]:
-            return key(record), record.name
+        def position(resource: R) -> Position:
+            return key(resource), resource.name
 
-        chosen = [r for r in self._records.values() if _asked_for(r, members) and keep(r)]
-        chosen.sort(key=place, reverse=backwards)
+        found = [r for r in self._resources.values() if _matches(r, members) and keep(r)]
+        found.sort(key=position, reverse=descending)
         if "NextToken" in members:
-            last = _opened(members["NextToken"])
-            chosen = [r for r in chosen if _beyond(place(r), last, backwards)]
+            last = _decoded(members["NextToken"])
+            found = [r for r in found if _is_after(position(r), last, descending)]
         count = members.get("MaxResults", DEFAULT_PAGE)
-        token = _sealed(place(chosen[count - 1])) if len(chosen) > count else None
-        return chosen[:count], token
+        token = _encoded(position(found[count - 1])) if len(found) > count else None
+        return found[:count], token
 
 
-def within(moment: float, members: Mapping[str, Any], word: str) -> bool:
-    """Whether the moment lies between `<word>After` and `<word>Before`, where these are given."""
-    after = members.get(f"{word}After", float("-inf"))
-    before = members.get(f"{word}Before", float("inf"))
+def within(moment: float, members: Mapping[str, Any], prefix: str) -> bool:
+    """Whether the moment lies between the members `<prefix>After` and `<prefix>Before`, if given."""
+    after = members.get(f"{prefix}After", float("-inf"))
+    before = members.get(f"{prefix}Before", float("inf"))
     return bool(after <= moment <= before)
 
 
-def _asked_for(record: Resource, members: Mapping[str, Any]) -> bool:
-    named = members.get("NameContains", "").lower() in record.name.lower()
-    return named and within(record.created, members, "CreationTime")
+def _matches(resource: Resource, members: Mapping[str, Any]) -> bool:
+    name_matches = members.get("NameContains", "").lower() in resource.name.lower()
+    return name_matches and within(resource.created, members, "CreationTime")
 
 
-def _beyond(place: tuple[str | float, str], last: tuple[str | float, str], backwards: bool) -> bool:
-    """Past the last record of the page before, even where records came or went since."""
+def _is_after(position: Position, last: Position, descending: bool) -> bool:
+    """Compares positions instead of indexes, so that pages stay right when resources come or go."""
     try:
-        return place < last if backwards else place > last
-    except TypeError:  # the token is from a listing with another SortBy
-        raise _unknown_token() from None
+        return position < last if descending else position > last
+    except TypeError:  # the token comes from a listing with another SortBy
+        raise _invalid_token() from None
 
 
-def _sealed(place: tuple[str | float, str]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+def _encoded(position: Position) -> str:
+    return base64.urlsafe_b64encode(json.dumps(position).encode()).decode()
 
 
-def _opened(token: str) -> tuple[str | float, str]:
+def _decoded(token: str) -> Position:
     try:
         key, name = json.loads(base64.urlsafe_b64decode(token))
     except (binascii.Error, ValueError, TypeError):
-        raise _unknown_token() from None
+        raise _invalid_token() from None
     return key, name
 
 
-def _unknown_token() -> ApiError:
+def _invalid_token() -> ApiError:
     return ApiError("Invalid NextToken: it does not belong to this listing.")

@@ -1,7 +1,6 @@
-"""Answers against the output shapes of the service model, on their way to the wire.
+"""Serialization of results according to the output shapes of the service model.
 
-Only modelled members leave; absent members and empty structures are left out, since some clients
-read an empty structure as a broken one.
+Absent members and empty structures are left out: some clients fail on an empty structure.
 """
 
 from typing import Any
@@ -10,7 +9,7 @@ from botocore.model import Shape
 
 
 def serialize(shape: Shape, value: Any) -> Any:
-    """`value` as JSON. A member the model does not know, or one it misses, is our mistake."""
+    """`value` as JSON. Unknown or missing members are bugs of the platform and fail an assertion."""
     match shape.type_name:
         case "structure":
             return _structure(shape, value)
@@ -19,8 +18,8 @@ def serialize(shape: Shape, value: Any) -> Any:
         case "map":
             return {key: serialize(shape.value, item) for key, item in value.items()}
         case _:
-            kind = _PLAIN[shape.type_name]
-            assert isinstance(value, kind), f"{shape.name}: {value!r} is no {shape.type_name}"
+            expected = _SCALARS[shape.type_name]
+            assert isinstance(value, expected), f"{shape.name}: {value!r} is no {shape.type_name}"
             assert shape.type_name != "string" or not shape.enum or value in shape.enum, value
             return value
 
@@ -38,7 +37,7 @@ def _structure(shape: Shape, value: dict[str, Any]) -> dict[str, Any]:
     return {name: item for name, item in members.items() if item != {}}
 
 
-_PLAIN: dict[str, type | tuple[type, ...]] = {
+_SCALARS: dict[str, type | tuple[type, ...]] = {
     "string": str,
     "integer": int,
     "long": int,

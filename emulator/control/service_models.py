@@ -1,4 +1,4 @@
-"""AWS's own service models as botocore carries them: the one source of shapes and limits."""
+"""AWS's service models as botocore ships them: the source of request shapes, limits and patterns."""
 
 from functools import cache
 
@@ -6,15 +6,14 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 
 
-@cache
 def control_plane() -> ServiceModel:
     return _load("sagemaker")
 
 
-@cache
 def runtime() -> ServiceModel:
     return _load("sagemaker-runtime")
 
 
+@cache
 def _load(name: str) -> ServiceModel:
     return ServiceModel(Loader().load_service_model(name, "service-2"), name)

@@ -1,14 +1,12 @@
-"""The tags of every resource, by ARN. A resource that exists has a set of tags, if an empty one."""
+"""The tags of all resources, by ARN. Every existing resource has an entry, which may be empty."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from emulator.account import Caller
 from emulator.control.errors import ApiError
+from emulator.control.validation import Members
 
-Members = dict[str, Any]
-
-_MOST = 50
+_MOST_TAGS = 50
 
 
 class TagStore:
@@ -16,7 +14,7 @@ class TagStore:
         self._by_arn: dict[str, dict[str, str]] = {}
 
     def attach(self, arn: str, tags: Iterable[Mapping[str, str]]) -> None:
-        """To a resource that is being created."""
+        """Sets the tags of a new resource."""
         self._by_arn[arn] = {tag["Key"]: tag["Value"] for tag in tags}
 
     def drop(self, arn: str) -> None:
@@ -24,24 +22,24 @@ class TagStore:
 
     async def add(self, _: Caller, members: Members) -> Members:
         check_duplicate_keys(members["Tags"])
-        tags = self._of(members["ResourceArn"])
+        tags = self._tags(members["ResourceArn"])
         added = {tag["Key"]: tag["Value"] for tag in members["Tags"]}
-        if len(tags | added) > _MOST:
-            raise ApiError(f"A resource can have at most {_MOST} tags.")
+        if len(tags | added) > _MOST_TAGS:
+            raise ApiError(f"A resource can have at most {_MOST_TAGS} tags.")
         tags.update(added)
-        return {"Tags": _listed(tags)}
+        return {"Tags": _tag_list(tags)}
 
     async def listing(self, _: Caller, members: Members) -> Members:
-        """All of them: a page of ListTags holds no fewer than a resource can have."""
-        return {"Tags": _listed(self._of(members["ResourceArn"]))}
+        """Returns all tags: a resource never has more than one page of ListTags."""
+        return {"Tags": _tag_list(self._tags(members["ResourceArn"]))}
 
     async def delete(self, _: Caller, members: Members) -> Members:
-        tags = self._of(members["ResourceArn"])
+        tags = self._tags(members["ResourceArn"])
         for key in members["TagKeys"]:
             tags.pop(key, None)
         return {}
 
-    def _of(self, arn: str) -> dict[str, str]:
+    def _tags(self, arn: str) -> dict[str, str]:
         try:
             return self._by_arn[arn]
         except KeyError:
@@ -54,5 +52,5 @@ def check_duplicate_keys(tags: Iterable[Mapping[str, str]]) -> None:
         raise ApiError("Duplicate tag keys found. Please note that Tag keys are case insensitive.")
 
 
-def _listed(tags: Mapping[str, str]) -> list[dict[str, str]]:
+def _tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in tags.items()]

@@ -1,6 +1,6 @@
-"""Input against the shapes of the service model, refused in AWS's words.
+"""Validation of requests against the input shapes of the service model, with AWS's error messages.
 
-What comes back holds modelled members only; members that the model does not know are dropped, as AWS does.
+Members that the service model does not have are dropped, as on AWS.
 """
 
 import re
@@ -13,107 +13,109 @@ from botocore.model import Shape
 
 from emulator.control.errors import ApiError
 
+Members = dict[str, Any]
+
 
 @dataclass(slots=True)
 class Violations:
-    """The violations of one call, in the order of its members."""
+    """The violations found in one request, in the order of its members."""
 
-    violations: list[str] = field(default_factory=list)
+    found: list[str] = field(default_factory=list)
 
     def add(self, value: object, path: str, constraint: str) -> None:
-        self.violations.append(
-            f"Value {_shown(value)} at '{path}' failed to satisfy constraint: {constraint}"
+        self.found.append(
+            f"Value {_quoted(value)} at '{path}' failed to satisfy constraint: {constraint}"
         )
 
     def __str__(self) -> str:
-        count = len(self.violations)
+        count = len(self.found)
         noun = "error" if count == 1 else "errors"
-        return f"{count} validation {noun} detected: {'; '.join(self.violations)}"
+        return f"{count} validation {noun} detected: {'; '.join(self.found)}"
 
 
-def validate(shape: Shape, value: object, code: str = "ValidationException") -> dict[str, Any]:
-    """The modelled members of a structure. Raises ApiError, naming every violation at once."""
-    findings = Violations()
-    members: dict[str, Any] = _structure(shape, value, "", findings)
-    if findings.violations:
-        raise ApiError(str(findings), code)
+def validate(shape: Shape, value: object, code: str = "ValidationException") -> Members:
+    """The members that the shape has. Raises one ApiError that lists every violation."""
+    violations = Violations()
+    members: Members = _structure(shape, value, "", violations)
+    if violations.found:
+        raise ApiError(str(violations), code)
     return members
 
 
-def _visit(shape: Shape, value: object, path: str, findings: Violations) -> Any:
-    return _VISITORS[shape.type_name](shape, value, path, findings)
+def _visit(shape: Shape, value: object, path: str, violations: Violations) -> Any:
+    return _VISITORS[shape.type_name](shape, value, path, violations)
 
 
-def _structure(shape: Shape, value: object, path: str, findings: Violations) -> Any:
+def _structure(shape: Shape, value: object, path: str, violations: Violations) -> Any:
     if not isinstance(value, dict):
-        raise _unreadable(value, "structure")
+        raise _type_error(value, "structure")
     members = {}
     for name, member in shape.members.items():
         where = f"{path}.{_camel(name)}" if path else _camel(name)
         if value.get(name) is not None:
-            members[name] = _visit(member, value[name], where, findings)
+            members[name] = _visit(member, value[name], where, violations)
         elif name in shape.required_members:
-            findings.add(None, where, "Member must not be null")
+            violations.add(None, where, "Member must not be null")
     return members
 
 
-def _list(shape: Shape, value: object, path: str, findings: Violations) -> Any:
+def _list(shape: Shape, value: object, path: str, violations: Violations) -> Any:
     if not isinstance(value, list):
-        raise _unreadable(value, "list")
+        raise _type_error(value, "list")
     for constraint in _length_violations(shape, len(value)):
-        findings.add(value, path, constraint)
+        violations.add(value, path, constraint)
     return [
-        _visit(shape.member, item, f"{path}.{number}.member", findings)
+        _visit(shape.member, item, f"{path}.{number}.member", violations)
         for number, item in enumerate(value, 1)
     ]
 
 
-def _map(shape: Shape, value: object, path: str, findings: Violations) -> Any:
+def _map(shape: Shape, value: object, path: str, violations: Violations) -> Any:
     if not isinstance(value, dict):
-        raise _unreadable(value, "map")
+        raise _type_error(value, "map")
     for constraint in _length_violations(shape, len(value)):
-        findings.add(value, path, constraint)
+        violations.add(value, path, constraint)
     if any(any(_string_violations(shape.key, key)) for key in value):
-        findings.add(value, path, f"Map keys must satisfy constraint: {_rules(shape.key)}")
+        violations.add(value, path, f"Map keys must satisfy constraint: {_rules(shape.key)}")
     if any(any(_string_violations(shape.value, _text(item))) for item in value.values()):
-        findings.add(value, path, f"Map value must satisfy constraint: {_rules(shape.value)}")
+        violations.add(value, path, f"Map value must satisfy constraint: {_rules(shape.value)}")
     return dict(value)
 
 
-def _string(shape: Shape, value: object, path: str, findings: Violations) -> Any:
+def _string(shape: Shape, value: object, path: str, violations: Violations) -> Any:
     for constraint in _string_violations(shape, _text(value)):
-        findings.add(value, path, constraint)
+        violations.add(value, path, constraint)
     return value
 
 
-def _number(shape: Shape, value: object, path: str, findings: Violations) -> Any:
+def _number(shape: Shape, value: object, path: str, violations: Violations) -> Any:
     whole = shape.type_name in ("integer", "long")
-    readable = int if whole else int | float
-    if isinstance(value, bool) or not isinstance(value, readable):
-        raise _unreadable(value, shape.type_name.capitalize())
+    accepted = int if whole else int | float
+    if isinstance(value, bool) or not isinstance(value, accepted):
+        raise _type_error(value, shape.type_name.capitalize())
     limits = shape.metadata
     if "min" in limits and value < limits["min"]:
-        findings.add(
+        violations.add(
             value, path, f"Member must have value greater than or equal to {limits['min']}"
         )
     if "max" in limits and value > limits["max"]:
-        findings.add(value, path, f"Member must have value less than or equal to {limits['max']}")
+        violations.add(value, path, f"Member must have value less than or equal to {limits['max']}")
     return value
 
 
-def _boolean(shape: Shape, value: object, path: str, findings: Violations) -> Any:
+def _boolean(shape: Shape, value: object, path: str, violations: Violations) -> Any:
     if not isinstance(value, bool):
-        raise _unreadable(value, "Boolean")
+        raise _type_error(value, "Boolean")
     return value
 
 
-def _timestamp(shape: Shape, value: object, path: str, findings: Violations) -> Any:
+def _timestamp(shape: Shape, value: object, path: str, violations: Violations) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _unreadable(value, "Timestamp")
+        raise _type_error(value, "Timestamp")
     return float(value)
 
 
-def _opaque(shape: Shape, value: object, path: str, findings: Violations) -> Any:
+def _opaque(shape: Shape, value: object, path: str, violations: Violations) -> Any:
     return value
 
 
@@ -134,7 +136,7 @@ _VISITORS: dict[str, Callable[[Shape, object, str, Violations], Any]] = {
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise _unreadable(value, "String")
+        raise _type_error(value, "String")
     return value
 
 
@@ -167,7 +169,7 @@ def _rules(shape: Shape) -> str:
     return f"[{', '.join(rules)}]"
 
 
-# The service model's patterns are Java's; `re` has no Unicode property classes.
+# The service model has Java patterns; Python's `re` has no Unicode property classes.
 _JAVA = {
     r"[\p{L}\p{Z}\p{N}_": r"[\w\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000",
     r"[\p{Print}]": r"[\x20-\x7e]",
@@ -183,28 +185,28 @@ def compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
-def _unreadable(value: object, wanted: str) -> ApiError:
+def _type_error(value: object, expected: str) -> ApiError:
     match value:
         case list():
             text = "Start of list found where not expected"
         case dict():
             text = "Start of structure or map found where not expected."
         case bool():
-            text = f"{str(value).upper()}_VALUE can not be converted to {_article(wanted)}"
+            text = f"{str(value).upper()}_VALUE can not be converted to {_with_article(expected)}"
         case int() | float():
-            text = f"NUMBER_VALUE can not be converted to {_article(wanted)}"
+            text = f"NUMBER_VALUE can not be converted to {_with_article(expected)}"
         case None:
-            text = f"NULL_VALUE can not be converted to {_article(wanted)}"
+            text = f"NULL_VALUE can not be converted to {_with_article(expected)}"
         case _:
-            text = f"STRING_VALUE can not be converted to {_article(wanted)}"
+            text = f"STRING_VALUE can not be converted to {_with_article(expected)}"
     return ApiError(text, "SerializationException")
 
 
-def _article(noun: str) -> str:
+def _with_article(noun: str) -> str:
     return f"{'an' if noun[0] in 'AEIOU' else 'a'} {noun}"
 
 
-def _shown(value: object) -> str:
+def _quoted(value: object) -> str:
     return "null" if value is None else f"'{_plain(value)}'"
 
 

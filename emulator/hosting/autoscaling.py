@@ -1,6 +1,6 @@
-"""Target tracking on invocations per instance: what Application Auto Scaling would do.
+"""Target tracking on invocations per instance, as Application Auto Scaling does it.
 
-`desired_count` decides from plain records; `ScalingPolicies` reads what was registered and keeps time.
+`desired_count` is the decision, a pure function; `ScalingPolicies` reads the registered targets and policies.
 """
 
 import math
@@ -8,20 +8,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import boto3
-
-from emulator.account import DEFAULT_REGION
+from emulator.account import DEFAULT_REGION, local_client
 
 MINUTE_S = 60.0
 _DIMENSION = "sagemaker:variant:DesiredInstanceCount"
 _METRIC = "SageMakerVariantInvocationsPerInstance"
 _COOLDOWN_S = 300.0
-_LOW = 0.9  # of the target: below it for long enough, and capacity goes
+_LOW = 0.9  # scale-in threshold, as a fraction of the target value
 
 
 @dataclass(frozen=True, slots=True)
 class AlarmPeriods:
-    """Minutes that a figure has to stay beyond its threshold: AWS's alarms ask for 3 and 15."""
+    """For how many minutes the threshold must be exceeded; the defaults are those of AWS's alarms."""
 
     high_minutes: int = 3
     low_minutes: int = 15
@@ -29,12 +27,12 @@ class AlarmPeriods:
 
 @dataclass(frozen=True, slots=True)
 class ScalableTarget:
-    """A scalable variant with its policy. Without a policy only the bounds hold."""
+    """A registered variant with its policy. `value` None: no policy, only the bounds apply."""
 
     endpoint: str
     variant: str
-    least: int
-    most: int
+    min_count: int
+    max_count: int
     value: float | None = None
     out_cooldown_s: float = _COOLDOWN_S
     in_cooldown_s: float = _COOLDOWN_S
@@ -43,7 +41,7 @@ class ScalableTarget:
 
 @dataclass(frozen=True, slots=True)
 class ScalingActivity:
-    """When capacity last went up and down."""
+    """The times of the last scale-out and the last scale-in."""
 
     out_at: float = -math.inf
     in_at: float = -math.inf
@@ -57,7 +55,7 @@ def desired_count(
     last: ScalingActivity,
     alarms: AlarmPeriods,
 ) -> int:
-    """How many instances there shall be. `minutes`: invocations of past minutes, the latest last."""
+    """The instance count to scale to. `minutes` has the invocations of each past minute, latest last."""
     wanted = count
     if target.value is not None:
         high = minutes[-alarms.high_minutes :]
@@ -66,34 +64,28 @@ def desired_count(
             if now - last.out_at >= target.out_cooldown_s:
                 wanted = math.ceil(high[-1] / target.value)
         elif target.scales_in and len(low) == alarms.low_minutes:
-            calm = max(low) < _LOW * target.value * count
-            if calm and now - max(last.in_at, last.out_at) >= target.in_cooldown_s:
+            is_low = max(low) < _LOW * target.value * count
+            if is_low and now - max(last.in_at, last.out_at) >= target.in_cooldown_s:
                 wanted = min(count, math.ceil(max(low) / target.value))
-    return max(target.least, min(target.most, wanted))
+    return max(target.min_count, min(target.max_count, wanted))
 
 
 def per_minute(times: Sequence[float], since: float, now: float) -> list[int]:
-    """Counts of the whole minutes that lie before now and after since, the latest last."""
+    """Invocations in each whole minute between `since` and `now`, latest last."""
     minutes = int(max(0.0, now - since) // MINUTE_S)
     counts = [0] * minutes
     for moment in times:
-        back = math.ceil((now - moment) / MINUTE_S) - 1
-        if 0 <= back < minutes:
-            counts[minutes - 1 - back] += 1
+        minutes_ago = math.ceil((now - moment) / MINUTE_S) - 1
+        if 0 <= minutes_ago < minutes:
+            counts[minutes - 1 - minutes_ago] += 1
     return counts
 
 
 class ScalingPolicies:
-    """What is registered with Application Auto Scaling, read with calls that block."""
+    """Reads what is registered with Application Auto Scaling. Its calls block."""
 
     def __init__(self, url: str, region: str = DEFAULT_REGION) -> None:
-        self._client: Any = boto3.client(
-            "application-autoscaling",
-            endpoint_url=url,
-            region_name=region,
-            aws_access_key_id="local",
-            aws_secret_access_key="local",
-        )
+        self._client: Any = local_client("application-autoscaling", url, region)
 
     def targets(self) -> list[ScalableTarget]:
         policies = {
@@ -114,12 +106,12 @@ class ScalingPolicies:
 
 @dataclass(slots=True)
 class ScalingHistory:
-    """What is remembered of one variant between two ticks."""
+    """The scaling history of one variant. `since`: when its autoscaling began."""
 
     since: float
     last: ScalingActivity = ScalingActivity()
 
-    def note(self, before: int, after: int, now: float) -> None:
+    def record(self, before: int, after: int, now: float) -> None:
         if after > before:
             self.last = ScalingActivity(now, self.last.in_at)
         elif after < before:
@@ -137,8 +129,8 @@ def _target(registered: dict[str, Any], policy: dict[str, Any]) -> ScalableTarge
     return ScalableTarget(
         endpoint=endpoint,
         variant=variant,
-        least=registered["MinCapacity"],
-        most=registered["MaxCapacity"],
+        min_count=registered["MinCapacity"],
+        max_count=registered["MaxCapacity"],
         value=policy.get("TargetValue"),
         out_cooldown_s=policy.get("ScaleOutCooldown", _COOLDOWN_S),
         in_cooldown_s=policy.get("ScaleInCooldown", _COOLDOWN_S),

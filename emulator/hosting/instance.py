@@ -1,96 +1,62 @@
-"""One instance: the containers of a model, running, in the order of its pipeline.
+"""One instance: the running containers of a model, in pipeline order.
 
-Everything it has is under one directory; after `stop` only the containers' logs are left there.
+Its files are in one directory; `stop` removes all but the container logs.
 """
 
 import asyncio
-import itertools
-import random
 import shutil
-import socket
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from secrets import token_hex
 
-from emulator.account import DEFAULT_REGION
-from emulator.containers.artifact_cache import ArtifactCache, S3Downloader, S3Location
+from emulator.background_tasks import run_all
+from emulator.containers.artifact_cache import ArtifactCache
 from emulator.containers.client import ConnectionBroken, ContainerClient, ContainerResponse
 from emulator.containers.multi_model import MultiModelContainer
-from emulator.containers.process_runner import (
-    BIND_TO_PORT,
-    MULTI_MODELS,
-    ContainerLaunch,
-    ContainerRunner,
-    RunningContainer,
-)
+from emulator.containers.runner import BIND_TO_PORT, MULTI_MODELS, ContainerLaunch, RunningContainer
+from emulator.containers.s3 import S3Location
 from emulator.containers.single_model import SingleModelContainer
-from emulator.hosting.cleanup import Cleanup, run_all
+from emulator.hosting.context import HostingContext
 from emulator.interfaces import DeploymentFailed, Invocation, InvocationFailed
 from emulator.invocation_errors import ContainerErrors
 from emulator.limits import GIB, Limits
-from emulator.metrics import CloudWatchMetrics
 from emulator.records import ContainerSpec, VariantSpec
 
 _SAFE_PORTS = "25000-25999"
-# Multi-model-server refuses those from 32767 on, which is where a kernel takes its own from.
-_PORTS = range(26_000, 32_000)
-
-
-def _ports() -> Iterator[int]:
-    """Round and round, from anywhere: no two instances, nor two platforms, are after the same one."""
-    start = random.randrange(len(_PORTS))
-    return itertools.cycle([*_PORTS[start:], *_PORTS[:start]])
-
-
-@dataclass(frozen=True, slots=True)
-class HostingContext:
-    """What all instances share."""
-
-    runner: ContainerRunner
-    objects: S3Downloader
-    metrics: CloudWatchMetrics
-    root: Path
-    limits: Limits
-    region: str = DEFAULT_REGION
-    clock: Callable[[], float] = time.time
-    cleanup: Cleanup = field(default_factory=Cleanup)
-    ports: Iterator[int] = field(default_factory=_ports)
 
 
 @dataclass(frozen=True, slots=True)
 class HostedContainer:
     running: RunningContainer
-    server: ContainerClient
+    client: ContainerClient
     model: MultiModelContainer | SingleModelContainer
-    origin: ContainerErrors
+    errors: ContainerErrors
     multi_model: bool
 
-    async def healthy(self, within_s: float) -> bool:
-        """SageMaker asks for the list as well where models come and go."""
+    async def healthy(self, timeout_s: float) -> bool:
+        """SageMaker also requests the model list of multi-model containers."""
         paths = ("/ping", "/models") if self.multi_model else ("/ping",)
         for path in paths:
-            if not await self.server.answers(path, within_s):
+            if not await self.client.is_ok(path, timeout_s):
                 return False
         return True
 
 
 class Instance:
-    def __init__(self, site: HostingContext, endpoint: str, variant: VariantSpec) -> None:
+    def __init__(self, context: HostingContext, endpoint: str, variant: VariantSpec) -> None:
         self.id = f"i-{token_hex(8)}"
         self.outstanding = 0
-        self._site = site
+        self._context = context
         self._endpoint = endpoint
         self._variant = variant
-        self._limits = _limits(site.limits, variant)
-        self._directory = site.root / self.id
+        self._limits = _limits(context.limits, variant)
+        self._directory = context.root / self.id
         self._containers: list[HostedContainer] = []
-        self._quiet = asyncio.Event()
-        self._quiet.set()
+        self._no_requests = asyncio.Event()
+        self._no_requests.set()
 
     async def start(self) -> None:
-        """Return in service. Raises DeploymentFailed; nothing runs then."""
+        """Returns when the instance is in service. On DeploymentFailed no container is left."""
         self._directory.mkdir(parents=True)
         specs = self._variant.model.containers
         try:
@@ -98,23 +64,23 @@ class Instance:
                 _check_url(spec.model_data_url)
             for number, spec in enumerate(specs, start=1):
                 name = spec.hostname or ("primary" if len(specs) == 1 else f"container-{number}")
-                await self._add(spec, name, piped=len(specs) > 1)
+                await self._start_container(spec, name, in_pipeline=len(specs) > 1)
             await run_all(self._await_health(c) for c in self._containers)
-        except BaseException:  # also a cancelled start leaves no container behind
+        except BaseException:  # cancellation included: no container may be left
             await self.stop()
             raise
 
     async def stop(self) -> None:
-        """Goes on to the end also when the caller is cancelled."""
-        await self._site.cleanup.run(self._stop())
+        """Runs to its end even if the caller is cancelled."""
+        await self._context.cleanup.run(self._stop())
 
     async def drain(self) -> None:
-        """Return when no request is under way; the caller has seen to it that none comes."""
-        await self._quiet.wait()
+        """Returns when no request is in progress. The caller must route no new ones here."""
+        await self._no_requests.wait()
 
-    async def failed(self) -> None:
-        """Return when a container has ended, or has not answered its pings for some time."""
-        watches = {asyncio.create_task(self._fails(c)) for c in self._containers}
+    async def wait_until_failed(self) -> None:
+        """Returns when a container has exited or has failed its health check repeatedly."""
+        watches = {asyncio.create_task(self._wait_until_failed(c)) for c in self._containers}
         try:
             await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -130,26 +96,26 @@ class Instance:
         return all(container.model.holds(target) for container in self._containers)
 
     async def invoke(self, invocation: Invocation) -> ContainerResponse:
-        """The last container's answer. Raises InvocationFailed and ConnectionBroken."""
+        """The last container's response. Raises InvocationFailed and ConnectionBroken."""
         self.outstanding += 1
-        self._quiet.clear()
+        self._no_requests.clear()
         try:
-            return await self._pipe(invocation)
+            return await self._run_pipeline(invocation)
         except InvocationFailed as failure:
-            if not self._containers:  # its files went while it was at it: no fault of the request's
+            if not self._containers:  # stopped meanwhile: another instance may serve the request
                 raise ConnectionBroken("the instance has been stopped") from failure
             raise
         finally:
             self.outstanding -= 1
             if not self.outstanding:
-                self._quiet.set()
+                self._no_requests.set()
 
-    def hung_up(self) -> InvocationFailed:
+    def connection_closed(self) -> InvocationFailed:
         name = "primary" if len(self._variant.model.containers) == 1 else "container-1"
-        return self._origin(name).hung_up()
+        return self._errors(name).connection_closed()
 
-    async def _pipe(self, invocation: Invocation) -> ContainerResponse:
-        """A body goes through as it comes, with its content type; Accept is for the last one."""
+    async def _run_pipeline(self, invocation: Invocation) -> ContainerResponse:
+        """Passes each response's body and content type to the next container; Accept goes to the last one."""
         body, headers = invocation.body, dict(invocation.headers)
         accept = headers.pop("accept", None)
         seconds = 0.0
@@ -159,51 +125,56 @@ class Instance:
         for container in containers:
             if container is containers[-1] and accept is not None:
                 headers["accept"] = accept
-            answer = await container.model.invoke(invocation.target_model, body, headers)
-            seconds += answer.seconds
-            if not answer.ok:
-                raise container.origin.model_error(answer.status, answer.body)
-            body = answer.body
+            response = await container.model.invoke(invocation.target_model, body, headers)
+            seconds += response.seconds
+            if not response.ok:
+                raise container.errors.model_error(response.status, response.body)
+            body = response.body
             headers.pop("content-type", None)
-            if content_type := answer.headers.get("content-type"):
+            if content_type := response.headers.get("content-type"):
                 headers["content-type"] = content_type
-        return replace(answer, seconds=seconds)
+        return replace(response, seconds=seconds)
 
-    async def _add(self, spec: ContainerSpec, name: str, *, piped: bool) -> None:
+    async def _start_container(self, spec: ContainerSpec, name: str, *, in_pipeline: bool) -> None:
         labels = [MULTI_MODELS] if spec.multi_model else []
-        await self._site.runner.check(spec, [*labels, BIND_TO_PORT] if piped else labels)
-        models = self._directory / name if piped else self._directory / "models"
-        models.mkdir()
+        await self._context.runner.check(spec, [*labels, BIND_TO_PORT] if in_pipeline else labels)
+        root = self._directory / (name if in_pipeline else "models")
+        root.mkdir()
+        models = root
         if spec.model_data_url and not spec.multi_model:
-            models = await self._fetched(spec.model_data_url, models)
-        port = _free_port(self._site.ports)
-        launch = ContainerLaunch(
-            spec=spec,
-            environment=self._environment(spec, port),
-            port=port,
-            models=models,
-            log=self._directory / f"{name}.log",
-        )
-        running = await self._site.runner.start(launch)
-        server, origin = ContainerClient(running.url), self._origin(name)
-        model: MultiModelContainer | SingleModelContainer
-        if spec.multi_model:
-            meter = self._site.metrics.meter(self._endpoint, self._variant.name)
-            model = MultiModelContainer(
-                spec, server, running, self._site.objects, models, self._limits, meter, origin
-            )
-        else:
-            model = SingleModelContainer(server, self._limits, origin)
-        self._containers.append(HostedContainer(running, server, model, origin, spec.multi_model))
+            models = await self._fetch_model(spec.model_data_url, root)
+        port = self._context.free_port()
+        log = self._directory / f"{name}.log"
+        launch = ContainerLaunch(spec, self._environment(spec, port), port, models, log)
+        running = await self._context.runner.start(launch)
+        self._containers.append(self._hosted(launch, running, self._errors(name)))
 
-    async def _fetched(self, url: str, root: Path) -> Path:
-        """The one model of a single-model container, unpacked before it starts."""
+    def _hosted(
+        self, launch: ContainerLaunch, running: RunningContainer, errors: ContainerErrors
+    ) -> HostedContainer:
+        client = ContainerClient(running.url)
+        if not launch.spec.multi_model:
+            single = SingleModelContainer(client, self._limits, errors)
+            return HostedContainer(running, client, single, errors, multi_model=False)
+        many = MultiModelContainer(
+            launch,
+            client,
+            PurePosixPath(running.models),
+            self._context.downloader,
+            self._limits,
+            self._context.metrics.of_variant(self._endpoint, self._variant.name),
+            errors,
+        )
+        return HostedContainer(running, client, many, errors, multi_model=True)
+
+    async def _fetch_model(self, url: str, root: Path) -> Path:
+        """Extracts the model of a single-model container, before the container starts."""
 
         async def nothing_to_free() -> bool:
             return False
 
-        store = ArtifactCache(
-            self._site.objects,
+        cache = ArtifactCache(
+            self._context.downloader,
             root,
             self._limits.volume_nbytes,
             in_use=lambda _: True,
@@ -211,82 +182,83 @@ class Instance:
         )
         try:
             async with asyncio.timeout(self._limits.download_s):
-                return (await store.fetch(S3Location.parse(url))).directory
+                return (await cache.fetch(S3Location.parse(url))).directory
         except InvocationFailed as failure:
             raise DeploymentFailed(failure.message) from None
         except TimeoutError:
             raise DeploymentFailed(f"Downloading model data from {url} timed out.") from None
 
     def _environment(self, spec: ContainerSpec, port: int) -> dict[str, str]:
-        """What SageMaker sets goes before what the model asks for."""
-        given = {
-            "AWS_REGION": self._site.region,
-            "AWS_DEFAULT_REGION": self._site.region,
+        """The model's variables may replace the AWS_* ones, never the SAGEMAKER_* ones."""
+        variables = {
+            "AWS_REGION": self._context.region,
+            "AWS_DEFAULT_REGION": self._context.region,
             "AWS_EXECUTION_ENV": "AWS_ECS_EC2",
             "HOSTNAME": "model.aws.local",
             **spec.environment,
             "SAGEMAKER_BIND_TO_PORT": str(port),
             "SAGEMAKER_SAFE_PORT_RANGE": _SAFE_PORTS,
         }
-        return given | {"SAGEMAKER_MULTI_MODEL": "true"} if spec.multi_model else given
+        return variables | {"SAGEMAKER_MULTI_MODEL": "true"} if spec.multi_model else variables
 
     async def _await_health(self, container: HostedContainer) -> None:
-        ended = asyncio.ensure_future(container.running.ended())
+        exited = asyncio.ensure_future(container.running.exited())
         try:
             async with asyncio.timeout(self._limits.startup_s):
-                await self._good_pings(container, ended)
+                await self._wait_for_good_pings(container, exited)
         except TimeoutError:
             raise DeploymentFailed(
-                f"The {container.origin.container} container for production variant "
+                f"The {container.errors.container} container for production variant "
                 f"{self._variant.name} did not pass the ping health check. Please check CloudWatch "
                 f"logs for this endpoint. (Locally: {self._directory})"
             ) from None
         finally:
-            ended.cancel()
+            exited.cancel()
 
-    async def _good_pings(self, container: HostedContainer, ended: asyncio.Future[None]) -> None:
-        """Return after as many as it takes in a row. Raises TimeoutError when it has ended."""
+    async def _wait_for_good_pings(
+        self, container: HostedContainer, exited: asyncio.Future[None]
+    ) -> None:
+        """Returns after enough consecutive good pings. Raises TimeoutError if the container exits."""
         good = 0
         while True:
             good = good + 1 if await container.healthy(self._limits.ping_s) else 0
             if good == self._limits.good_pings:
                 return
-            await asyncio.wait({ended}, timeout=self._limits.startup_period_s)
-            if ended.done():
+            await asyncio.wait({exited}, timeout=self._limits.startup_period_s)
+            if exited.done():
                 raise TimeoutError
 
-    async def _fails(self, container: HostedContainer) -> None:
-        """Waiting for the end of the container is what passes the time between two pings."""
-        ended = asyncio.ensure_future(container.running.ended())
+    async def _wait_until_failed(self, container: HostedContainer) -> None:
+        exited = asyncio.ensure_future(container.running.exited())
         failures = 0
         try:
             while failures < self._limits.failed_pings:
-                await asyncio.wait({ended}, timeout=self._limits.ping_period_s)
-                if ended.done():
+                await asyncio.wait({exited}, timeout=self._limits.ping_period_s)
+                if exited.done():
                     return
-                well = await container.server.answers("/ping", self._limits.ping_s)
-                failures = 0 if well else failures + 1
+                healthy = await container.client.is_ok("/ping", self._limits.ping_s)
+                failures = 0 if healthy else failures + 1
         finally:
-            ended.cancel()
+            exited.cancel()
 
     async def _stop(self) -> None:
         containers, self._containers = self._containers, []
-        await asyncio.gather(*(self._end(container) for container in containers))
+        await asyncio.gather(*(self._stop_container(container) for container in containers))
         for directory in self._directory.glob("*"):
             if directory.is_dir():
                 await asyncio.to_thread(shutil.rmtree, directory, True)
 
-    async def _end(self, container: HostedContainer) -> None:
+    async def _stop_container(self, container: HostedContainer) -> None:
         await container.model.close()
-        await container.server.close()
+        await container.client.close()
         await container.running.stop(self._limits.stop_s)
 
-    def _origin(self, container: str) -> ContainerErrors:
-        return ContainerErrors(self._endpoint, container, self._site.region)
+    def _errors(self, container: str) -> ContainerErrors:
+        return ContainerErrors(self._endpoint, container, self._context.region)
 
 
 def _limits(limits: Limits, variant: VariantSpec) -> Limits:
-    """With the variant's own figures where it has some."""
+    """The limits with the values that the variant sets."""
     own: dict[str, float] = {}
     if variant.startup_timeout_s is not None:
         own["startup_s"] = variant.startup_timeout_s
@@ -302,14 +274,3 @@ def _check_url(url: str | None) -> None:
         S3Location.parse(url or "s3://none")
     except ValueError as error:
         raise DeploymentFailed(str(error)) from None
-
-
-def _free_port(ports: Iterator[int]) -> int:
-    for port in itertools.islice(ports, len(_PORTS)):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise DeploymentFailed("No port is free for the container.")

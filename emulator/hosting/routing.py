@@ -1,4 +1,4 @@
-"""Who answers an invocation: choices from plain records, without clock or chance of their own."""
+"""Selection of the variant and the instance for an invocation: pure functions of their arguments."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from emulator.records import ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class RoutingCandidate:
-    """An instance in service, as far as routing goes."""
+    """What routing needs to know about an instance in service."""
 
     holds_model: bool
     outstanding: int
 
 
 def choose_instance(candidates: Sequence[RoutingCandidate], turn: int, hot: int) -> int:
-    """The index of the one to take, given how many choices were made before.
+    """The index of the chosen candidate; `turn` counts the choices made before.
 
-    The least busy one that holds the model, unless it is hot; then, as for a model that none holds,
-    the next in turn among the least busy of all.
+    Chooses the least busy instance that has the model, unless that one is hot. Otherwise chooses
+    among the least busy of all instances, round robin.
     """
     holders = [i for i, candidate in enumerate(candidates) if candidate.holds_model]
     if holders:
@@ -33,37 +33,36 @@ def choose_instance(candidates: Sequence[RoutingCandidate], turn: int, hot: int)
 
 
 def choose_variant(weights: Mapping[str, float], chance: float) -> str:
-    """By weight; `chance` is in [0, 1). Without any weight all are alike."""
+    """Chooses by weight; `chance` is a random number in [0, 1). Weights of 0 only count as equal."""
     names = list(weights)
     total = sum(weights.values())
     if total <= 0:
         return names[int(chance * len(names))]
-    mark = chance * total
+    remaining = chance * total
     for name in names:
-        mark -= weights[name]
-        if mark < 0:
+        remaining -= weights[name]
+        if remaining < 0:
             return name
     return next(name for name in reversed(names) if weights[name] > 0)
 
 
-def check_variant(endpoint: str, names: Sequence[str], wanted: str) -> str:
+def check_variant(endpoint: str, names: Sequence[str], requested: str) -> str:
     """Raises InvocationFailed."""
-    if wanted not in names:
+    if requested not in names:
         raise invalid(
-            f"Variant {wanted} not found for endpoint {endpoint}. Please check the target variant."
+            f"Variant {requested} not found for endpoint {endpoint}. Please check the target variant."
         )
-    return wanted
+    return requested
 
 
-def check_target(endpoint: str, model: ModelSpec, invocation: Invocation, request: str) -> None:
-    """Raises InvocationFailed where the target does not go with the model."""
-    multi_model = any(container.multi_model for container in model.containers)
-    if multi_model and not invocation.target_model:
+def check_target(endpoint: str, model: ModelSpec, invocation: Invocation, request_id: str) -> None:
+    """Raises InvocationFailed if the target headers do not fit the kind of model."""
+    if model.multi_model and not invocation.target_model:
         raise invalid(
-            f"Request {request} is missing a target model header. Invoking a multi-model endpoint "
+            f"Request {request_id} is missing a target model header. Invoking a multi-model endpoint "
             "requires a target model header."
         )
-    if invocation.target_model and not multi_model:
+    if invocation.target_model and not model.multi_model:
         raise invalid(
             f"Endpoint {endpoint} is not a multi-model endpoint and does not support target model "
             "header."

@@ -21,7 +21,7 @@ _numbers = count()
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[LocalSageMaker]:
-    with LocalSageMaker(fake_hosting, patience_s=2, environ={}) as platform:
+    with LocalSageMaker(fake_hosting, describe_wait_s=2, environ={}) as platform:
         yield platform
 
 

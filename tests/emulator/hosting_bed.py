@@ -14,7 +14,8 @@ from typing import Any
 
 import boto3
 
-from emulator.containers.process_runner import ContainerLaunch, ProcessRunner, RunningContainer
+from emulator.containers.process_runner import ProcessRunner
+from emulator.containers.runner import ContainerLaunch, RunningContainer
 from emulator.hosting.fleet_hosting import FleetHosting, create_hosting
 from emulator.interfaces import Invocation
 from emulator.limits import Limits
@@ -56,14 +57,14 @@ class RecordingRunner:
 class HostingBed:
     """One hosting side with what it was given."""
 
-    hosts: FleetHosting
+    hosting: FleetHosting
     runner: RecordingRunner
     root: Path
 
     async def ask(
         self, target: str | None, body: bytes = b"x", endpoint: str = "e", **more: Any
     ) -> bytes:
-        answer = await self.hosts.invoke(endpoint, Invocation(body, target_model=target, **more))
+        answer = await self.hosting.invoke(endpoint, Invocation(body, target_model=target, **more))
         return answer.body
 
     def requests(self, method: str, path: str = "/.*") -> int:
@@ -79,9 +80,9 @@ class HostingBed:
 async def bed(s3: str, root: Path, **options: Any) -> AsyncIterator[HostingBed]:
     runner = options.pop("runner", None) or RecordingRunner()
     options.setdefault("limits", Limits(ping_period_s=0.1, startup_s=10, stop_s=5))
-    hosting = create_hosting(s3=s3, runner=runner, root=root, tick_every_s=None, seed=1, **options)
-    async with hosting as hosts:
-        yield HostingBed(hosts, runner, root)
+    context = create_hosting(s3=s3, runner=runner, root=root, tick_every_s=None, seed=1, **options)
+    async with context as hosting:
+        yield HostingBed(hosting, runner, root)
     assert not runner.alive(), "containers left behind"
 
 

@@ -32,14 +32,14 @@ def statistics(s3: str, name: str, namespace: str = "AWS/SageMaker") -> dict[str
 def test_metrics_count_what_happened(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
-            await here.hosts.create("metered", [variant(memory(1), count=1)])
+            await here.hosting.create("metered", [variant(memory(1), count=1)])
             for number in (0, 0, 1, 0):
                 await here.ask(f"{number}.tar.gz", endpoint="metered")
             with pytest.raises(InvocationFailed):
                 await here.ask("0.tar.gz", b"fail", endpoint="metered")
             with pytest.raises(InvocationFailed):
                 await here.ask("none", endpoint="metered")
-            await here.hosts.flush()
+            await here.hosting.flush()
 
     run(work())
     assert statistics(s3, "Invocations")["Sum"] == 6

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from emulator.containers.archive import ArchiveTooLarge, BadArchive, extract, measure
-from emulator.containers.artifact_cache import S3Location
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
@@ -66,25 +65,3 @@ def test_links_inside_are_kept(tmp_path: Path) -> None:
     assert measure(path, 1000) == 0
     extract(path, tmp_path / "out")
     assert (tmp_path / "out" / "code" / "link").resolve() == tmp_path / "out" / "weights"
-
-
-@pytest.mark.parametrize(
-    ("prefix", "target", "bucket", "key"),
-    [
-        ("s3://b/p/", "a.tar.gz", "b", "p/a.tar.gz"),
-        ("s3://b/p", "/a.tar.gz", "b", "p/a.tar.gz"),
-        ("s3://b", "a.tar.gz", "b", "a.tar.gz"),
-        ("s3://b/", "s/a.tar.gz", "b", "s/a.tar.gz"),
-        ("https://s3-eu-west-1.amazonaws.com/b/p/", "ModelA", "b", "p/ModelA"),
-        ("https://s3.amazonaws.com/b/p", "ModelA", "b", "p/ModelA"),
-        ("https://b.s3.eu-west-1.amazonaws.com/p/", "ModelA", "b", "p/ModelA"),
-    ],
-)
-def test_forms_of_addresses(prefix: str, target: str, bucket: str, key: str) -> None:
-    source = S3Location.parse(prefix).below(target)
-    assert (source.bucket, source.key) == (bucket, key)
-
-
-def test_other_addresses_are_refused() -> None:
-    with pytest.raises(ValueError):
-        S3Location.parse("ftp://b/p")

@@ -21,16 +21,16 @@ def docker(state: Path) -> DockerRunner:
     return DockerRunner(docker=(sys.executable, str(command), str(state), STAND_IN[1]))
 
 
-def hosting(s3: str, root: Path) -> Any:
+def docker_hosting(s3: str, root: Path) -> Any:
     runner = docker(root / "docker")
     return create_hosting(s3=s3, runner=runner, root=root / "i", limits=LIMITS, tick_every_s=None)
 
 
 def test_containers_run_with_mounted_models_and_leave_nothing(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
-        async with hosting(s3, tmp_path) as hosts:
-            await hosts.create("e", [variant(container(image="mme:1"))])
-            outcome = await hosts.invoke("e", Invocation(b"x", target_model="0.tar.gz"))
+        async with docker_hosting(s3, tmp_path) as hosting:
+            await hosting.create("e", [variant(container(image="mme:1"))])
+            outcome = await hosting.invoke("e", Invocation(b"x", target_model="0.tar.gz"))
             assert outcome.body == b"0.tar.gz:x"
 
     run(work())
@@ -51,18 +51,18 @@ def test_containers_run_with_mounted_models_and_leave_nothing(s3: str, tmp_path:
 )
 def test_images_that_cannot_be_hosted(s3: str, tmp_path: Path, image: str, message: str) -> None:
     async def work() -> None:
-        async with hosting(s3, tmp_path) as hosts:
+        async with docker_hosting(s3, tmp_path) as hosting:
             with pytest.raises(DeploymentFailed, match=message):
-                await hosts.create("e", [variant(container(image=image))])
+                await hosting.create("e", [variant(container(image=image))])
 
     run(work())
 
 
 def test_pipelines_need_the_label_for_ports(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
-        async with hosting(s3, tmp_path) as hosts:
+        async with docker_hosting(s3, tmp_path) as hosting:
             both, one = container(image="both:1", multi_model=False), container(image="mme:1")
             with pytest.raises(DeploymentFailed, match="accept-bind-to-port=true"):
-                await hosts.create("e", [variant(one, both)])
+                await hosting.create("e", [variant(one, both)])
 
     run(work())

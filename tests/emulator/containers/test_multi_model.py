@@ -30,7 +30,7 @@ def test_thousand_requests_over_twenty_models_with_memory_for_five(s3: str, tmp_
 
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
-            await here.hosts.create("e", [variant(memory(5))])
+            await here.hosting.create("e", [variant(memory(5))])
             for number, target in enumerate(targets):
                 body = str(number).encode()
                 assert await here.ask(target, body) == f"{target}:{number}".encode()
@@ -51,7 +51,7 @@ def test_concurrent_requests_all_get_their_answers(
 
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
-            await here.hosts.create("e", [variant(spec)])
+            await here.hosting.create("e", [variant(spec)])
             door = asyncio.Semaphore(12)
 
             async def one(target: str) -> bytes:
@@ -69,7 +69,7 @@ def test_507_for_a_model_that_never_fits_is_a_model_error(s3: str, tmp_path: Pat
 
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
-            await here.hosts.create("e", [variant(memory(2))])
+            await here.hosting.create("e", [variant(memory(2))])
             await here.ask("0.tar.gz")
             await here.ask("1.tar.gz")
             with pytest.raises(InvocationFailed) as caught:
@@ -85,7 +85,7 @@ def test_507_for_a_model_that_never_fits_is_a_model_error(s3: str, tmp_path: Pat
 def test_507_on_invoke_unloads_others_until_it_works(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
-            await here.hosts.create("e", [variant()])
+            await here.hosting.create("e", [variant()])
             for number in range(3):
                 await here.ask(f"{number}.tar.gz")
             assert await here.ask("2.tar.gz", b"oom") == b"2.tar.gz:oom"
@@ -97,7 +97,7 @@ def test_507_on_invoke_unloads_others_until_it_works(s3: str, tmp_path: Path) ->
 def test_404_on_invoke_loads_again(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
-            await here.hosts.create("e", [variant()])
+            await here.hosting.create("e", [variant()])
             await here.ask("0.tar.gz", b"forget")
             assert await here.ask("0.tar.gz") == b"0.tar.gz:x"
             assert here.requests("POST", "/models") == 2
@@ -108,7 +108,7 @@ def test_404_on_invoke_loads_again(s3: str, tmp_path: Path) -> None:
 def test_without_cache_models_go_after_each_request(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
-            await here.hosts.create("e", [variant(container(cache_models=False))])
+            await here.hosting.create("e", [variant(container(cache_models=False))])
             for _ in range(3):
                 assert await here.ask("0.tar.gz") == b"0.tar.gz:x"
             assert await asyncio.gather(*(here.ask("1.tar.gz") for _ in range(4)))
@@ -123,7 +123,7 @@ def test_slow_load_is_not_ready_and_goes_on(s3: str, tmp_path: Path) -> None:
 
     async def work() -> None:
         async with bed(s3, tmp_path, limits=Limits(load_wait_s=0.3)) as here:
-            await here.hosts.create("e", [variant()])
+            await here.hosting.create("e", [variant()])
             with pytest.raises(InvocationFailed) as caught:
                 await here.ask("slow_load.tar.gz")
             assert (caught.value.status, caught.value.code) == (429, "ModelNotReadyException")
@@ -145,7 +145,7 @@ def test_slow_answer_is_a_model_error_without_a_status(s3: str, tmp_path: Path) 
 
     async def work() -> None:
         async with bed(s3, tmp_path, limits=Limits(invoke_s=0.3)) as here:
-            await here.hosts.create("e", [variant()])
+            await here.hosting.create("e", [variant()])
             with pytest.raises(InvocationFailed, match="Your invocation timed out") as caught:
                 await here.ask("slow.tar.gz")
             assert caught.value.fields["OriginalStatusCode"] == 0
@@ -159,7 +159,7 @@ def test_slow_answer_is_a_model_error_without_a_status(s3: str, tmp_path: Path) 
 def test_targets_under_all_forms_of_prefix(s3: str, tmp_path: Path, prefix: str) -> None:
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
-            await here.hosts.create("e", [variant(container(model_data_url=prefix))])
+            await here.hosting.create("e", [variant(container(model_data_url=prefix))])
             for target in ("0.tar.gz", "sub/0.tar.gz", "ModelA"):
                 assert await here.ask(target) == f"{target}:x".encode()
             assert await here.ask("/1.tar.gz") == b"1.tar.gz:x"
@@ -171,7 +171,7 @@ def test_targets_under_all_forms_of_prefix(s3: str, tmp_path: Path, prefix: str)
 def test_missing_object_is_a_validation_error(s3: str, tmp_path: Path, target: str) -> None:
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
-            await here.hosts.create("e", [variant()])
+            await here.hosting.create("e", [variant()])
             with pytest.raises(InvocationFailed, match="Failed to download model data") as caught:
                 await here.ask(target)
             assert (caught.value.status, caught.value.code) == (400, "ValidationError")
@@ -186,7 +186,7 @@ def test_disk_holds_no_more_than_its_budget(s3: str, tmp_path: Path) -> None:
 
     async def work() -> None:
         async with bed(s3, tmp_path, limits=Limits(volume_nbytes=100_000)) as here:
-            await here.hosts.create("e", [variant()])
+            await here.hosting.create("e", [variant()])
             for number in (0, 1, 2, 3, 0):
                 assert await here.ask(f"disk{number}.tar.gz") == f"disk{number}.tar.gz:x".encode()
                 assert here.artifacts() <= 2
@@ -199,7 +199,7 @@ def test_disk_holds_no_more_than_its_budget(s3: str, tmp_path: Path) -> None:
 def test_unloaded_models_stay_on_disk(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
-            await here.hosts.create("e", [variant(memory(1))])
+            await here.hosting.create("e", [variant(memory(1))])
             for number in (0, 1, 0):
                 await here.ask(f"{number}.tar.gz")
             assert here.artifacts() == 2
@@ -212,7 +212,7 @@ def test_container_errors_reach_the_caller(s3: str, tmp_path: Path) -> None:
 
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
-            await here.hosts.create("e", [variant()])
+            await here.hosting.create("e", [variant()])
             with pytest.raises(InvocationFailed) as caught:
                 await here.ask("0.tar.gz", b"fail")
             assert (caught.value.status, caught.value.code) == (424, "ModelError")

@@ -14,7 +14,7 @@ from emulator.hosting.autoscaling import (
 )
 from tests.emulator.hosting_bed import bed, client, run, variant
 
-TARGET = ScalableTarget("e", "v", least=1, most=4, value=10.0)
+TARGET = ScalableTarget("e", "v", min_count=1, max_count=4, value=10.0)
 CALM = [0] * 15
 
 
@@ -47,7 +47,7 @@ def test_cooldowns_hold_capacity() -> None:
 
 
 def test_bounds_hold_without_a_policy() -> None:
-    bounds = ScalableTarget("e", "v", least=2, most=3)
+    bounds = ScalableTarget("e", "v", min_count=2, max_count=3)
     assert desired_count(bounds, [], 1, 0.0, ScalingActivity(), AlarmPeriods()) == 2
     assert desired_count(bounds, [], 9, 0.0, ScalingActivity(), AlarmPeriods()) == 3
 
@@ -73,16 +73,16 @@ def test_registered_policy_is_honoured(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
         alarms = AlarmPeriods(high_minutes=2, low_minutes=3)
         async with bed(s3, tmp_path, clock=clock, alarms=alarms) as here:
-            await here.hosts.create("scaled", [variant()])
+            await here.hosting.create("scaled", [variant()])
 
             async def minute(requests: int) -> int:
                 for _ in range(requests):
                     await here.ask("0.tar.gz", endpoint="scaled")
                 clock.now += 60
-                await here.hosts.tick(clock.now)
-                return here.hosts.status("scaled")[0].current_count
+                await here.hosting.tick(clock.now)
+                return here.hosting.status("scaled")[0].current_count
 
-            await here.hosts.tick(clock.now)
+            await here.hosting.tick(clock.now)
             assert [await minute(n) for n in (12, 12, 0, 0, 0, 0)] == [1, 3, 3, 3, 1, 1]
             assert len(here.runner.alive()) == 1
 

@@ -12,7 +12,7 @@ def test_in_service_after_three_good_pings_in_a_row(s3: str, tmp_path: Path) -> 
     async def work() -> None:
         async with bed(s3, tmp_path, limits=Limits()) as here:
             flapping = container(environment={"SICK_PINGS": "1,4"})
-            await here.hosts.create("e", [variant(flapping)])
+            await here.hosting.create("e", [variant(flapping)])
             assert here.requests("GET", "/ping") == 7
 
     run(work())
@@ -23,7 +23,7 @@ def test_ports_are_those_that_any_server_takes(s3: str, tmp_path: Path) -> None:
 
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
-            await here.hosts.create("e", [variant(count=3)])
+            await here.hosting.create("e", [variant(count=3)])
             ports = {httpx.URL(running.url).port or 0 for running in here.runner.started}
             assert len(ports) == 3
             assert all(1024 <= port < 32767 and port not in range(25000, 26000) for port in ports)
