@@ -19,7 +19,7 @@ A local SageMaker for multi-model endpoints. Its control and runtime APIs drive 
 S3, IAM, CloudWatch and other AWS services are emulated by moto."""
 _UP_DESCRIPTION = """\
 Starts the platform, prints the environment variables that direct AWS SDKs and the AWS CLI to it, and then the
-line `ready`. Ctrl-C stops the platform and its containers. All state is lost then."""
+line `ready`. Ctrl-C stops the platform and its containers; their state is lost."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -33,7 +33,7 @@ def choose_instance(candidates: Sequence[RoutingCandidate], turn: int, hot: int)
 
 
 def choose_variant(weights: Mapping[str, float], chance: float) -> str:
-    """Chooses by weight; `chance` is a random number in [0, 1). Weights of 0 only count as equal."""
+    """Chooses by weight, or evenly if all weights are 0. `chance` is a random number in [0, 1)."""
     names = list(weights)
     total = sum(weights.values())
     if total <= 0:

@@ -1,4 +1,4 @@
-"""What an endpoint needs, created through boto3 under one name."""
+"""Creates models, endpoint configurations and endpoints through boto3."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ ExpectError = Callable[..., str]
 
 @dataclass(frozen=True)
 class Deployment:
-    """Creates what an endpoint needs, all under one name."""
+    """Creates the resources of an endpoint under one common name."""
 
     sagemaker: Any
 

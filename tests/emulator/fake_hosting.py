@@ -1,4 +1,4 @@
-"""A hosting side without containers, for tests of the control plane and the door."""
+"""A hosting side without containers, for tests of the control and runtime APIs."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -19,9 +19,9 @@ BUGGY_IMAGE = "buggy:latest"
 
 
 class FakeHosting:
-    """Keeps the book that a fleet keeps and echoes what it is sent.
+    """Keeps the statuses of variants, and responds to invocations with an echo.
 
-    Images speak for their fate: `broken` never comes up, `slow` never ends coming up, `buggy` trips.
+    The image decides the deployment: `broken` fails, `slow` never ends, `buggy` raises another error.
     """
 
     def __init__(self) -> None:
@@ -29,12 +29,12 @@ class FakeHosting:
 
     async def create(self, endpoint: str, variants: Sequence[VariantSpec]) -> None:
         assert endpoint not in self._fleets
-        await _come_up(variants)
+        await _deploy(variants)
         self._fleets[endpoint] = _statuses(variants)
 
     async def update(self, endpoint: str, variants: Sequence[VariantSpec]) -> None:
         assert endpoint in self._fleets
-        await _come_up(variants)
+        await _deploy(variants)
         self._fleets[endpoint] = _statuses(variants)
 
     async def scale(
@@ -67,7 +67,7 @@ class FakeHosting:
             )
         if invocation.body == b"slow":
             raise InvocationFailed(429, "ModelNotReadyException", "Still loading.")
-        if invocation.body == b"trip":
+        if invocation.body == b"bug":
             raise RuntimeError("a bug of the fleet")
         seen = sorted(invocation.headers.items())
         target = (invocation.target_model, invocation.target_variant, invocation.target_container)
@@ -81,7 +81,7 @@ async def fake_hosting(_: str) -> AsyncIterator[Hosting]:
     yield FakeHosting()
 
 
-async def _come_up(variants: Sequence[VariantSpec]) -> None:
+async def _deploy(variants: Sequence[VariantSpec]) -> None:
     images = {container.image for variant in variants for container in variant.model.containers}
     if BROKEN_IMAGE in images:
         raise DeploymentFailed("The primary container did not pass the ping health check.")

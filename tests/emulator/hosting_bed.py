@@ -1,4 +1,4 @@
-"""What the tests of the hosting side stand on: moto, artifacts in S3, a stand-in as the container."""
+"""Fixtures for hosting tests: artifacts in moto's S3, and the stand-in server as the container."""
 
 import asyncio
 import io
@@ -28,7 +28,7 @@ PREFIX = f"s3://{BUCKET}/mme/"
 
 @dataclass
 class RecordingRunner:
-    """A process runner that remembers what it started, for tests that kill and count."""
+    """A process runner that records its containers, so that tests can kill and count them."""
 
     commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     started: list[RunningContainer] = field(default_factory=list)
@@ -55,7 +55,7 @@ class RecordingRunner:
 
 @dataclass(frozen=True)
 class HostingBed:
-    """One hosting side with what it was given."""
+    """A hosting side, its runner and its root directory."""
 
     hosting: FleetHosting
     runner: RecordingRunner
@@ -68,7 +68,7 @@ class HostingBed:
         return answer.body
 
     def requests(self, method: str, path: str = "/.*") -> int:
-        """How many the containers logged, over all instances; `path` is a pattern."""
+        """The number of requests in the logs of all containers; `path` is a regular expression."""
         wanted = re.compile(rf"^\S+ {method} {path}$", re.MULTILINE)
         return sum(len(wanted.findall(log.read_text())) for log in self.root.glob("*/*.log"))
 
@@ -113,7 +113,7 @@ def client(s3: str, service: str = "s3") -> Any:
 
 
 def packed(document: Any, extra: int = 0) -> bytes:
-    """A model archive as the stand-in reads it."""
+    """A model archive in the stand-in's format."""
     buffer = io.BytesIO()
     files = {"model.json": json.dumps(document).encode(), "weights": b"\0" * extra}
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:

@@ -1,4 +1,4 @@
-"""`python -m emulator up`, as one starts and ends it in a terminal."""
+"""The command `python -m emulator up`, from its start to a signal."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ import pytest
 
 
 @pytest.fixture(params=[signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def ending(request: pytest.FixtureRequest) -> signal.Signals:
+def stop_signal(request: pytest.FixtureRequest) -> signal.Signals:
     chosen: signal.Signals = request.param
     return chosen
 
@@ -27,8 +27,8 @@ def emulator() -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_exports_then_ready_then_a_clean_end(
-    emulator: subprocess.Popen[str], ending: signal.Signals
+def test_exports_ready_and_clean_shutdown(
+    emulator: subprocess.Popen[str], stop_signal: signal.Signals
 ) -> None:
     assert emulator.stdout is not None
     exports = {}
@@ -45,7 +45,7 @@ def test_exports_then_ready_then_a_clean_end(
         aws_secret_access_key=exports["AWS_SECRET_ACCESS_KEY"],
     )
     assert sagemaker.list_endpoints()["Endpoints"] == []
-    emulator.send_signal(ending)
+    emulator.send_signal(stop_signal)
     assert emulator.wait(timeout=20) == 0
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME"):
         with pytest.raises(urllib.error.URLError):

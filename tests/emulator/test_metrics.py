@@ -1,4 +1,4 @@
-"""What CloudWatch holds after a few invocations."""
+"""The metrics in CloudWatch after a few invocations."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,7 +29,7 @@ def statistics(s3: str, name: str, namespace: str = "AWS/SageMaker") -> dict[str
     return point
 
 
-def test_metrics_count_what_happened(s3: str, tmp_path: Path) -> None:
+def test_metrics_of_a_few_invocations(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
             await here.hosting.create("metered", [variant(memory(1), count=1)])

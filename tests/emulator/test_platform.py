@@ -1,4 +1,4 @@
-"""The platform as a whole: its environment, the rest of AWS, and that nothing stays behind."""
+"""The whole platform: its environment, the services of moto, and its shutdown."""
 
 import os
 import subprocess
@@ -15,10 +15,10 @@ from emulator.platform import LocalSageMaker
 from tests.emulator.fake_hosting import FakeHosting, fake_hosting
 
 
-def test_the_environment_is_all_that_a_program_needs(aws: LocalSageMaker) -> None:
+def test_a_program_needs_only_the_environment(aws: LocalSageMaker) -> None:
     program = (
         "import boto3\n"
-        "print(boto3.client('sagemaker').list_models(NameContains='nobody')['Models'])\n"
+        "print(boto3.client('sagemaker').list_models(NameContains='missing')['Models'])\n"
         "print(boto3.client('sts').get_caller_identity()['Account'])\n"
         "runtime = boto3.client('sagemaker-runtime')\n"
         "try:\n"
@@ -54,12 +54,12 @@ def test_credentials_and_region_are_added_only_where_missing(
     environ: dict[str, str], added: set[str]
 ) -> None:
     environment = LocalSageMaker(fake_hosting, environ=environ).environment
-    ours = ("_CLOUDFORMATION", "_SAGEMAKER", "_SAGEMAKER_RUNTIME")
-    urls = {f"AWS_ENDPOINT_URL{name}" for name in ("", *ours)}
+    services = ("_CLOUDFORMATION", "_SAGEMAKER", "_SAGEMAKER_RUNTIME")
+    urls = {f"AWS_ENDPOINT_URL{name}" for name in ("", *services)}
     assert environment.keys() == urls | added
 
 
-def test_the_rest_of_aws_is_there(aws: LocalSageMaker) -> None:
+def test_other_aws_services(aws: LocalSageMaker) -> None:
     s3 = aws.client("s3")
     s3.create_bucket(Bucket="rest-of-aws")
     s3.put_object(Bucket="rest-of-aws", Key="a/b", Body=b"bytes")
@@ -78,31 +78,31 @@ def test_the_rest_of_aws_is_there(aws: LocalSageMaker) -> None:
     )
 
 
-def test_the_hosting_side_is_told_of_s3_and_is_left_in_the_end() -> None:
-    said = []
+def test_the_hosting_side_gets_the_address_of_moto_and_is_closed() -> None:
+    events = []
 
     @asynccontextmanager
     async def hosting(aws_url: str) -> AsyncIterator[Hosting]:
-        said.append(aws_url)
+        events.append(aws_url)
         try:
             yield FakeHosting()
         finally:
-            said.append("left")
+            events.append("closed")
 
     with LocalSageMaker(hosting, environ={}) as platform:
-        assert said == [platform.environment["AWS_ENDPOINT_URL"]]
-    assert said[1:] == ["left"]
-    assert_gone(platform)
+        assert events == [platform.environment["AWS_ENDPOINT_URL"]]
+    assert events[1:] == ["closed"]
+    assert_stopped(platform)
 
 
-def test_a_hosting_side_that_does_not_start_is_heard() -> None:
+def test_a_failed_start_of_the_hosting_side_is_raised() -> None:
     def hosting(_: str) -> AbstractAsyncContextManager[Hosting]:
         raise LookupError("no docker here")
 
     platform = LocalSageMaker(hosting, environ={})
     with pytest.raises(LookupError, match="no docker here"), platform:
         pass
-    assert_gone(platform)
+    assert_stopped(platform)
 
 
 def test_a_taken_port_is_refused(aws: LocalSageMaker) -> None:
@@ -111,7 +111,7 @@ def test_a_taken_port_is_refused(aws: LocalSageMaker) -> None:
         pass
 
 
-def assert_gone(platform: LocalSageMaker) -> None:
+def assert_stopped(platform: LocalSageMaker) -> None:
     for url in (platform.url, platform.environment["AWS_ENDPOINT_URL"]):
         with pytest.raises(urllib.error.URLError):
             urllib.request.urlopen(url, timeout=1)

@@ -1,4 +1,4 @@
-"""InvokeEndpoint: what goes through to the hosting side, and what a caller sees."""
+"""InvokeEndpoint: what reaches the hosting side, and what the caller gets."""
 
 import ast
 from typing import Any
@@ -15,12 +15,12 @@ MIB = 1024 * 1024
 
 @pytest.fixture(scope="module")
 def endpoint(sagemaker: Any) -> str:
-    Deployment(sagemaker).endpoint("door")
-    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="door")
-    return "door"
+    Deployment(sagemaker).endpoint("runtime")
+    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="runtime")
+    return "runtime"
 
 
-def test_headers_go_through_both_ways(runtime: Any, endpoint: str) -> None:
+def test_headers_are_forwarded_both_ways(runtime: Any, endpoint: str) -> None:
     answer = runtime.invoke_endpoint(
         EndpointName=endpoint,
         Body=b"\x00\xff",
@@ -46,7 +46,7 @@ def test_headers_go_through_both_ways(runtime: Any, endpoint: str) -> None:
     assert answer["CustomAttributes"] == "seen=2"
 
 
-def test_a_target_variant_is_handed_on(runtime: Any, endpoint: str) -> None:
+def test_a_target_variant_is_forwarded(runtime: Any, endpoint: str) -> None:
     answer = runtime.invoke_endpoint(EndpointName=endpoint, Body=b"", TargetVariant="other")
     assert answer["InvokedProductionVariant"] == "other"
 
@@ -71,7 +71,7 @@ def test_a_model_that_is_not_ready(runtime: Any, endpoint: str) -> None:
 def test_a_bug_of_the_platform_is_an_internal_failure(aws: Any, endpoint: str) -> None:
     runtime = aws.client("sagemaker-runtime", config=Config(retries={"total_max_attempts": 1}))
     with pytest.raises(runtime.exceptions.InternalFailure):
-        runtime.invoke_endpoint(EndpointName=endpoint, Body=b"trip")
+        runtime.invoke_endpoint(EndpointName=endpoint, Body=b"bug")
 
 
 def test_a_missing_endpoint(runtime: Any) -> None:
@@ -92,7 +92,7 @@ def test_an_endpoint_out_of_service(
     assert message == f"Endpoint {name} of account 123456789012 not found."
 
 
-def test_the_longest_body_goes_through(runtime: Any, endpoint: str) -> None:
+def test_the_longest_body_is_accepted(runtime: Any, endpoint: str) -> None:
     answer = runtime.invoke_endpoint(EndpointName=endpoint, Body=b"x" * (25 * MIB))
     assert answer["CustomAttributes"] == f"seen={25 * MIB}"
 
@@ -121,12 +121,12 @@ def test_headers_are_checked_against_the_service_model(runtime: Any, endpoint: s
         (
             "invoke_endpoint_async",
             {"InputLocation": "s3://bucket/input"},
-            "Endpoint door does not support asynchronous invocation.",
+            "Endpoint runtime does not support asynchronous invocation.",
         ),
         (
             "invoke_endpoint_with_response_stream",
             {"Body": b""},
-            "Endpoint door does not support response streaming.",
+            "Endpoint runtime does not support response streaming.",
         ),
         (
             "invoke_endpoint",
@@ -135,7 +135,7 @@ def test_headers_are_checked_against_the_service_model(runtime: Any, endpoint: s
         ),
     ],
 )
-def test_what_multi_model_endpoints_lack(
+def test_features_that_multi_model_endpoints_lack(
     runtime: Any, endpoint: str, operation: str, members: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(runtime.exceptions.ValidationError) as caught:

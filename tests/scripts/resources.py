@@ -11,7 +11,7 @@ _DIMENSION = {**_SAGEMAKER, "ScalableDimension": "sagemaker:variant:DesiredInsta
 
 
 class Resources:
-    """`attributes` of the template grow with every resource that has been created."""
+    """Every created resource adds its attributes to the template."""
 
     def __init__(self, platform: LocalSageMaker, template: Template) -> None:
         self._template = template

@@ -1,4 +1,4 @@
-"""The CloudFormation template, rendered: its parameters, conditions and the functions that it uses."""
+"""Renders the CloudFormation template: its parameters, its conditions and the functions that it uses."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ _VARIABLE = re.compile(r"\$\{([\w.:]+)\}")
 
 
 class Template:
-    """`attributes`: what `Ref` and `Fn::GetAtt` give for resources that exist, by "Resource.Attribute"."""
+    """`attributes` has the values of `Ref` and, as "Resource.Attribute", of `Fn::GetAtt`."""
 
     def __init__(self, **parameters: str) -> None:
         text = (SCRIPTS / "cloudformation/endpoint.yaml").read_text(encoding="utf-8")
@@ -38,7 +38,7 @@ class Template:
             self.attributes[name] = int(value) if declaration["Type"] == "Number" else value
 
     def properties(self, resource: str) -> dict[str, Any] | None:
-        """None: the resource's condition is false."""
+        """None if the condition of the resource is false."""
         declaration = self._template["Resources"][resource]
         if "Condition" in declaration and not self._condition(declaration["Condition"]):
             return None

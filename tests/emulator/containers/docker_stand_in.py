@@ -1,7 +1,7 @@
-"""A `docker` of a few commands, whose containers are stand-in processes.
+"""A stand-in for the docker command, whose containers are local processes.
 
-Images are named after their labels: `both:1`, `mme:1` (no label for ports), `plain:1` (none). What is
-run is kept under DOCKER_STATE, one file per container with its pid and the arguments of `run`.
+The image name selects the labels: `both:1`, `mme:1` (no label for ports), `plain:1` (none).
+The state directory has one file per container, with its pid and its image.
 """
 
 import json
@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> None:
 
 
 def wait(name: str) -> None:
-    """As `docker wait`: until the process is gone."""
+    """Like `docker wait`: returns when the process has exited."""
     with suppress(OSError, FileNotFoundError):
         watched = os.pidfd_open(pid(name))
         select.select([watched], [], [])

@@ -1,4 +1,4 @@
-"""Archives that would leave their directory, or fill the disk, are refused before a byte is written."""
+"""Archives with unsafe members or too many bytes are refused before anything is written."""
 
 import io
 import tarfile
@@ -53,7 +53,7 @@ def test_bomb_is_refused_by_its_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"\x1f\x8b\x08\0\0\0\0\0\0\x03cut"])
-def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.tar.gz").write_bytes(content)
     with pytest.raises(BadArchive):
         measure(tmp_path / "a.tar.gz", 1000)

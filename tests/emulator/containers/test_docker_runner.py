@@ -1,4 +1,4 @@
-"""The docker runner, against a command line of the same words."""
+"""The docker runner, with a stand-in for the docker command."""
 
 import sys
 from pathlib import Path

@@ -25,7 +25,7 @@ def lru_evictions(targets: list[str], capacity: int) -> int:
 
 
 def test_thousand_requests_over_twenty_models_with_memory_for_five(s3: str, tmp_path: Path) -> None:
-    """Every answer is the right model's, and as many models go as least-recently-used needs."""
+    """Every response comes from the right model, and the number of evictions is that of an LRU cache."""
     targets = random.Random(0).choices([f"{n}.tar.gz" for n in range(20)], k=1000)
 
     async def work() -> None:
@@ -45,17 +45,17 @@ def test_thousand_requests_over_twenty_models_with_memory_for_five(s3: str, tmp_
 def test_concurrent_requests_all_get_their_answers(
     s3: str, tmp_path: Path, units: int, cached: bool
 ) -> None:
-    """More models are asked for at once than there is memory for."""
+    """The requested models together exceed the memory."""
     targets = random.Random(1).choices([f"{n}.tar.gz" for n in range(20)], k=150)
     spec = container(cache_models=cached, environment={"MEMORY": str(units)})
 
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
             await here.hosting.create("e", [variant(spec)])
-            door = asyncio.Semaphore(12)
+            concurrency = asyncio.Semaphore(12)
 
             async def one(target: str) -> bytes:
-                async with door:
+                async with concurrency:
                     return await here.ask(target)
 
             answers = await asyncio.gather(*(one(target) for target in targets))
@@ -76,7 +76,7 @@ def test_507_for_a_model_that_never_fits_is_a_model_error(s3: str, tmp_path: Pat
                 await here.ask("huge.tar.gz")
             assert caught.value.fields["OriginalStatusCode"] == 507
             assert caught.value.status == 424
-            assert here.requests("DELETE") == 2  # everything was tried
+            assert here.requests("DELETE") == 2  # every other model was unloaded
             assert await here.ask("0.tar.gz") == b"0.tar.gz:x"
 
     run(work())
@@ -105,7 +105,7 @@ def test_404_on_invoke_loads_again(s3: str, tmp_path: Path) -> None:
     run(work())
 
 
-def test_without_cache_models_go_after_each_request(s3: str, tmp_path: Path) -> None:
+def test_without_caching_models_are_unloaded_after_each_request(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
             await here.hosting.create("e", [variant(container(cache_models=False))])
@@ -118,7 +118,7 @@ def test_without_cache_models_go_after_each_request(s3: str, tmp_path: Path) -> 
     run(work())
 
 
-def test_slow_load_is_not_ready_and_goes_on(s3: str, tmp_path: Path) -> None:
+def test_slow_load_is_not_ready_and_continues(s3: str, tmp_path: Path) -> None:
     upload(s3, "slow_load.tar.gz", load_s=1.0)
 
     async def work() -> None:
@@ -140,7 +140,7 @@ def test_slow_load_is_not_ready_and_goes_on(s3: str, tmp_path: Path) -> None:
     run(work())
 
 
-def test_slow_answer_is_a_model_error_without_a_status(s3: str, tmp_path: Path) -> None:
+def test_slow_response_is_a_model_error_without_a_status(s3: str, tmp_path: Path) -> None:
     upload(s3, "slow.tar.gz", invoke_s=5.0)
 
     async def work() -> None:
@@ -180,7 +180,7 @@ def test_missing_object_is_a_validation_error(s3: str, tmp_path: Path, target: s
 
 
 def test_disk_holds_no_more_than_its_budget(s3: str, tmp_path: Path) -> None:
-    """The least recently used artifact goes; when all are loaded, a model is unloaded for it."""
+    """The least recently used artifact is removed; if all are loaded, one model is unloaded first."""
     for number in range(4):
         upload(s3, f"disk{number}.tar.gz", extra=40_000)
 

@@ -1,4 +1,4 @@
-"""CreateEndpointConfig and its siblings."""
+"""CreateEndpointConfig, DescribeEndpointConfig, DeleteEndpointConfig."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def test_duplicate_and_missing_names(deploy: Deployment, refused: ExpectError, n
         assert message == f'Could not find endpoint configuration "{arn}".'
 
 
-def test_the_model_has_to_be_there(refused: ExpectError, name: str) -> None:
+def test_the_model_must_exist(refused: ExpectError, name: str) -> None:
     message = refused(
         "create_endpoint_config", EndpointConfigName=name, ProductionVariants=[variant(name)]
     )

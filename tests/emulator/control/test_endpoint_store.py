@@ -1,4 +1,4 @@
-"""An endpoint's life: its states, what is refused in which of them, and what Describe shows."""
+"""The states of an endpoint, the calls that each state refuses, and the response of DescribeEndpoint."""
 
 import time
 from typing import Any
@@ -10,20 +10,20 @@ from tests.emulator.deployments import Deployment, ExpectError
 from tests.emulator.fake_hosting import BROKEN_IMAGE, BUGGY_IMAGE, SLOW_IMAGE
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:endpoint/"
-# The waiters sleep 30 s between two looks: less than this means that one look was enough.
-ONE_LOOK_S = 15
+# The waiters poll every 30 s: a shorter time means that one poll was enough.
+ONE_POLL_S = 15
 
 
-def test_waiters_return_on_their_first_look(deploy: Deployment, sagemaker: Any, name: str) -> None:
+def test_waiters_return_after_one_poll(deploy: Deployment, sagemaker: Any, name: str) -> None:
     started = time.monotonic()
     deploy.endpoint(name)
     sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=name)
     sagemaker.delete_endpoint(EndpointName=name)
     sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=name)
-    assert time.monotonic() - started < ONE_LOOK_S
+    assert time.monotonic() - started < ONE_POLL_S
 
 
-def test_what_describe_shows(deploy: Deployment, sagemaker: Any, name: str) -> None:
+def test_describe(deploy: Deployment, sagemaker: Any, name: str) -> None:
     deploy.endpoint(name)
     described = sagemaker.describe_endpoint(EndpointName=name)
     assert described["EndpointArn"] == ARN + name
@@ -47,7 +47,7 @@ def test_what_describe_shows(deploy: Deployment, sagemaker: Any, name: str) -> N
         ),
     ],
 )
-def test_an_endpoint_that_does_not_come_up_says_why(
+def test_a_failed_endpoint_has_a_reason(
     deploy: Deployment, sagemaker: Any, refused: ExpectError, name: str, image: str, reason: str
 ) -> None:
     deploy.endpoint(name, image)
@@ -65,7 +65,7 @@ def test_an_endpoint_that_does_not_come_up_says_why(
     sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=name)
 
 
-def test_an_endpoint_that_is_being_created_is_left_alone(
+def test_an_endpoint_in_creation_refuses_changes(
     deploy: Deployment, sagemaker: Any, refused: ExpectError, name: str
 ) -> None:
     deploy.endpoint(name, SLOW_IMAGE)
@@ -73,11 +73,11 @@ def test_an_endpoint_that_is_being_created_is_left_alone(
     assert refused("delete_endpoint", EndpointName=name) == in_progress
     update = {"EndpointName": name, "EndpointConfigName": name}
     assert refused("update_endpoint", **update) == in_progress
-    wishes = [{"VariantName": "one", "DesiredInstanceCount": 3}]
+    changes = [{"VariantName": "one", "DesiredInstanceCount": 3}]
     assert in_progress == refused(
         "update_endpoint_weights_and_capacities",
         EndpointName=name,
-        DesiredWeightsAndCapacities=wishes,
+        DesiredWeightsAndCapacities=changes,
     )
     assert sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == "Creating"
     creating = sagemaker.list_endpoints(StatusEquals="Creating", NameContains=name)["Endpoints"]
@@ -105,7 +105,9 @@ def test_a_config_in_use_can_be_deleted(deploy: Deployment, sagemaker: Any, name
     assert sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == "InService"
 
 
-def test_an_update_moves_to_the_new_config(deploy: Deployment, sagemaker: Any, name: str) -> None:
+def test_an_update_switches_to_the_new_config(
+    deploy: Deployment, sagemaker: Any, name: str
+) -> None:
     deploy.endpoint(name)
     sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=name)
     deploy.model(f"{name}-b", "new:latest")
@@ -154,9 +156,9 @@ def test_weights_and_capacities(
     sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
     sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=name)
 
-    def change(*wishes: dict[str, Any]) -> dict[str, Any]:
+    def change(*changes: dict[str, Any]) -> dict[str, Any]:
         sagemaker.update_endpoint_weights_and_capacities(
-            EndpointName=name, DesiredWeightsAndCapacities=list(wishes)
+            EndpointName=name, DesiredWeightsAndCapacities=list(changes)
         )
         described: dict[str, Any] = sagemaker.describe_endpoint(EndpointName=name)
         return described
@@ -178,7 +180,7 @@ def test_weights_and_capacities(
     assert message == f'Could not find variant "three" of endpoint "{ARN}{name}".'
 
 
-def test_an_update_can_keep_weights_and_counts(
+def test_an_update_can_retain_weights_and_counts(
     deploy: Deployment, sagemaker: Any, name: str
 ) -> None:
     deploy.endpoint(name)

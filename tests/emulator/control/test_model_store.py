@@ -1,4 +1,4 @@
-"""CreateModel and its siblings: what is taken, what is refused and in which words."""
+"""CreateModel, DescribeModel, DeleteModel: accepted and refused requests."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def test_a_pipeline_keeps_its_order(sagemaker: Any, name: str) -> None:
     assert [c["Mode"] for c in described] == ["SingleModel", "MultiModel"]
 
 
-def test_an_empty_structure_is_left_out_of_an_answer(sagemaker: Any, name: str) -> None:
+def test_an_empty_structure_is_left_out_of_a_response(sagemaker: Any, name: str) -> None:
     container: dict[str, Any] = MULTI | {"MultiModelConfig": {}}
     sagemaker.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer=container)
     assert "MultiModelConfig" not in sagemaker.describe_model(ModelName=name)["PrimaryContainer"]
@@ -62,7 +62,7 @@ def test_the_region_of_an_arn_is_that_of_the_signature(aws: Any, name: str) -> N
         "https://bucket.s3.amazonaws.com/prefix/",
     ],
 )
-def test_every_form_of_a_prefix_is_taken(deploy: Deployment, name: str, url: str) -> None:
+def test_every_form_of_a_prefix_is_accepted(deploy: Deployment, name: str, url: str) -> None:
     assert deploy.model(name, ModelDataUrl=url) == ARN + name
 
 

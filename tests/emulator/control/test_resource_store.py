@@ -12,7 +12,7 @@ COUNT = 5
 
 @pytest.fixture(scope="module")
 def names(sagemaker: Any) -> list[str]:
-    """Of five endpoints with models and configurations, in the order of their creation."""
+    """The names of five endpoints in order of creation; models and configurations have the same names."""
     deploy = Deployment(sagemaker)
     names = [f"listed-{letter}" for letter in "badce"]
     for name in names:
@@ -21,7 +21,7 @@ def names(sagemaker: Any) -> list[str]:
     return names
 
 
-KINDS = pytest.mark.parametrize(
+RESOURCE_TYPES = pytest.mark.parametrize(
     ("operation", "key"),
     [
         ("list_models", "Model"),
@@ -44,7 +44,7 @@ class Listing:
         return [entry[f"{self.key}Name"] for entry in answer[f"{self.key}s"]]
 
 
-@KINDS
+@RESOURCE_TYPES
 def test_order(sagemaker: Any, names: list[str], operation: str, key: str) -> None:
     listing = Listing(sagemaker, operation, key)
     assert listing.names() == names[::-1]
@@ -53,20 +53,20 @@ def test_order(sagemaker: Any, names: list[str], operation: str, key: str) -> No
     assert listing.names(SortBy="Name", SortOrder="Ascending") == sorted(names)
 
 
-@KINDS
+@RESOURCE_TYPES
 def test_filters(sagemaker: Any, names: list[str], operation: str, key: str) -> None:
     listing = Listing(sagemaker, operation, key)
     hour = timedelta(hours=1)
     now = datetime.now(UTC)
     assert listing.of(listing.call(NameContains="listed-B")) == ["listed-b"]
-    assert listing.of(listing.call(NameContains="nobody")) == []
+    assert listing.of(listing.call(NameContains="missing")) == []
     assert len(listing.names(CreationTimeAfter=now - hour)) == COUNT
     assert listing.names(CreationTimeAfter=now + hour) == []
     assert listing.names(CreationTimeBefore=now - hour) == []
 
 
-@KINDS
-def test_pages_hold_every_record_once(
+@RESOURCE_TYPES
+def test_pages_have_every_resource_once(
     sagemaker: Any, names: list[str], operation: str, key: str
 ) -> None:
     listing = Listing(sagemaker, operation, key)
@@ -81,10 +81,10 @@ def test_pages_hold_every_record_once(
         )
 
 
-def test_a_page_goes_on_where_the_last_one_ended(
+def test_a_page_continues_where_the_last_one_ended(
     deploy: Deployment, sagemaker: Any, name: str
 ) -> None:
-    """Also when a record of the page before is deleted meanwhile."""
+    """Even if a resource of the previous page has been deleted."""
     for letter in "abc":
         deploy.model(f"{name}-page-{letter}")
     asked = {

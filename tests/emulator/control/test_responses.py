@@ -1,4 +1,4 @@
-"""Whatever was created, a Describe answer is what the service model says it is."""
+"""The responses of Describe and List calls conform to the service model, for random resources."""
 
 import itertools
 from typing import Any
@@ -67,7 +67,7 @@ variants = st.fixed_dictionaries(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(containers, extras, st.lists(variants, min_size=1, max_size=3))
-def test_describe_answers_fit_their_shapes(
+def test_responses_conform_to_their_shapes(
     sagemaker: Any, given_containers: Any, given_extras: Any, given_variants: Any
 ) -> None:
     name = f"shape-{next(_numbers)}"
@@ -80,16 +80,16 @@ def test_describe_answers_fit_their_shapes(
     ]
     sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=named)
     sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
-    assert_fits("DescribeModel", sagemaker.describe_model(ModelName=name))
+    assert_conforms("DescribeModel", sagemaker.describe_model(ModelName=name))
     config = sagemaker.describe_endpoint_config(EndpointConfigName=name)
-    assert_fits("DescribeEndpointConfig", config)
-    assert_fits("DescribeEndpoint", sagemaker.describe_endpoint(EndpointName=name))
+    assert_conforms("DescribeEndpointConfig", config)
+    assert_conforms("DescribeEndpoint", sagemaker.describe_endpoint(EndpointName=name))
     listed = sagemaker.list_endpoints(NameContains=name, MaxResults=1)
-    assert_fits("ListEndpoints", listed)
+    assert_conforms("ListEndpoints", listed)
 
 
-def assert_fits(operation: str, answer: dict[str, Any]) -> None:
-    """Known members of the right types, all required ones, none empty, limits and patterns kept."""
+def assert_conforms(operation: str, answer: dict[str, Any]) -> None:
+    """Checks types, required members, limits and patterns, and that no member is empty."""
     shape = service_models.control_plane().operation_model(operation).output_shape
     members = {name: value for name, value in answer.items() if name != "ResponseMetadata"}
     report = ParamValidator().validate(members, shape)
@@ -110,7 +110,7 @@ def assert_nothing_empty(value: Any) -> None:
 
 
 def on_the_wire(value: Any) -> Any:
-    """Timestamps back to numbers, as `validated` reads them."""
+    """Converts timestamps back to numbers, the form that `validate` expects."""
     match value:
         case dict():
             return {name: on_the_wire(item) for name, item in value.items()}

@@ -9,7 +9,7 @@ def shown(sagemaker: Any, arn: str) -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in sagemaker.list_tags(ResourceArn=arn)["Tags"]}
 
 
-def test_tags_come_with_a_resource_and_go_with_it(
+def test_tags_are_created_and_deleted_with_their_resource(
     sagemaker: Any, refused: ExpectError, name: str
 ) -> None:
     arn = sagemaker.create_model(
@@ -27,10 +27,10 @@ def test_tags_come_with_a_resource_and_go_with_it(
     assert refused("list_tags", ResourceArn=arn) == f'Could not find resource "{arn}".'
 
 
-def test_every_kind_of_resource_has_tags(deploy: Deployment, sagemaker: Any, name: str) -> None:
+def test_every_resource_type_has_tags(deploy: Deployment, sagemaker: Any, name: str) -> None:
     deploy.endpoint(name)
-    for kind in ("model", "endpoint-config", "endpoint"):
-        arn = f"arn:aws:sagemaker:us-east-1:123456789012:{kind}/{name}"
+    for resource_type in ("model", "endpoint-config", "endpoint"):
+        arn = f"arn:aws:sagemaker:us-east-1:123456789012:{resource_type}/{name}"
         assert shown(sagemaker, arn) == {}
 
 

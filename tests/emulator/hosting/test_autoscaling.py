@@ -1,4 +1,4 @@
-"""Target tracking: the decision by itself, and its effect on a clock that the test drives."""
+"""Target tracking: the decision alone, and scaling on a clock that the test controls."""
 
 from pathlib import Path
 from typing import Any
@@ -19,22 +19,22 @@ CALM = [0] * 15
 
 
 @pytest.mark.parametrize(
-    ("minutes", "count", "wanted"),
+    ("minutes", "count", "desired"),
     [
         ([25, 25, 25], 1, 3),
         ([25, 25], 1, 1),  # not long enough
         ([25, 5, 25], 1, 1),
-        ([900, 900, 900], 2, 4),  # no more than the most
+        ([900, 900, 900], 2, 4),  # the maximum
         ([10, 10, 10], 1, 1),  # on target
-        (CALM, 3, 1),  # no fewer than the least
+        (CALM, 3, 1),  # the minimum
         ([*CALM[:-1], 17], 3, 2),
         ([*CALM[:-1], 28], 3, 3),  # above 90 % of the target once
         (CALM[:-1], 3, 3),
     ],
 )
-def test_decision(minutes: list[int], count: int, wanted: int) -> None:
+def test_decision(minutes: list[int], count: int, desired: int) -> None:
     assert (
-        desired_count(TARGET, minutes, count, 1000.0, ScalingActivity(), AlarmPeriods()) == wanted
+        desired_count(TARGET, minutes, count, 1000.0, ScalingActivity(), AlarmPeriods()) == desired
     )
 
 

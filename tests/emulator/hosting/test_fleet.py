@@ -1,4 +1,4 @@
-"""Several instances: deaths, scaling, updates, variants, pipelines."""
+"""Several instances: crashes, scaling, updates, variants, pipelines."""
 
 import asyncio
 import json
@@ -30,12 +30,12 @@ TARGETS = [f"{number}.tar.gz" for number in range(6)]
 
 
 class Traffic:
-    """Requests from several callers, one after the other each, until told to stop."""
+    """Concurrent callers that each send requests in sequence, until the context is left."""
 
     def __init__(self, here: HostingBed, callers: int = 4) -> None:
         self._here = here
         self._callers = callers
-        self._over = False
+        self._stopping = False
         self.answered = 0
 
     async def __aenter__(self) -> "Traffic":
@@ -43,11 +43,11 @@ class Traffic:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._over = True
+        self._stopping = True
         await asyncio.gather(*self._tasks)
 
     async def reach(self, more: int) -> None:
-        """Return when that many more requests have been answered."""
+        """Returns after that many more responses."""
         goal = self.answered + more
         while self.answered < goal:
             done, _ = await asyncio.wait(self._tasks, timeout=0.01)
@@ -55,7 +55,7 @@ class Traffic:
                 task.result()
 
     async def _call(self, number: int) -> None:
-        while not self._over:
+        while not self._stopping:
             target = TARGETS[number % len(TARGETS)]
             assert (await self._here.ask(target)).startswith(target.encode())
             self.answered += 1
@@ -77,7 +77,7 @@ def test_killed_instance_is_replaced_and_nothing_is_lost(s3: str, tmp_path: Path
     run(work())
 
 
-def test_only_instance_killed_is_waited_for(s3: str, tmp_path: Path) -> None:
+def test_request_waits_for_the_replacement_of_the_only_instance(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
             await here.hosting.create("e", [variant()])
@@ -159,8 +159,8 @@ def test_failed_update_leaves_the_old_fleet_in_service(s3: str, tmp_path: Path) 
     run(work())
 
 
-def test_container_that_ends_at_once_fails_the_deployment(s3: str, tmp_path: Path) -> None:
-    """And takes the others of the endpoint with it."""
+def test_container_that_exits_at_once_fails_the_deployment(s3: str, tmp_path: Path) -> None:
+    """The other instances of the endpoint are stopped as well."""
 
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
@@ -172,7 +172,7 @@ def test_container_that_ends_at_once_fails_the_deployment(s3: str, tmp_path: Pat
     run(work())
 
 
-def test_variants_share_by_weight_and_can_be_picked(s3: str, tmp_path: Path) -> None:
+def test_variants_share_by_weight_and_can_be_selected(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
             await here.hosting.create("e", [variant(weight=9.0), variant(name="w", weight=1.0)])
@@ -210,7 +210,7 @@ def test_headers_pass_as_documented(s3: str, tmp_path: Path) -> None:
     run(work())
 
 
-def test_target_must_go_with_the_kind_of_endpoint(s3: str, tmp_path: Path) -> None:
+def test_target_must_fit_the_kind_of_endpoint(s3: str, tmp_path: Path) -> None:
     client(s3).put_object(Bucket="models", Key="one.tar.gz", Body=packed({"answer": "one"}))
     single = container(
         multi_model=False,
@@ -278,8 +278,8 @@ def test_cancelled_start_leaves_no_container(s3: str, tmp_path: Path) -> None:
     run(work())
 
 
-def test_leaving_ends_loads_and_drains_requests(s3: str, tmp_path: Path) -> None:
-    """What is under way when everything ends is answered; `bed` checks that nothing stays."""
+def test_leaving_cancels_loads_and_drains_requests(s3: str, tmp_path: Path) -> None:
+    """Requests in progress still get a response; `bed` checks that no container is left."""
     upload(s3, "late.tar.gz", load_s=0.3, invoke_s=0.3)
 
     async def work() -> None:

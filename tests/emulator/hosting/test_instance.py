@@ -1,4 +1,4 @@
-"""An instance on its way into service."""
+"""The start of an instance."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from emulator.limits import Limits
 from tests.emulator.hosting_bed import bed, container, run, variant
 
 
-def test_in_service_after_three_good_pings_in_a_row(s3: str, tmp_path: Path) -> None:
+def test_in_service_after_three_consecutive_good_pings(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
         async with bed(s3, tmp_path, limits=Limits()) as here:
             flapping = container(environment={"SICK_PINGS": "1,4"})
@@ -18,8 +18,8 @@ def test_in_service_after_three_good_pings_in_a_row(s3: str, tmp_path: Path) -> 
     run(work())
 
 
-def test_ports_are_those_that_any_server_takes(s3: str, tmp_path: Path) -> None:
-    """Multi-model-server refuses ports from 32767 on; SageMaker's safe range is the container's own."""
+def test_ports_are_in_the_range_that_every_server_accepts(s3: str, tmp_path: Path) -> None:
+    """Multi-model-server refuses ports from 32767 on; 25000 to 25999 are reserved for the container."""
 
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
