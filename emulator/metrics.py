@@ -1,6 +1,6 @@
 """CloudWatch metrics of endpoints, with SageMaker's names, units and dimensions.
 
-They are put in the background, many at a time: no invocation waits for them.
+They are written in batches by a background task: no invocation waits for them.
 """
 
 import asyncio
@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from emulator.account import DEFAULT_REGION
+from emulator.account import DEFAULT_REGION, local_client
 
 INVOCATIONS = "AWS/SageMaker"
 INSTANCES = "/aws/sagemaker/Endpoints"
@@ -24,26 +23,20 @@ _LONGEST_DELAY_S = 1.0
 log = logging.getLogger(__name__)
 
 
-class Metrics:
-    """Used between enter and exit; leaving puts what is left."""
+class CloudWatchMetrics:
+    """A context manager; the exit writes what is still pending."""
 
     def __init__(
         self, url: str, region: str = DEFAULT_REGION, clock: Callable[[], float] = time.time
     ) -> None:
-        self._client: Any = boto3.client(
-            "cloudwatch",
-            endpoint_url=url,
-            region_name=region,
-            aws_access_key_id="local",
-            aws_secret_access_key="local",
-        )
+        self._client: Any = local_client("cloudwatch", url, region)
         self._clock = clock
         self._pending: dict[str, list[dict[str, Any]]] = {}
         self._closing = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
 
-    async def __aenter__(self) -> "Metrics":
+    async def __aenter__(self) -> "CloudWatchMetrics":
         self._writer = asyncio.create_task(self._write())
         return self
 
@@ -52,15 +45,15 @@ class Metrics:
         if self._writer is not None:
             await self._writer
 
-    def meter(self, endpoint: str, variant: str) -> "Meter":
-        return Meter(self, endpoint, variant)
+    def of_variant(self, endpoint: str, variant: str) -> "VariantMetrics":
+        return VariantMetrics(self, endpoint, variant)
 
     def record(self, namespace: str, datum: dict[str, Any]) -> None:
         datum["Timestamp"] = datetime.fromtimestamp(self._clock(), UTC)
         self._pending.setdefault(namespace, []).append(datum)
 
     async def flush(self) -> None:
-        """Return when everything recorded so far can be read back."""
+        """Returns when every metric recorded so far is in CloudWatch."""
         async with self._writing:
             pending, self._pending = self._pending, {}
             for namespace, data in pending.items():
@@ -72,7 +65,7 @@ class Metrics:
         try:
             self._client.put_metric_data(Namespace=namespace, MetricData=data)
         except (ClientError, BotoCoreError):
-            log.exception("metrics lost", extra={"count": len(data)})
+            log.exception("writing metrics failed", extra={"count": len(data)})
 
     async def _write(self) -> None:
         while not self._closing.is_set():
@@ -84,10 +77,10 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
-class Meter:
-    """The metrics of one variant. Times come in seconds."""
+class VariantMetrics:
+    """Records the metrics of one variant. Arguments are in seconds, CloudWatch gets microseconds."""
 
-    metrics: Metrics
+    metrics: CloudWatchMetrics
     endpoint: str
     variant: str
 
@@ -114,17 +107,17 @@ class Meter:
         self._count("Invocations", 1.0)
         self._count("InvocationsPerInstance", 1.0 / max(1, instances))
 
-    def answered(self, model_s: float, total_s: float) -> None:
+    def responded(self, model_s: float, total_s: float) -> None:
         self._errors(0, model=False)
         self._time("ModelLatency", model_s)
         self._time("OverheadLatency", max(0.0, total_s - model_s))
 
     def failed(self, status: int, *, model: bool) -> None:
-        """`status` as the model gave it where the failure is the model's."""
+        """`model`: the failure came from the container; `status` is then the container's."""
         self._errors(status, model=model)
 
     def _errors(self, status: int, *, model: bool) -> None:
-        """All three every time, so that their averages are error rates."""
+        """Records all three for every invocation, so that their averages are error rates."""
         client = 400 <= status < 500
         self._count("Invocation4XXErrors", float(client))
         self._count("Invocation5XXErrors", float(not client and (status >= 500 or model)))

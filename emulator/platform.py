@@ -1,9 +1,9 @@
-"""A local SageMaker, with CloudFormation for it, on one loopback port; the rest of AWS on another.
+"""The local SageMaker on one loopback port, the rest of AWS on another.
 
     with LocalSageMaker(hosting) as aws:
         aws.client("sagemaker").create_model(...)
 
-The server runs on an event loop of its own in a thread, and stops with everything it started.
+The server runs on its own event loop in a thread. Leaving the context stops it and every container.
 """
 
 import asyncio
@@ -16,48 +16,44 @@ from contextlib import AbstractAsyncContextManager, ExitStack
 from types import TracebackType
 from typing import Any, Self
 
-import boto3
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from emulator.account import DEFAULT_REGION
-from emulator.aws import Aws
-from emulator.cloudformation.calls import Calls
-from emulator.cloudformation.door import Door as CloudFormation
-from emulator.cloudformation.stacks import Stacks
-from emulator.control import ControlPlane
-from emulator.door import Door
-from emulator.hosting import Hosting
+from emulator import cloudformation
+from emulator.account import ACCESS_KEY, DEFAULT_REGION, local_client
+from emulator.aws import MotoServer
+from emulator.control.api import ControlApi
+from emulator.interfaces import Hosting
+from emulator.runtime import RuntimeApi
 
 HOST = "127.0.0.1"
-# Below the 60 s after which boto3 and the `aws` CLI give up reading an answer.
-PATIENCE_S = 45.0
+# Below the default read timeout of boto3 and the AWS CLI, which is 60 s.
+DESCRIBE_WAIT_S = 45.0
 
-# The url of the rest of AWS → the side that runs containers, there from enter to exit.
+# Gets the address of moto; the context manager starts and stops the hosting side.
 HostingFactory = Callable[[str], AbstractAsyncContextManager[Hosting]]
 
-_CLOUDFORMATION = "/cloudformation/"
-_LINE = "AWS_ENDPOINT_URL"
-_GRACE_S = 5
+_VARIABLE = "AWS_ENDPOINT_URL"
+_SHUTDOWN_S = 5
 
 
 class LocalSageMaker:
-    """`port` 0 takes a free one; `environ` is looked at for credentials and region to keep."""
+    """`port` 0 selects a free port. Credentials and region that `environ` has are kept."""
 
     def __init__(
         self,
         hosting: HostingFactory,
         *,
         port: int = 0,
-        patience_s: float = PATIENCE_S,
+        describe_wait_s: float = DESCRIBE_WAIT_S,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._hosting = hosting
         self._port = port
-        self._patience_s = patience_s
+        self._describe_wait_s = describe_wait_s
         self._environ = environ
-        self._aws = Aws()
+        self._aws = MotoServer()
         self._started: Future[uvicorn.Server] = Future()
         self._thread = threading.Thread(target=self._run, name="local-sagemaker")
         self._running = ExitStack()
@@ -66,7 +62,7 @@ class LocalSageMaker:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._socket = stack.enter_context(_listening(self._port))
+            self._socket = stack.enter_context(_listen(self._port))
             self.url = f"http://{HOST}:{self._socket.getsockname()[1]}"
             stack.enter_context(self._aws)
             self._thread.start()
@@ -85,39 +81,30 @@ class LocalSageMaker:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs in its environment to meet this platform instead of AWS."""
-        missing = {name: value for name, value in _DUMMIES.items() if not self._environ.get(name)}
+        """The environment variables that send a process's AWS calls to this platform."""
+        missing = {name: value for name, value in _DEFAULTS.items() if not self._environ.get(name)}
         if self._environ.get("AWS_PROFILE") or self._environ.get("AWS_ACCESS_KEY_ID"):
             missing = {name: v for name, v in missing.items() if name not in _CREDENTIALS}
-        lines = {
-            f"{_LINE}_{name.upper().replace('-', '_')}": url for name, url in self._ours.items()
+        urls = {
+            f"{_VARIABLE}_{name.upper().replace('-', '_')}": url
+            for name, url in self._service_urls.items()
         }
-        return {_LINE: self._aws.url, **lines, **missing}
+        return {_VARIABLE: self._aws.url, **urls, **missing}
 
     def client(self, name: str, **options: Any) -> Any:
-        """A boto3 client of the service, with credentials of no account and nothing else set."""
-        return boto3.client(
-            name,
-            **{
-                "endpoint_url": self._ours.get(name, self._aws.url),
-                "region_name": self._environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION,
-                "aws_access_key_id": _DUMMIES["AWS_ACCESS_KEY_ID"],
-                "aws_secret_access_key": _DUMMIES["AWS_SECRET_ACCESS_KEY"],
-                **options,
-            },
-        )
+        """A boto3 client for a service of the platform; `options` are boto3's."""
+        region = self._environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION
+        url = self._service_urls.get(name, self._aws.url)
+        return local_client(name, url, region, **options)
 
     @property
-    def _ours(self) -> dict[str, str]:
-        """Where the services answer that are not moto's."""
+    def _service_urls(self) -> dict[str, str]:
+        """The addresses of the services that moto does not serve."""
         return {
-            "cloudformation": self.url + _CLOUDFORMATION,
+            "cloudformation": self.url + cloudformation.PATH,
             "sagemaker": self.url,
             "sagemaker-runtime": self.url,
         }
-
-    def _calls(self, region: str) -> Calls:
-        return Calls(self._ours, self._aws.url, region)
 
     def _stop(self) -> None:
         if self._started.exception() is None:
@@ -127,7 +114,7 @@ class LocalSageMaker:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        # Handed to the thread that waits for the start; after the start nobody waits for it.
+        # Before the start is complete, __enter__ waits for it and raises the error.
         except BaseException as error:
             if self._started.done():
                 raise
@@ -135,21 +122,19 @@ class LocalSageMaker:
 
     async def _serve(self) -> None:
         async with self._hosting(self._aws.url) as hosting:
-            control = ControlPlane(hosting, self._patience_s)
-            stacks = Stacks(self._calls, self._patience_s)
-            doors = application(control, Door(hosting, control.endpoints), CloudFormation(stacks))
-            server = uvicorn.Server(_config(doors))
+            control = ControlApi(hosting, self._describe_wait_s)
+            routes = _routes(control, RuntimeApi(hosting, control.endpoints))
+            server = uvicorn.Server(_config(Starlette(routes=routes)))
             self._started.set_result(server)
             try:
                 await server.serve(sockets=[self._socket] if self._socket else None)
             finally:
-                await stacks.close()
                 await control.endpoints.close()
 
 
-def _listening(port: int) -> socket.socket:
-    # The event loop turns Nagle's algorithm off only where the protocol is named; with it on,
-    # every answer waits 40 ms for the client's delayed acknowledgement.
+def _listen(port: int) -> socket.socket:
+    # asyncio disables Nagle's algorithm only if the socket names the protocol (IPPROTO_TCP). With
+    # the algorithm, every response waits 40 ms for the client's delayed acknowledgement.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -161,17 +146,15 @@ def _listening(port: int) -> socket.socket:
     return listening
 
 
-def application(control: ControlPlane, door: Door, cloudformation: CloudFormation) -> Starlette:
+def _routes(control: ControlApi, runtime: RuntimeApi) -> list[Route]:
     endpoint = "/endpoints/{name}/"
-    return Starlette(
-        routes=[
-            Route("/", control.answer, methods=["POST"]),
-            Route(_CLOUDFORMATION, cloudformation.answer, methods=["POST"]),
-            Route(endpoint + "invocations", door.invoke, methods=["POST"]),
-            Route(endpoint + "async-invocations", door.refuse_async, methods=["POST"]),
-            Route(endpoint + "invocations-response-stream", door.refuse_stream, methods=["POST"]),
-        ]
-    )
+    return [
+        Route("/", control.respond, methods=["POST"]),
+        Route(cloudformation.PATH, cloudformation.refuse, methods=["GET", "POST"]),
+        Route(endpoint + "invocations", runtime.invoke, methods=["POST"]),
+        Route(endpoint + "async-invocations", runtime.refuse_async, methods=["POST"]),
+        Route(endpoint + "invocations-response-stream", runtime.refuse_stream, methods=["POST"]),
+    ]
 
 
 def _config(app: Starlette) -> uvicorn.Config:
@@ -180,9 +163,9 @@ def _config(app: Starlette) -> uvicorn.Config:
         lifespan="off",
         log_config=None,
         access_log=False,
-        timeout_graceful_shutdown=_GRACE_S,
+        timeout_graceful_shutdown=_SHUTDOWN_S,
     )
 
 
-_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
-_DUMMIES = {**_CREDENTIALS, "AWS_DEFAULT_REGION": DEFAULT_REGION}
+_CREDENTIALS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": ACCESS_KEY}
+_DEFAULTS = {**_CREDENTIALS, "AWS_DEFAULT_REGION": DEFAULT_REGION}

@@ -1,11 +1,11 @@
-"""What was created, as it is hosted: plain values between the control plane and the hosting side."""
+"""Specifications of what is hosted: plain values that the control API passes to the hosting side."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
-    """One container of a model. `multi_model`: Mode=MultiModel, `model_data_url` is then a prefix."""
+    """One container of a model. In MultiModel mode `model_data_url` is a prefix, not an archive."""
 
     image: str
     multi_model: bool = False
@@ -17,16 +17,19 @@ class ContainerSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One container, or a serial pipeline of several with at most one multi-model one among them."""
+    """One container, or a serial pipeline of containers of which at most one is multi-model."""
 
     name: str
     containers: tuple[ContainerSpec, ...]
-    isolated: bool = False  # EnableNetworkIsolation
+
+    @property
+    def multi_model(self) -> bool:
+        return any(container.multi_model for container in self.containers)
 
 
 @dataclass(frozen=True, slots=True)
 class VariantSpec:
-    """A production variant. Timeouts are None where the platform's defaults hold."""
+    """A production variant. None selects the platform's default from `Limits`."""
 
     name: str
     model: ModelSpec

@@ -16,13 +16,13 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from emulator.hosts import create_hosting
+from emulator.hosting.fleet_hosting import create_hosting
 from emulator.limits import Limits
 from emulator.platform import LocalSageMaker
 from tests.artifacts import bert_classifier, packed
 from tests.contract.artifacts import Zoo
 from tests.contract.waiting import until
-from tests.emulator.hosting.test_loading import lru_evictions
+from tests.emulator.containers.test_multi_model import lru_evictions
 
 pytestmark = pytest.mark.differs(
     "mms", reason="not compared: the platform starts the container by itself"

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from botocore.config import Config
 
-from emulator.hosts import create_hosting
+from emulator.hosting.fleet_hosting import create_hosting
 from emulator.limits import Limits
 from emulator.platform import LocalSageMaker
 from tests.artifacts import bert_classifier, packed

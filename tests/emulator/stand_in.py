@@ -1,15 +1,16 @@
-"""A multi-model server that is up in a moment: the contract, with a counter for memory.
+"""A small multi-model server that starts fast. It implements the contract, with a counter as its memory.
 
     python tests/emulator/stand_in.py serve
 
 An artifact is a file `model.json`: {"answer": "…", "load_s": 0.0, "invoke_s": 0.0, "load_status": 200,
-"needs": 1}. MEMORY is how many units there are. A body may steer an invocation: `forget` unloads the
-model behind the platform's back, `oom` answers 507 as long as another model is loaded, `die` ends
-the process, `fail` answers 500, `slow` takes `invoke_s`. Everything else comes back behind the
-model's answer, with the headers that arrived in a header of its own.
+"needs": 1}. `needs` is the memory of the model, the variable MEMORY the memory of the server.
 
-SICK=1 makes every ping a bad one, SICK_PINGS those with the numbers it lists.
-PREPROCESSOR=1 turns it into a container for pipelines: POST /invocations answers the body upper-cased.
+A response body is the model's answer, a colon and the request body; a header has the request headers as JSON.
+These bodies select a behaviour instead: `forget` unloads the model without the platform's knowledge, `oom`
+returns 507 while another model is loaded, `die` kills the server, `fail` returns 500.
+
+SICK=1 makes every ping fail, SICK_PINGS the pings with the listed numbers.
+PREPROCESSOR=1 makes it a pipeline container: POST /invocations returns the request body in upper case.
 """
 
 import itertools
@@ -29,7 +30,7 @@ SICK_PINGS = os.environ.get("SICK_PINGS", "").split(",")
 pings = itertools.count(1)
 models: dict[str, dict[str, Any]] = {}
 lock = threading.Lock()
-pause = threading.Event()  # never set: its wait is a pause
+pause = threading.Event()  # never set: `wait` only sleeps
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -115,7 +116,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def mounted(path: Path) -> Path:
-    """Where a path of the container is on this machine: MOUNTED is `inside=outside`."""
+    """Converts a container path to a local one; the variable MOUNTED is `inside=outside`."""
     inside, _, outside = os.environ.get("MOUNTED", "/=/").partition("=")
     return Path(outside) / path.relative_to(inside)
 

@@ -1,11 +1,11 @@
-"""A boto3 program written for AWS runs with the exports set and nothing else changed."""
+"""A boto3 program written for AWS runs on the platform with only its environment changed."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from emulator.hosts import create_hosting
+from emulator.hosting.fleet_hosting import create_hosting
 from emulator.platform import LocalSageMaker
 from tests.artifacts import bert_classifier, packed
 
@@ -15,7 +15,7 @@ IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/many-models:1"
 
 
 def test_a_program_for_multi_model_endpoints(tmp_path: Path) -> None:
-    """Subfolders, a hundred random targets, models added while it serves, everything deleted."""
+    """Archives in subfolders, 100 random targets, models added during service, deletion of everything."""
     archives = tmp_path / "archives"
     archives.mkdir()
     for seed, city in enumerate(CITIES):
@@ -25,18 +25,18 @@ def test_a_program_for_multi_model_endpoints(tmp_path: Path) -> None:
     with LocalSageMaker(
         lambda url: create_hosting(s3=url, root=tmp_path / "root"), environ={}
     ) as platform:
-        ours = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         done = subprocess.run(
             [sys.executable, str(PROGRAM), IMAGE, str(archives)],
-            env=ours | platform.environment,
+            env=kept | platform.environment,
             capture_output=True,
             text=True,
             timeout=120,
         )
     assert done.returncode == 0, done.stdout + done.stderr
-    said = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
-    assert said.pop("model").startswith("arn:aws:sagemaker:us-east-1:123456789012:model/")
-    assert said == {
+    printed = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert printed.pop("model").startswith("arn:aws:sagemaker:us-east-1:123456789012:model/")
+    assert printed == {
         "status": "InService",
         "invoked": "100",
         "added": "2",

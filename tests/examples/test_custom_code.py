@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from emulator.hosts import create_hosting
+from emulator.hosting.fleet_hosting import create_hosting
 from emulator.platform import LocalSageMaker
 from examples.custom_code.moons.train import FOLDER, Network, accuracy
 from examples.custom_code.package import NAMES, package

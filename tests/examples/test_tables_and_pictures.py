@@ -14,7 +14,7 @@ import pytest
 import skops.io
 import xgboost
 
-from emulator.hosts import create_hosting
+from emulator.hosting.fleet_hosting import create_hosting
 from emulator.platform import LocalSageMaker
 from examples.digits import train as digits
 from examples.five_models.package import pack

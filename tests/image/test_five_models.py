@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from botocore.config import Config
 
-from emulator.docker import DockerRunner
-from emulator.hosts import create_hosting
+from emulator.containers.docker_runner import DockerRunner
+from emulator.hosting.fleet_hosting import create_hosting
 from emulator.limits import Limits
 from emulator.platform import LocalSageMaker
 from examples.five_models import package

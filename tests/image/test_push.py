@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from emulator.hosts import create_hosting
+from emulator.hosting.fleet_hosting import create_hosting
 from emulator.platform import LocalSageMaker
 from tests.contract import image
 from tests.image.registry import (

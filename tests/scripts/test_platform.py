@@ -12,7 +12,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from emulator.hosts import create_hosting
+from emulator.hosting.fleet_hosting import create_hosting
 from emulator.platform import LocalSageMaker
 from tests import artifacts
 from tests.scripts.runs import command, run

@@ -13,7 +13,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from emulator.hosts import create_hosting
+from emulator.hosting.fleet_hosting import create_hosting
 from emulator.platform import LocalSageMaker
 from tests.scripts.runs import LIMIT_S, REPOSITORY, command, run, without_aws
 

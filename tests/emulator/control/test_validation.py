@@ -1,4 +1,4 @@
-"""Inputs against the service model, refused in AWS's words; nothing of the client stands in between."""
+"""Validation of requests, with AWS's error messages. The client's own validation is off."""
 
 from typing import Any
 
@@ -6,17 +6,17 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from emulator import service
+from emulator.control import service_models
+from emulator.control.validation import compiled
 from emulator.platform import LocalSageMaker
-from emulator.validation import compiled
-from tests.emulator.control.conftest import IMAGE, ROLE, variant
+from tests.emulator.deployments import IMAGE, ROLE, variant
 
 NAME_PATTERN = r"[a-zA-Z0-9]([\-a-zA-Z0-9]*[a-zA-Z0-9])?"
 
 
 @pytest.fixture(scope="module")
 def unchecked(aws: LocalSageMaker) -> Any:
-    """A client that sends whatever it is given."""
+    """A client without parameter validation."""
     return aws.client("sagemaker", config=Config(parameter_validation=False))
 
 
@@ -139,7 +139,7 @@ def test_an_unknown_instance_type_names_the_known_ones(unchecked: Any) -> None:
     )
 
 
-def test_all_violations_are_named_at_once(unchecked: Any) -> None:
+def test_all_violations_are_listed(unchecked: Any) -> None:
     _, message = failure(unchecked, "create_endpoint", EndpointName="a_b")
     assert message == (
         "2 validation errors detected: Value 'a_b' at 'endpointName' failed to satisfy constraint: "
@@ -158,12 +158,12 @@ def test_all_violations_are_named_at_once(unchecked: Any) -> None:
         ({"ModelName": True}, "TRUE_VALUE can not be converted to a String"),
     ],
 )
-def test_another_type_is_not_read(unchecked: Any, changed: dict[str, Any], message: str) -> None:
+def test_a_wrong_type_is_refused(unchecked: Any, changed: dict[str, Any], message: str) -> None:
     actual = failure(unchecked, "create_model", **(MODEL | changed))
     assert actual == ("SerializationException", message)
 
 
-def test_an_operation_that_is_not_here_is_named(unchecked: Any) -> None:
+def test_an_unknown_operation_is_named(unchecked: Any) -> None:
     assert failure(unchecked, "list_training_jobs") == (
         "UnknownOperationException",
         "The operation ListTrainingJobs is not available here.",
@@ -183,9 +183,9 @@ def _patterns(shape: Any, seen: set[str]) -> set[str]:
     return found.union(*(_patterns(inner, seen) for inner in nested))
 
 
-def test_every_pattern_of_the_service_models_is_understood() -> None:
-    """Python has no Unicode property classes; a new kind of pattern must not go unnoticed."""
-    models = (service.control_plane(), service.runtime())
+def test_every_pattern_of_the_service_models_compiles() -> None:
+    """Detects new Java constructs in the patterns that Python's `re` does not have."""
+    models = (service_models.control_plane(), service_models.runtime())
     served = {"CreateModel", "CreateEndpointConfig", "CreateEndpoint", "AddTags", "InvokeEndpoint"}
     patterns = set()
     for model in models:

@@ -1,4 +1,4 @@
-"""Several instances: deaths, scaling, updates, variants, pipelines."""
+"""Several instances: crashes, scaling, updates, variants, pipelines."""
 
 import asyncio
 import json
@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from emulator.hosting import DeploymentFailed, Invocation, InvocationFailed
+from emulator.interfaces import DeploymentFailed, Invocation, InvocationFailed
 from emulator.limits import Limits
 from emulator.records import ContainerSpec
-from tests.emulator.hosting.endpoints import (
-    Bed,
-    Watched,
+from tests.emulator.hosting_bed import (
+    HostingBed,
+    RecordingRunner,
     bed,
     client,
     container,
@@ -30,12 +30,12 @@ TARGETS = [f"{number}.tar.gz" for number in range(6)]
 
 
 class Traffic:
-    """Requests from several callers, one after the other each, until told to stop."""
+    """Concurrent callers that each send requests in sequence, until the context is left."""
 
-    def __init__(self, here: Bed, callers: int = 4) -> None:
+    def __init__(self, here: HostingBed, callers: int = 4) -> None:
         self._here = here
         self._callers = callers
-        self._over = False
+        self._stopping = False
         self.answered = 0
 
     async def __aenter__(self) -> "Traffic":
@@ -43,11 +43,11 @@ class Traffic:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._over = True
+        self._stopping = True
         await asyncio.gather(*self._tasks)
 
     async def reach(self, more: int) -> None:
-        """Return when that many more requests have been answered."""
+        """Returns after that many more responses."""
         goal = self.answered + more
         while self.answered < goal:
             done, _ = await asyncio.wait(self._tasks, timeout=0.01)
@@ -55,7 +55,7 @@ class Traffic:
                 task.result()
 
     async def _call(self, number: int) -> None:
-        while not self._over:
+        while not self._stopping:
             target = TARGETS[number % len(TARGETS)]
             assert (await self._here.ask(target)).startswith(target.encode())
             self.answered += 1
@@ -65,22 +65,22 @@ class Traffic:
 def test_killed_instance_is_replaced_and_nothing_is_lost(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
-            await here.hosts.create("e", [variant(memory(4), count=2)])
+            await here.hosting.create("e", [variant(memory(4), count=2)])
             async with Traffic(here) as traffic:
                 await traffic.reach(100)
                 os.kill(here.runner.pids[0], signal.SIGKILL)
                 await traffic.reach(200)
-                while here.hosts.status("e")[0].current_count < 2:
+                while here.hosting.status("e")[0].current_count < 2:
                     await traffic.reach(1)
             assert len(here.runner.started) == 3
 
     run(work())
 
 
-def test_only_instance_killed_is_waited_for(s3: str, tmp_path: Path) -> None:
+def test_request_waits_for_the_replacement_of_the_only_instance(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
-            await here.hosts.create("e", [variant()])
+            await here.hosting.create("e", [variant()])
             await here.ask("0.tar.gz")
             os.kill(here.runner.pids[0], signal.SIGKILL)
             assert await here.ask("0.tar.gz") == b"0.tar.gz:x"
@@ -91,7 +91,7 @@ def test_only_instance_killed_is_waited_for(s3: str, tmp_path: Path) -> None:
 def test_request_that_kills_every_instance_ends_as_a_model_error(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
-            await here.hosts.create("e", [variant(count=2)])
+            await here.hosting.create("e", [variant(count=2)])
             with pytest.raises(InvocationFailed) as caught:
                 await here.ask("0.tar.gz", b"die")
             assert caught.value.code == "ModelError"
@@ -105,7 +105,7 @@ def test_instance_that_stops_answering_pings_is_replaced(s3: str, tmp_path: Path
     async def work() -> None:
         limits = Limits(ping_s=0.2, ping_period_s=0.1, failed_pings=2, stop_s=0.2)
         async with bed(s3, tmp_path, limits=limits) as here:
-            await here.hosts.create("e", [variant(count=2)])
+            await here.hosting.create("e", [variant(count=2)])
             os.kill(here.runner.pids[0], signal.SIGSTOP)
             async with asyncio.timeout(10):
                 while len(here.runner.started) < 3:
@@ -118,14 +118,14 @@ def test_instance_that_stops_answering_pings_is_replaced(s3: str, tmp_path: Path
 def test_scaling_under_load_fails_no_request(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
-            await here.hosts.create("e", [variant(memory(4))])
+            await here.hosting.create("e", [variant(memory(4))])
             async with Traffic(here) as traffic:
-                await here.hosts.scale("e", {}, {"v": 3})
-                assert here.hosts.status("e")[0].current_count == 3
+                await here.hosting.scale("e", {}, {"v": 3})
+                assert here.hosting.status("e")[0].current_count == 3
                 await traffic.reach(100)
-                await here.hosts.scale("e", {"v": 0.5}, {"v": 1})
+                await here.hosting.scale("e", {"v": 0.5}, {"v": 1})
                 await traffic.reach(20)
-            status = here.hosts.status("e")[0]
+            status = here.hosting.status("e")[0]
             assert (status.current_count, status.current_weight) == (1, 0.5)
             assert len(here.runner.alive()) == 1
 
@@ -135,12 +135,12 @@ def test_scaling_under_load_fails_no_request(s3: str, tmp_path: Path) -> None:
 def test_update_is_blue_green_without_a_failed_request(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
-            await here.hosts.create("e", [variant(count=2)])
+            await here.hosting.create("e", [variant(count=2)])
             async with Traffic(here) as traffic:
                 await traffic.reach(50)
-                await here.hosts.update("e", [variant(name="w", count=2)])
+                await here.hosting.update("e", [variant(name="w", count=2)])
                 await traffic.reach(50)
-            assert [status.name for status in here.hosts.status("e")] == ["w"]
+            assert [status.name for status in here.hosting.status("e")] == ["w"]
             assert len(here.runner.alive()) == 2
 
     run(work())
@@ -149,39 +149,39 @@ def test_update_is_blue_green_without_a_failed_request(s3: str, tmp_path: Path) 
 def test_failed_update_leaves_the_old_fleet_in_service(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
         async with bed(s3, tmp_path, limits=Limits(startup_s=0.5)) as here:
-            await here.hosts.create("e", [variant()])
+            await here.hosting.create("e", [variant()])
             sick = container(environment={"SICK": "1"})
             with pytest.raises(DeploymentFailed, match="did not pass the ping health check"):
-                await here.hosts.update("e", [variant(sick)])
+                await here.hosting.update("e", [variant(sick)])
             assert await here.ask("0.tar.gz") == b"0.tar.gz:x"
             assert len(here.runner.alive()) == 1
 
     run(work())
 
 
-def test_container_that_ends_at_once_fails_the_deployment(s3: str, tmp_path: Path) -> None:
-    """And takes the others of the endpoint with it."""
+def test_container_that_exits_at_once_fails_the_deployment(s3: str, tmp_path: Path) -> None:
+    """The other instances of the endpoint are stopped as well."""
 
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
             dead = variant(container(environment={"MEMORY": "none"}), name="dead")
             with pytest.raises(DeploymentFailed, match="primary container for production variant"):
-                await here.hosts.create("e", [variant(), dead])
+                await here.hosting.create("e", [variant(), dead])
             assert not here.runner.alive()
 
     run(work())
 
 
-def test_variants_share_by_weight_and_can_be_picked(s3: str, tmp_path: Path) -> None:
+def test_variants_share_by_weight_and_can_be_selected(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
-            await here.hosts.create("e", [variant(weight=9.0), variant(name="w", weight=1.0)])
+            await here.hosting.create("e", [variant(weight=9.0), variant(name="w", weight=1.0)])
             request = Invocation(b"", target_model="0.tar.gz")
-            outcomes = [await here.hosts.invoke("e", request) for _ in range(200)]
+            outcomes = [await here.hosting.invoke("e", request) for _ in range(200)]
             share = Counter(outcome.variant for outcome in outcomes)
             assert 5 <= share["w"] <= 40
             picked = Invocation(b"", target_model="0.tar.gz", target_variant="w")
-            assert (await here.hosts.invoke("e", picked)).variant == "w"
+            assert (await here.hosting.invoke("e", picked)).variant == "w"
             with pytest.raises(InvocationFailed, match="Variant none not found"):
                 await here.ask("0.tar.gz", target_variant="none")
 
@@ -198,8 +198,8 @@ def test_headers_pass_as_documented(s3: str, tmp_path: Path) -> None:
 
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
-            await here.hosts.create("e", [variant()])
-            outcome = await here.hosts.invoke("e", Invocation(b"x", given, "/0.tar.gz"))
+            await here.hosting.create("e", [variant()])
+            outcome = await here.hosting.invoke("e", Invocation(b"x", given, "/0.tar.gz"))
             assert list(outcome.headers) == ["x-amzn-sagemaker-custom-attributes"]
             assert outcome.content_type == "text/plain"
             seen: dict[str, Any] = json.loads(outcome.headers["x-amzn-sagemaker-custom-attributes"])
@@ -210,7 +210,7 @@ def test_headers_pass_as_documented(s3: str, tmp_path: Path) -> None:
     run(work())
 
 
-def test_target_must_go_with_the_kind_of_endpoint(s3: str, tmp_path: Path) -> None:
+def test_target_must_fit_the_kind_of_endpoint(s3: str, tmp_path: Path) -> None:
     client(s3).put_object(Bucket="models", Key="one.tar.gz", Body=packed({"answer": "one"}))
     single = container(
         multi_model=False,
@@ -220,14 +220,14 @@ def test_target_must_go_with_the_kind_of_endpoint(s3: str, tmp_path: Path) -> No
 
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
-            await here.hosts.create("many", [variant()])
-            await here.hosts.create("one", [variant(single)])
+            await here.hosting.create("many", [variant()])
+            await here.hosting.create("one", [variant(single)])
             assert await here.ask(None, b"x", "one") == b"Xone"
             with pytest.raises(InvocationFailed, match="is not a multi-model endpoint"):
                 await here.ask("0.tar.gz", b"x", "one")
             with pytest.raises(InvocationFailed, match="is missing a target model header"):
                 await here.ask(None, b"x", "many")
-            await here.hosts.delete("one")
+            await here.hosting.delete("one")
             assert len(here.runner.alive()) == 1
 
     run(work())
@@ -240,9 +240,9 @@ def test_pipeline_passes_bodies_and_content_types_on(s3: str, tmp_path: Path) ->
 
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
-            await here.hosts.create("e", [variant(first, container())])
+            await here.hosting.create("e", [variant(first, container())])
             request = Invocation(b"quiet", {"accept": "text/y"}, "0.tar.gz")
-            outcome = await here.hosts.invoke("e", request)
+            outcome = await here.hosting.invoke("e", request)
             assert outcome.body == b"0.tar.gz:QUIET"
             seen = json.loads(outcome.headers["x-amzn-sagemaker-custom-attributes"])
             assert (seen["content-type"], seen["accept"]) == ("text/x-upper", "text/y")
@@ -255,7 +255,7 @@ def test_hot_model_spreads_over_instances(s3: str, tmp_path: Path) -> None:
 
     async def work() -> None:
         async with bed(s3, tmp_path, limits=Limits(hot=2)) as here:
-            await here.hosts.create("e", [variant(count=2)])
+            await here.hosting.create("e", [variant(count=2)])
             await here.ask("hot.tar.gz")
             assert here.requests("POST", "/models") == 1
             await asyncio.gather(*(here.ask("hot.tar.gz") for _ in range(6)))
@@ -268,7 +268,7 @@ def test_cancelled_start_leaves_no_container(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
             sick = variant(container(environment={"SICK": "1"}), count=2)
-            create = asyncio.create_task(here.hosts.create("e", [sick]))
+            create = asyncio.create_task(here.hosting.create("e", [sick]))
             while len(here.runner.started) < 2:
                 await asyncio.wait({create}, timeout=0.01)
             create.cancel()
@@ -278,13 +278,13 @@ def test_cancelled_start_leaves_no_container(s3: str, tmp_path: Path) -> None:
     run(work())
 
 
-def test_leaving_ends_loads_and_drains_requests(s3: str, tmp_path: Path) -> None:
-    """What is under way when everything ends is answered; `bed` checks that nothing stays."""
+def test_leaving_cancels_loads_and_drains_requests(s3: str, tmp_path: Path) -> None:
+    """Requests in progress still get a response; `bed` checks that no container is left."""
     upload(s3, "late.tar.gz", load_s=0.3, invoke_s=0.3)
 
     async def work() -> None:
         async with bed(s3, tmp_path) as here:
-            await here.hosts.create("e", [variant()])
+            await here.hosting.create("e", [variant()])
             await here.ask("0.tar.gz")
             late = asyncio.create_task(here.ask("late.tar.gz"))
             while not here.requests("POST", "/models/.*"):
@@ -309,9 +309,9 @@ def test_deployments_that_cannot_start(
     s3: str, tmp_path: Path, spec: ContainerSpec, message: str
 ) -> None:
     async def work() -> None:
-        runner = Watched(commands={"nowhere": ("/nowhere",)})
+        runner = RecordingRunner(commands={"nowhere": ("/nowhere",)})
         async with bed(s3, tmp_path, runner=runner) as here:
             with pytest.raises(DeploymentFailed, match=message):
-                await here.hosts.create("e", [variant(spec)])
+                await here.hosting.create("e", [variant(spec)])
 
     run(work())

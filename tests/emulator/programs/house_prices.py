@@ -1,4 +1,4 @@
-"""A program as teams have them for SageMaker multi-model endpoints: it knows AWS and nothing of us.
+"""A typical program for SageMaker multi-model endpoints, written for AWS, not for this project.
 
 python house_prices.py IMAGE DIRECTORY: creates role, bucket, model, configuration and endpoint, sends a
 hundred requests to random models in subfolders, adds models while it serves, cleans up. The directory
@@ -62,7 +62,7 @@ def main(image: str, directory: Path) -> None:
         check(predict(name, target(archive)), archive)
     print("invoked 100")
 
-    for archive in later:  # models are added by being there
+    for archive in later:  # an upload is enough to add a model
         s3.upload_file(str(archive), bucket, f"{PREFIX}/{target(archive)}")
         check(predict(name, target(archive)), archive)
     print("added", len(later))
@@ -112,7 +112,7 @@ def predict(endpoint: str, target_model: str) -> Any:
 
 
 def check(answer: Any, archive: Path) -> None:
-    """Every city's model names its city in its labels."""
+    """The labels of each city's model begin with the name of the city."""
     city = archive.name.partition(".")[0]
     if not answer[0]["label"].startswith(f"{city}-"):
         raise SystemExit(f"{archive.name} was answered by another model: {answer}")

@@ -1,1 +1,0 @@
-"""CloudFormation for the local platform: templates become the calls that a user would make."""

@@ -1,0 +1,70 @@
+"""CreateModel, DescribeModel, ListModels, DeleteModel."""
+
+import time
+from dataclasses import dataclass
+
+from emulator.account import Caller
+from emulator.control import container_definitions
+from emulator.control.errors import ApiError
+from emulator.control.resource_store import ResourceStore
+from emulator.control.tag_store import TagStore, check_duplicate_keys
+from emulator.control.validation import Members
+from emulator.records import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """`members` are those of the CreateModel call, `spec` is what the hosting side gets."""
+
+    name: str
+    arn: str
+    created: float
+    members: Members
+    spec: ModelSpec
+
+
+class ModelStore:
+    def __init__(self, tags: TagStore) -> None:
+        self._tags = tags
+        self._resources: ResourceStore[Model] = ResourceStore("model", "model")
+
+    def find(self, caller: Caller, name: str) -> Model:
+        return self._resources.find(caller, name)
+
+    async def create(self, caller: Caller, members: Members) -> Members:
+        # Optional in the service model, because other kinds of model need no role; hosted ones do.
+        if "ExecutionRoleArn" not in members:
+            raise ApiError(
+                "1 validation error detected: Value null at 'executionRoleArn' failed to satisfy "
+                "constraint: Member must not be null"
+            )
+        tags = members.pop("Tags", [])
+        check_duplicate_keys(tags)
+        name = members["ModelName"]
+        spec = ModelSpec(name, container_definitions.container_specs(members))
+        model = Model(name, caller.arn("model", name), time.time(), members, spec)
+        self._resources.add(model)
+        self._tags.attach(model.arn, tags)
+        return {"ModelArn": model.arn}
+
+    async def describe(self, caller: Caller, members: Members) -> Members:
+        model = self.find(caller, members["ModelName"])
+        described = {"EnableNetworkIsolation": False, **model.members}
+        default = {"Mode": "SingleModel"}
+        if "PrimaryContainer" in described:
+            described["PrimaryContainer"] = default | described["PrimaryContainer"]
+        else:
+            described["Containers"] = [default | c for c in described["Containers"]]
+        return {**described, "ModelArn": model.arn, "CreationTime": model.created}
+
+    async def listing(self, _: Caller, members: Members) -> Members:
+        page, token = self._resources.page(members)
+        return {"Models": [_summary(model) for model in page], "NextToken": token}
+
+    async def delete(self, caller: Caller, members: Members) -> Members:
+        self._tags.drop(self._resources.remove(caller, members["ModelName"]).arn)
+        return {}
+
+
+def _summary(model: Model) -> Members:
+    return {"ModelName": model.name, "ModelArn": model.arn, "CreationTime": model.created}
