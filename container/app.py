@@ -5,11 +5,12 @@ import logging
 import time
 from contextlib import AbstractAsyncContextManager, nullcontext
 
-from container import responses, routes
+from container import routes
 from container.asgi import Receive, Scope, Send
-from container.refusals import ClientGone, Refusal
-from container.request import Request
-from container.responses import Response
+from container.http import responses
+from container.http.error_replies import ClientGone, ErrorReply
+from container.http.request import Request
+from container.http.responses import Response
 from container.routes import Context, Route
 from model_handler.errors import Draining, EngineError
 
@@ -46,13 +47,13 @@ class App:
         try:
             route = routes.find(request)
             response = await route(self._context, request)
-        except (EngineError, Refusal) as error:
-            response = responses.refusal(error)
+        except (EngineError, ErrorReply) as error:
+            response = responses.error(error)
         except ClientGone:
             pass
         except asyncio.CancelledError:
             # The server gives up waiting for this request; its client still gets an answer.
-            response = responses.refusal(Draining("the container is shutting down"))
+            response = responses.error(Draining("the container is shutting down"))
         except Exception as error:  # a mistake of ours must cost one request, not the server
             log.exception("request failed unexpectedly", extra={"model": request.model})
             response = responses.internal(error)

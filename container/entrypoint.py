@@ -5,13 +5,15 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 
-from container import multi_model_server, plan, settings
+from container import settings
 from container.app import App
-from container.body import BodyLimit
-from container.catalogue import PlatformCatalogue
 from container.engine import Engine
+from container.http.body import BodyLimit
+from container.http.server import Server, configuration
+from container.mms import multi_model_server
+from container.plan import plan
 from container.routes import Context
-from container.server import Server, configuration
+from container.selection import PlatformCatalogue
 from container.settings import Settings, SettingsError
 from container.standalone import StandaloneCatalogue
 from model_handler import logs

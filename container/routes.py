@@ -8,12 +8,12 @@ from typing import Protocol
 
 import msgspec
 
-from container import names, responses, schemas
-from container.body import BodyLimit
 from container.engine import Engine
-from container.refusals import MethodNotAllowed, RouteNotFound
-from container.request import INFERENCE_ID, Request
-from container.responses import CUSTOM_ATTRIBUTES, Response
+from container.http import names, responses, schemas
+from container.http.body import BodyLimit
+from container.http.error_replies import MethodNotAllowed, RouteNotFound
+from container.http.request import INFERENCE_ID, Request
+from container.http.responses import CUSTOM_ATTRIBUTES, Response
 from model_handler.errors import Unavailable
 from model_handler.messages import InferenceRequest
 
@@ -45,7 +45,7 @@ Route = Callable[[Context, Request], Awaitable[Response]]
 async def ping(context: Context, request: Request) -> Response:
     reason = context.engine.health() or context.catalogue.health()
     if reason is not None:
-        return responses.refusal(Unavailable(reason))
+        return responses.error(Unavailable(reason))
     return responses.json({"status": "Healthy"})
 
 

@@ -14,10 +14,11 @@ from typing import Self
 
 import msgspec
 
-from container import archive, names
+from container import archive
 from container.archive import ArchiveRefused
-from container.catalogue import available, only_model
 from container.engine import Engine
+from container.http import names
+from container.selection import available, only_model
 from model_handler.errors import EngineError, InvalidRequest, ModelNotFound
 
 log = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from container.entrypoint import create_server
-from container.server import Server
+from container.http.server import Server
 from container.settings import Settings
 from tests.container.fake_engine import FakeEngine
-from tests.container.raw_client import RawClient
+from tests.container.http.raw_client import RawClient
 
 STOP_TIMEOUT_S = 10.0
 

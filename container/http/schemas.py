@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from container import names
+from container.http import names
 from model_handler.errors import InvalidRequest
 from model_handler.model import ModelInfo
 

@@ -1,6 +1,6 @@
 """Requests that never reach the engine. Statuses live in container.responses.
 
-Refusal
+ErrorReply
 ├── RouteNotFound       nothing is served at this path
 ├── MethodNotAllowed    something is, but not with this method
 ├── MalformedRequest    not HTTP
@@ -12,33 +12,33 @@ Refusal
 from collections.abc import Iterable
 
 
-class Refusal(Exception):
+class ErrorReply(Exception):
     """`str(refusal)` is one line that may be shown to the caller."""
 
 
-class RouteNotFound(Refusal):
+class RouteNotFound(ErrorReply):
     pass
 
 
-class MethodNotAllowed(Refusal):
+class MethodNotAllowed(ErrorReply):
     def __init__(self, method: str, allowed: Iterable[str]) -> None:
         self.allow = ", ".join(sorted(allowed))
         super().__init__(f"{method} is not allowed here; allowed: {self.allow}")
 
 
-class MalformedRequest(Refusal):
+class MalformedRequest(ErrorReply):
     pass
 
 
-class HeadTooLarge(Refusal):
+class HeadTooLarge(ErrorReply):
     pass
 
 
-class BodyTooLarge(Refusal):
+class BodyTooLarge(ErrorReply):
     pass
 
 
-class BodyTimeout(Refusal):
+class BodyTimeout(ErrorReply):
     pass
 
 

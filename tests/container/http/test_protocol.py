@@ -9,10 +9,10 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from container.protocol import MAX_HEAD_NBYTES, BoundedHttpProtocol
-from container.server import configuration
+from container.http.protocol import MAX_HEAD_NBYTES, BoundedHttpProtocol
+from container.http.server import configuration
 from tests.container.conftest import Running, Serve
-from tests.container.raw_client import head
+from tests.container.http.raw_client import head
 
 MIB = 1 << 20
 

@@ -11,7 +11,7 @@ from typing import Any
 import uvicorn
 
 from container.engine import Engine
-from container.protocol import BoundedHttpProtocol
+from container.http.protocol import BoundedHttpProtocol
 
 log = logging.getLogger(__name__)
 KEEP_ALIVE_S = 75

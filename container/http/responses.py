@@ -8,7 +8,7 @@ import re
 
 import msgspec
 
-from container import refusals
+from container.http import error_replies
 from model_handler import errors
 from model_handler.messages import InferenceResponse
 from model_handler.model import ModelInfo
@@ -38,19 +38,19 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     errors.Draining: (503, "ServiceUnavailableException"),
     errors.ModelUnloading: (503, "ServiceUnavailableException"),
     errors.WorkerDied: (503, "ServiceUnavailableException"),
-    refusals.RouteNotFound: (404, "ResourceNotFoundException"),
-    refusals.MethodNotAllowed: (405, "MethodNotAllowedException"),
-    refusals.MalformedRequest: (400, "InvalidRequestException"),
-    refusals.HeadTooLarge: (431, "RequestHeaderFieldsTooLargeException"),
-    refusals.BodyTooLarge: (413, "RequestEntityTooLargeException"),
-    refusals.BodyTimeout: (408, "RequestTimeoutException"),
+    error_replies.RouteNotFound: (404, "ResourceNotFoundException"),
+    error_replies.MethodNotAllowed: (405, "MethodNotAllowedException"),
+    error_replies.MalformedRequest: (400, "InvalidRequestException"),
+    error_replies.HeadTooLarge: (431, "RequestHeaderFieldsTooLargeException"),
+    error_replies.BodyTooLarge: (413, "RequestEntityTooLargeException"),
+    error_replies.BodyTimeout: (408, "RequestTimeoutException"),
 }
 # The rest of the request is still on its way, or cannot be told from the next one.
 CLOSING = (
-    refusals.MalformedRequest,
-    refusals.HeadTooLarge,
-    refusals.BodyTooLarge,
-    refusals.BodyTimeout,
+    error_replies.MalformedRequest,
+    error_replies.HeadTooLarge,
+    error_replies.BodyTooLarge,
+    error_replies.BodyTimeout,
 )
 
 _json = msgspec.json.Encoder()
@@ -108,7 +108,7 @@ def _header(what: str, value: str) -> bytes:
     return value.encode("latin-1")
 
 
-def refusal(error: Exception) -> Response:
+def error(error: Exception) -> Response:
     """The answer to an error that may be shown to the caller."""
     status, kind = STATUSES.get(type(error), UNKNOWN)
     if isinstance(error, errors.HandlerRefusal):
@@ -116,7 +116,7 @@ def refusal(error: Exception) -> Response:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if status == 503:
         headers = ((b"retry-after", b"1"),)
-    if isinstance(error, refusals.MethodNotAllowed):
+    if isinstance(error, error_replies.MethodNotAllowed):
         headers = ((b"allow", error.allow.encode("ascii")),)
     return Response(
         status,

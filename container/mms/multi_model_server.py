@@ -18,7 +18,7 @@ from pathlib import Path
 from container.settings import Settings, SettingsError
 
 NAME = "multi-model-server"
-SERVICE = "container.mms_service:handle"
+SERVICE = "container.mms.mms_service:handle"
 
 
 def run(settings: Settings, environ: Mapping[str, str]) -> None:
@@ -85,7 +85,7 @@ def _command(java: str, home: Path, scratch: Path) -> list[str]:
 
 def _environment(environ: Mapping[str, str], scratch: Path) -> dict[str, str]:
     """Its processes are started in another directory, and find Python's programs by name."""
-    here, programs = str(Path(__file__).parents[1]), str(Path(sys.executable).parent)
+    here, programs = str(Path(__file__).parents[2]), str(Path(sys.executable).parent)
     return {
         **environ,
         "TEMP": str(scratch),

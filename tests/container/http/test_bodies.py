@@ -3,7 +3,7 @@
 import pytest
 
 from tests.container.conftest import Running, Serve
-from tests.container.raw_client import head
+from tests.container.http.raw_client import head
 
 INVOKE = "/models/a/invoke"
 MIB = 1 << 20

@@ -4,7 +4,7 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from container.asgi import Receive, Scope
-from container.body import Body, BodyLimit, while_connected
+from container.http.body import Body, BodyLimit, while_connected
 
 TARGET_MODEL = b"x-amzn-sagemaker-target-model"
 INFERENCE_ID = b"x-amzn-sagemaker-inference-id"

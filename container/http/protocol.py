@@ -14,8 +14,8 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from container import responses
-from container.refusals import HeadTooLarge, MalformedRequest, Refusal
+from container.http import responses
+from container.http.error_replies import ErrorReply, HeadTooLarge, MalformedRequest
 
 MAX_HEAD_NBYTES = 64 << 10
 MAX_PIPELINED = 16
@@ -57,7 +57,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._decline_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             cause = error.__context__
-            self._refuse(cause if isinstance(cause, Refusal) else MalformedRequest(NOT_HTTP))
+            self._refuse(cause if isinstance(cause, ErrorReply) else MalformedRequest(NOT_HTTP))
 
     def on_headers_complete(self) -> None:
         if self._framing_nbytes > MAX_HEAD_NBYTES and self._head_nbytes() > MAX_HEAD_NBYTES:
@@ -112,7 +112,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self._feed(b"".join([start, *map(_line, headers), b"\r\n", rest]))
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, refusal: ErrorReply) -> None:
         """End the connection; an answer that is still due for an earlier request comes first."""
         self._deaf = True
         self._stop_head_timer()
@@ -142,8 +142,8 @@ def _head_too_large() -> HeadTooLarge:
     return HeadTooLarge(f"request line and headers exceed {MAX_HEAD_NBYTES} bytes")
 
 
-def _rendered(refusal: Refusal) -> bytes:
-    response = responses.refusal(refusal)
+def _rendered(refusal: ErrorReply) -> bytes:
+    response = responses.error(refusal)
     lines = map(_line, responses.head(response))
     return b"".join([STATUS_LINE[response.status], *lines, b"\r\n", response.body])
 

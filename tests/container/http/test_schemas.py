@@ -7,8 +7,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from container import names, schemas
-from container.schemas import LoadRequest, Page
+from container.http import names, schemas
+from container.http.schemas import LoadRequest, Page
 from model_handler.errors import InvalidRequest
 from model_handler.model import ModelInfo
 from tests.container.conftest import Running

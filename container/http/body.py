@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from container.asgi import Receive
-from container.refusals import BodyTimeout, BodyTooLarge, ClientGone
+from container.http.error_replies import BodyTimeout, BodyTooLarge, ClientGone
 
 DRAIN_NBYTES = 256 << 20
 DRAIN_S = 10.0

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from mms.context import Context, RequestProcessor
 
-from container import multi_model_server
-from container.mms_service import Service
+from container.mms import multi_model_server
+from container.mms.mms_service import Service
 from container.settings import Settings, SettingsError
 from tests import artifacts
 

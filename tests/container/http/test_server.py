@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.container.conftest import Serve
-from tests.container.raw_client import head
+from tests.container.http.raw_client import head
 
 
 def test_the_engine_lives_as_long_as_the_server(serve: Serve) -> None:

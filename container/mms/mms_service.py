@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from container import responses
+from container.http import responses
 from container.settings import Settings
 from model_handler import device as devices
 from model_handler.errors import EngineError, InsufficientMemory
@@ -54,7 +54,7 @@ def _served(answer: Answer, parts: dict[str, Any], context: Any) -> str | bytes:
     try:
         response = responses.answer(answer(_request(parts, context)))
     except EngineError as error:
-        response = responses.refusal(error)
+        response = responses.error(error)
         context.set_response_status(response.status, HTTPStatus(response.status).phrase, 0)
     context.set_response_content_type(0, response.content_type.decode())
     for name, value in response.headers:

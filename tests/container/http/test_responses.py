@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from container import refusals, responses
+from container.http import error_replies, responses
 from model_handler import errors
 from model_handler.errors import InferenceFailed, ModelLoadFailed
 from model_handler.messages import InferenceResponse
@@ -39,7 +39,7 @@ def test_every_error_has_a_status() -> None:
     assert {cls.__name__ for cls in errors.tree()} == set(EXPECTED)
     for cls in errors.tree():
         assert responses.STATUSES[cls][0] == EXPECTED[cls.__name__]
-    for refusal in refusals.Refusal.__subclasses__():
+    for refusal in error_replies.ErrorReply.__subclasses__():
         assert 400 <= responses.STATUSES[refusal][0] < 500
 
 
@@ -51,7 +51,7 @@ def test_a_handlers_own_status_is_sent_unless_the_platform_would_act_on_it(
     wanted: int, status: int
 ) -> None:
     refusal = errors.from_wire("InferenceFailed", "no such customer", wanted)
-    response = responses.refusal(refusal)
+    response = responses.error(refusal)
     assert response.status == status
     assert json.loads(response.body)["code"] == status
 
@@ -107,7 +107,7 @@ def test_a_mistake_of_ours_says_nothing(
 
 @given(st.text(max_size=6000))
 def test_error_bodies_are_one_bounded_line(message: str) -> None:
-    body = responses.refusal(ModelLoadFailed(message)).body
+    body = responses.error(ModelLoadFailed(message)).body
     assert len(body) <= 2000
     assert b"\n" not in body
     document = json.loads(body)
@@ -118,7 +118,7 @@ def test_error_bodies_are_one_bounded_line(message: str) -> None:
 
 @pytest.mark.parametrize("character", ["x", '"', "ü", "模", "🙂", "\x00", "\\"])
 def test_long_messages_fill_the_room_there_is(character: str) -> None:
-    body = responses.refusal(ModelLoadFailed("a" + character * 6000 + "z")).body
+    body = responses.error(ModelLoadFailed("a" + character * 6000 + "z")).body
     assert len(body) <= 2000
     if character != "\x00":
         assert len(body) > 1900

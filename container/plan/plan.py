@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from container import archive, sizing
-from container.sizing import INSTANCES, Instance, Tiers
+from container import archive
+from container.plan import sizing
+from container.plan.sizing import INSTANCES, Instance, Tiers
 from model_handler import artifact
 from model_handler.artifact import Artifact
 from model_handler.errors import ModelLoadFailed

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from container import sizing
+from container.plan import sizing
 from tests import artifacts
 
 MIB = 1 << 20
