@@ -37,6 +37,10 @@ class Engine(Protocol):
     async def invoke(self, name: str, request: InferenceRequest) -> InferenceResponse:
         """Cancel it when the client has gone."""
 
+    def answered(self, model: str, outcome: str) -> None:
+        """Count an answer of which `invoke` knows nothing. `model`: "unknown", or empty where none was asked
+        for; `outcome`: "ok" or the error's class name."""
+
     def health(self) -> str | None:
         """None, or one line why this container should be replaced."""
 

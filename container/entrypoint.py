@@ -9,13 +9,14 @@ from container import settings
 from container.app import App
 from container.engine import Engine
 from container.http.body import BodyLimit
-from container.http.server import Server, configuration
+from container.http.server import HttpServer, configuration
 from container.mms import multi_model_server
 from container.plan import plan
-from container.routes import Context
-from container.selection import PlatformCatalogue
+from container.request_log import RequestLog
+from container.routes import RouteContext
+from container.selection import PlatformSelector
 from container.settings import Settings, SettingsError
-from container.standalone import StandaloneCatalogue
+from container.standalone import StandaloneModels
 from model_handler import logs
 from model_handler.factory import create_engine
 
@@ -41,8 +42,13 @@ def _serve(chosen: Settings, environ: Mapping[str, str]) -> None:
     if chosen.front == multi_model_server.NAME:
         multi_model_server.run(chosen, environ)
     else:
-        create_server(chosen, create_engine(chosen.engine)).run()
+        create_server(chosen, create_engine(chosen.engine), _request_log()).run()
     log.info("stopped")
+
+
+def _request_log() -> RequestLog:
+    """JSON lines go straight to stderr; text for a terminal is formatted by `logging`."""
+    return RequestLog(None if sys.stderr.isatty() else sys.stderr.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,15 +64,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def create_server(chosen: Settings, engine: Engine) -> Server:
-    app = create_app(chosen, engine)
-    return Server(configuration(app, chosen.host, chosen.port), engine, chosen.drain_timeout_s)
+def create_server(
+    chosen: Settings, engine: Engine, request_log: RequestLog | None = None
+) -> HttpServer:
+    app = create_app(chosen, engine, request_log or RequestLog())
+    config = configuration(app, chosen.host, chosen.port)
+    return HttpServer(config, engine, app, chosen.drain_timeout_s)
 
 
-def create_app(chosen: Settings, engine: Engine) -> App:
+def create_app(chosen: Settings, engine: Engine, request_log: RequestLog) -> App:
     limit = BodyLimit(chosen.body_limit_nbytes, chosen.request_timeout_s)
     if chosen.multi_model:
-        platform = PlatformCatalogue(engine)
-        return App(Context(engine, platform, limit, chosen.default_accept))
-    local = StandaloneCatalogue(engine, chosen.model_dir, chosen.scratch)
-    return App(Context(engine, local, limit, chosen.default_accept), background=local)
+        selector = PlatformSelector(engine)
+        context = RouteContext(engine, selector, limit, chosen.default_accept)
+        return App(context, request_log)
+    found = StandaloneModels(engine, chosen.model_dir, chosen.scratch)
+    context = RouteContext(engine, found, limit, chosen.default_accept)
+    return App(context, request_log, background=found)

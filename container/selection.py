@@ -6,7 +6,7 @@ from model_handler.errors import InvalidRequest
 MAX_LISTED = 20
 
 
-class PlatformCatalogue:
+class PlatformSelector:
     """Bodies are opaque here: only the Target-Model header decides."""
 
     def __init__(self, engine: Engine) -> None:

@@ -30,7 +30,7 @@ _objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _json = msgspec.json.Encoder()
 
 
-class Found(msgspec.Struct, frozen=True):
+class FoundArtifact(msgspec.Struct, frozen=True):
     """`target`: what callers may send as Target-Model besides the name."""
 
     name: str
@@ -42,14 +42,14 @@ class Found(msgspec.Struct, frozen=True):
         return self.path.name.endswith(SUFFIXES)
 
 
-def find(directory: Path) -> list[Found]:
+def find(directory: Path) -> list[FoundArtifact]:
     """The artifacts in a directory, or the directory itself if it is one. Sorted, names unique."""
     if not directory.is_dir():
         log.error("no such directory", extra={"setting": "MME_MODEL_DIR", "path": directory})
         return []
     if any((directory / marker).exists() for marker in MARKERS):
         return [_found(directory)]
-    chosen: dict[str, Found] = {}
+    chosen: dict[str, FoundArtifact] = {}
     # Directories first: an archive beside its unpacked self adds nothing.
     for path in sorted(_candidates(directory), key=lambda path: (path.is_file(), path.name)):
         found = _found(path)
@@ -71,14 +71,14 @@ def _candidates(directory: Path) -> Iterator[Path]:
             log.warning("artifact skipped", extra={"path": path, "reason": reason})
 
 
-def _found(path: Path) -> Found:
+def _found(path: Path) -> FoundArtifact:
     for suffix in SUFFIXES:
         if path.name.endswith(suffix) and path.is_file():
-            return Found(path.name.removesuffix(suffix), path, path.name)
-    return Found(path.name, path, f"{path.name}{SUFFIXES[0]}")
+            return FoundArtifact(path.name.removesuffix(suffix), path, path.name)
+    return FoundArtifact(path.name, path, f"{path.name}{SUFFIXES[0]}")
 
 
-class StandaloneCatalogue:
+class StandaloneModels:
     """Removes at the end what it unpacked, and the scratch directory if it made that too."""
 
     def __init__(self, engine: Engine, directory: Path, scratch: Path) -> None:
@@ -116,7 +116,7 @@ class StandaloneCatalogue:
     def _count(self) -> int:
         return len(self._engine.models())
 
-    async def _load(self, found: Found) -> None:
+    async def _load(self, found: FoundArtifact) -> None:
         try:
             path = await self._at_hand(found)
             await self._engine.load(names.check(found.name), str(path), target=found.target)
@@ -124,7 +124,7 @@ class StandaloneCatalogue:
             extra = {"model": found.name, "path": found.path, "reason": str(error)}
             log.error("artifact not served", extra=extra)
 
-    async def _at_hand(self, found: Found) -> Path:
+    async def _at_hand(self, found: FoundArtifact) -> Path:
         if not found.packed:
             return found.path
         path = self._scratch / found.name

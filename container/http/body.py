@@ -1,101 +1,91 @@
-"""Reading a request's body within bounds, and noticing that the client has left.
+"""The body of one request, collected while it arrives.
 
-Always true: no more than the limit plus one chunk is ever held.
+Invariant: a body that is being read holds at most its limit and one read of the socket.
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping
-from contextlib import suppress
-from typing import TypeVar
 
 import msgspec
 
-from container.asgi import Receive
-from container.http.error_replies import BodyTimeout, BodyTooLarge, ClientGone
-
-DRAIN_NBYTES = 256 << 20
-DRAIN_S = 10.0
-T = TypeVar("T")
+from container.http.error_replies import BodyTimeout, BodyTooLarge
 
 
 class BodyLimit(msgspec.Struct, frozen=True):
+    """`seconds`: from the call of `read` to the last byte."""
+
     nbytes: int
     seconds: float
 
 
 class Body:
-    """What the client sends after the head, once, as it arrives."""
+    """Filled by the connection, read once by a route."""
 
-    __slots__ = ("_receive", "more")
+    __slots__ = ("_arrival", "_failure", "_limit_nbytes", "_pieces", "complete", "nbytes")
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self.more = True  # as far as we know
+    def __init__(self) -> None:
+        self.complete = False
+        self.nbytes = 0  # received so far
+        self._pieces: list[bytes] = []
+        self._limit_nbytes: int | None = None  # None until somebody reads
+        self._arrival: asyncio.Future[None] | None = None
+        self._failure: Exception | None = None
 
-    async def read(self, headers: Mapping[bytes, bytes], limit: BodyLimit) -> bytes:
-        """All of it. Raises BodyTooLarge before asking for a body that is declared too long."""
-        declared = headers.get(b"content-length")
-        if declared is not None and int(declared) > limit.nbytes:
-            raise _too_large(limit)
+    @property
+    def unread(self) -> bool:
+        return self._limit_nbytes is None
+
+    # ---- the connection's side ----
+
+    def receive(self, piece: bytes) -> None:
+        self.nbytes += len(piece)
+        if self._limit_nbytes is None or self.nbytes <= self._limit_nbytes:
+            self._pieces.append(piece)
+        else:
+            self._wake()
+
+    def finish(self) -> None:
+        self.complete = True
+        if self._arrival is not None:
+            self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """No more will arrive: whoever reads gets `error`."""
+        self._failure = error
+        self._wake()
+
+    def discard(self) -> None:
+        """Free what arrived."""
+        self._pieces = []
+
+    def _wake(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    # ---- the route's side ----
+
+    async def read(self, limit: BodyLimit) -> bytes:
+        """The whole body. Raises BodyTooLarge, BodyTimeout, or the error given to `fail`."""
+        self._limit_nbytes = limit.nbytes
+        if not self.complete and self.nbytes <= limit.nbytes and self._failure is None:
+            await self._arrive(limit)
+        if self._failure is not None:
+            raise self._failure
+        if self.nbytes > limit.nbytes:
+            raise too_large(limit)
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _arrive(self, limit: BodyLimit) -> None:
+        """Return when the body is complete, over the limit, or has failed."""
+        self._arrival = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(limit.seconds):
-                return await self._collect(limit)
+                await self._arrival
         except TimeoutError:
             raise BodyTimeout(f"the body did not arrive within {limit.seconds:g} s") from None
-
-    async def _collect(self, limit: BodyLimit) -> bytes:
-        chunk = await self._chunk()
-        if not self.more and len(chunk) <= limit.nbytes:
-            return chunk  # nearly every request: no copy
-        content = bytearray(chunk)
-        while self.more and len(content) <= limit.nbytes:
-            content += await self._chunk()
-        if len(content) > limit.nbytes:
-            raise _too_large(limit)
-        return bytes(content)
-
-    async def _chunk(self) -> bytes:
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            self.more = False
-            raise ClientGone
-        self.more = message["more_body"]
-        chunk: bytes = message["body"]
-        return chunk
-
-    async def drain(self) -> None:
-        """Discard what is left, within bounds.
-
-        Closing a connection with unread data resets it, and the client would lose the answer.
-        """
-        left_nbytes = DRAIN_NBYTES
-        with suppress(TimeoutError, ClientGone):
-            async with asyncio.timeout(DRAIN_S):
-                while self.more and left_nbytes > 0:
-                    left_nbytes -= len(await self._chunk())
+        finally:
+            self._arrival = None
 
 
-def _too_large(limit: BodyLimit) -> BodyTooLarge:
+def too_large(limit: BodyLimit) -> BodyTooLarge:
     return BodyTooLarge(f"the body is larger than {limit.nbytes} bytes")
-
-
-async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
-    """What `work` returns. Raises ClientGone when the client leaves first: `work` was cancelled."""
-    task = asyncio.current_task()
-    assert task is not None
-    watcher = asyncio.create_task(_cancel_when_gone(receive, task))
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if not watcher.done():
-            raise
-        task.uncancel()
-        raise ClientGone from None
-    finally:
-        watcher.cancel()
-
-
-async def _cancel_when_gone(receive: Receive, task: asyncio.Task[object]) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass  # an empty chunk, once the body has been read
-    task.cancel()

@@ -1,10 +1,11 @@
-"""Requests that never reach the engine. Statuses live in container.responses.
+"""Errors that are answered without the engine. Their statuses are in container.http.responses.
 
 ErrorReply
 ├── RouteNotFound       nothing is served at this path
-├── MethodNotAllowed    something is, but not with this method
+├── MethodNotAllowed    the path does not support this method
 ├── MalformedRequest    not HTTP
-├── HeadTooLarge        request line and headers beyond what a caller can mean
+├── HeadTooLarge        request line and headers exceed the limit
+├── HeadTimeout         request line and headers did not arrive in time
 ├── BodyTooLarge
 └── BodyTimeout         the body did not arrive in time
 """
@@ -13,7 +14,7 @@ from collections.abc import Iterable
 
 
 class ErrorReply(Exception):
-    """`str(refusal)` is one line that may be shown to the caller."""
+    """`str(error)` is one line that may be shown to the caller."""
 
 
 class RouteNotFound(ErrorReply):
@@ -34,6 +35,10 @@ class HeadTooLarge(ErrorReply):
     pass
 
 
+class HeadTimeout(ErrorReply):
+    pass
+
+
 class BodyTooLarge(ErrorReply):
     pass
 
@@ -43,4 +48,4 @@ class BodyTimeout(ErrorReply):
 
 
 class ClientGone(Exception):
-    """Nobody is left to answer."""
+    """The client closed the connection: no answer can be sent."""

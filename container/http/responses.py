@@ -5,6 +5,7 @@ caller in a field of 2048 characters.
 """
 
 import re
+from http import HTTPStatus
 
 import msgspec
 
@@ -42,6 +43,7 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     error_replies.MethodNotAllowed: (405, "MethodNotAllowedException"),
     error_replies.MalformedRequest: (400, "InvalidRequestException"),
     error_replies.HeadTooLarge: (431, "RequestHeaderFieldsTooLargeException"),
+    error_replies.HeadTimeout: (408, "RequestTimeoutException"),
     error_replies.BodyTooLarge: (413, "RequestEntityTooLargeException"),
     error_replies.BodyTimeout: (408, "RequestTimeoutException"),
 }
@@ -49,10 +51,18 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
 CLOSING = (
     error_replies.MalformedRequest,
     error_replies.HeadTooLarge,
+    error_replies.HeadTimeout,
     error_replies.BodyTooLarge,
     error_replies.BodyTimeout,
 )
 
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+_STATUS_LINES = {  # of every status that a model's own code may choose too
+    status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode()
+    for status in range(200, 600)
+}
+_COMMON_TYPES = {text: text.encode() for text in ("application/json", "text/csv", "text/plain")}
+_START = b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n"
 _json = msgspec.json.Encoder()
 _LINE_BREAKERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _HEADER_NAME = re.compile("[!#$%&'*+.^_`|~0-9a-z-]+")  # RFC 9110, 5.6.2
@@ -86,11 +96,13 @@ def exposition(text: bytes) -> Response:
 
 def answer(response: InferenceResponse) -> Response:
     """A model's answer. Raises InferenceFailed if it says what a header cannot carry."""
-    headers = [*map(_own_header, response.headers)]
+    headers = [_own_header(header) for header in response.headers] if response.headers else []
     if response.custom_attributes is not None:
         value = _header("custom attributes", response.custom_attributes)
         headers.append((CUSTOM_ATTRIBUTES, value))
-    content_type = _header("content type", response.content_type)
+    content_type = _COMMON_TYPES.get(response.content_type) or _header(
+        "content type", response.content_type
+    )
     return Response(200, response.body, content_type, tuple(headers))
 
 
@@ -146,13 +158,15 @@ def _encode_error(status: int, kind: str, message: str) -> bytes:
     return _json.encode({"code": status, "type": kind, "message": message})
 
 
-def head(response: Response) -> list[tuple[bytes, bytes]]:
-    """All headers of a response."""
-    headers = [
-        (b"content-type", response.content_type),
-        (b"content-length", b"%d" % len(response.body)),
-        *response.headers,
+def render(response: Response, defaults: bytes, *, close: bool, head: bool) -> bytes:
+    """The message as it is sent. `defaults`: header lines of every answer; `head`: without the body."""
+    parts = [
+        _START
+        % (_STATUS_LINES[response.status], defaults, response.content_type, len(response.body))
     ]
-    if response.close:
-        headers.append((b"connection", b"close"))
-    return headers
+    for name, value in response.headers:
+        parts.append(b"%b: %b\r\n" % (name, value))
+    parts.append(b"connection: close\r\n\r\n" if close else b"\r\n")
+    if not head:
+        parts.append(response.body)
+    return b"".join(parts)

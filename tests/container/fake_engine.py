@@ -14,7 +14,8 @@ ENDLESS = "/endless"
 
 
 class FakeEngine:
-    """Urls and bodies are orders: `raise X` raises errors.X, `wait` and ENDLESS wait for `release`."""
+    """Urls and bodies are orders. `raise X` raises errors.X, `status N` what a model's own code raises for
+    that status; `wait` and ENDLESS wait for `release`."""
 
     def __init__(self) -> None:
         self.running = False
@@ -29,6 +30,7 @@ class FakeEngine:
         self.requests: list[tuple[str, InferenceRequest]] = []
         self.waiting = threading.Event()  # a request has begun to wait
         self.cancelled = threading.Event()  # and was cancelled
+        self.answers: list[tuple[str, str]] = []  # counted: model and outcome
         self._infos: dict[str, ModelInfo] = {}
         self._released = asyncio.Event()
 
@@ -75,20 +77,30 @@ class FakeEngine:
     # ---- requests ----
 
     async def invoke(self, name: str, request: InferenceRequest) -> InferenceResponse:
-        self._refuse_if_draining()
-        self.model(name)
-        self.requests.append((name, request))
+        outcome = "ok"
         self._note(+1)
         try:
+            self._refuse_if_draining()
+            self.model(name)
+            self.requests.append((name, request))
             await self._obey(request.body.decode("latin-1"))
+        except BaseException as error:
+            outcome = type(error).__name__
+            raise
         finally:
             self._note(-1)
+            self.answered(name, outcome)
         return _echo(request)
+
+    def answered(self, model: str, outcome: str) -> None:
+        self.answers.append((model, outcome))
 
     async def _obey(self, order: str) -> None:
         verb, _, argument = order.partition(" ")
         if verb == "raise":
             raise errors.from_wire(argument, f"as ordered: {argument}")
+        if verb == "status":
+            raise errors.from_wire("InferenceFailed", "as ordered", int(argument))
         if verb == "blunder":
             raise KeyError("secret")
         if verb in ("wait", ENDLESS[1:]):

@@ -90,6 +90,15 @@ def test_every_error_over_http(running: Running, name: str) -> None:
     assert [info.name for info in running.engine.models()] == ["a"]
 
 
+@pytest.mark.parametrize("status", [400, 418, 452, 599])
+def test_a_models_own_status_over_http(running: Running, status: int) -> None:
+    """Also one that has no name."""
+    running.load("a")
+    with running.raw() as client:
+        body = f"status {status}".encode()
+        assert client.request("POST", "/models/a/invoke", body=body).status == status
+
+
 def test_a_mistake_of_ours_says_nothing(
     running: Running, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,4 +144,4 @@ def test_headers_cannot_be_split(value: str) -> None:
 @given(st.text(alphabet=st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=1024))
 def test_printable_attributes_are_returned(value: str) -> None:
     response = responses.answer(InferenceResponse(b"", "a/b", value))
-    assert responses.head(response)[-1] == (responses.CUSTOM_ATTRIBUTES, value.encode())
+    assert response.headers == ((responses.CUSTOM_ATTRIBUTES, value.encode()),)
