@@ -72,8 +72,8 @@ class App:
     def _finish(
         self, request: Request, route: Route | None, response: Response | None, began: float
     ) -> None:
-        """The one way out: count, log line and answer (None: the client has gone). The answer is last, so
-        that whoever has it finds the other two."""
+        """The one way out: count, log line and answer (None: the client has gone). The answer is last:
+        a client that has it finds the other two."""
         quiet = False
         if response is not None:
             quiet = response.status == 200 and route in routes.QUIET
@@ -86,5 +86,5 @@ class App:
 
 
 def _label(route: Route | None) -> str:
-    """The model of an answer that the engine did not count: none was asked for, or it is not known."""
+    """The model label of an answer that did not come from the engine's `invoke`."""
     return UNKNOWN if route is None or route in routes.INFERENCE else ""

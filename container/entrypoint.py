@@ -1,4 +1,4 @@
-"""From the command line to a running server: the one place where container and engine meet."""
+"""The command line. The one place where the container and its engine are put together."""
 
 import argparse
 import logging
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    """The exit status: 0 after a signal, 2 for settings that are not allowed."""
+    """The exit status: 0 after a signal, 2 for invalid settings."""
     options = _parser().parse_args(arguments)
     if options.command == "plan":
         return plan.run(options)
@@ -54,13 +54,17 @@ def _request_log() -> RequestLog:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m container",
-        description="Many models behind SageMaker's multi-model contract.",
+        description="Serves many models behind SageMaker's multi-model contract.",
         epilog="environment variables:\n" + settings.describe(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("serve", help="what SageMaker starts a container with")
-    plan.describe(commands.add_parser("plan", help="how many of your models fit which instance"))
+    commands.add_parser(
+        "serve", help="start the server; SageMaker starts containers with this command"
+    )
+    plan.describe(
+        commands.add_parser("plan", help="estimate how many models fit which instance type")
+    )
     return parser
 
 

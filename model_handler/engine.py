@@ -303,7 +303,7 @@ class Engine:
         return [pool for pool in (self._residency.device, self._residency.host) if pool is not None]
 
     def answered(self, model: str, outcome: str) -> None:
-        """Count an answer of which `invoke` knows nothing: see `Metrics.answered`."""
+        """Count an answer that did not come from `invoke`: see `Metrics.answered`."""
         self._metrics.answered(model, outcome)
 
     def exposition(self) -> bytes:

@@ -60,7 +60,7 @@ class Metrics:
             capacity.labels(tier).set_function(partial(_sum, pools, tier, "capacity"))
 
     def answered(self, model: str, outcome: str) -> None:
-        """`model`: "unknown", or empty for an answer about no model; it takes no place among MAX_LABELS."""
+        """`model`: "unknown", or empty for requests that are no inference; not counted against MAX_LABELS."""
         self._requests.labels(model, outcome).inc()
 
     def invoked(self, model: str, outcome: str, seconds: float) -> None:

@@ -26,7 +26,7 @@ class Body:
         self.complete = False
         self.nbytes = 0  # received so far
         self._pieces: list[bytes] = []
-        self._limit_nbytes: int | None = None  # None until somebody reads
+        self._limit_nbytes: int | None = None  # None until `read` is called
         self._arrival: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
 
@@ -49,7 +49,7 @@ class Body:
             self._wake()
 
     def fail(self, error: Exception) -> None:
-        """No more will arrive: whoever reads gets `error`."""
+        """No more will arrive: `read` raises `error`."""
         self._failure = error
         self._wake()
 

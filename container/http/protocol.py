@@ -55,13 +55,13 @@ class HttpConnection(asyncio.Protocol):
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._framing_nbytes = 0  # received since the last head or piece of a body was complete
-        # ---- requests, the newest first: the body arrives of one, the next ones wait, one runs ----
+        # ---- requests: one is arriving, others wait, one is running ----
         self._arriving: Request | None = None
         self._waiting: deque[Request] = deque()
         self._running: Request | None = None
         self._unparsed: memoryview | None = None  # held back while too many requests wait
-        # ---- what the connection may still do ----
-        self._deaf = False  # what follows cannot be understood
+        # ---- the state of the connection ----
+        self._ended = False  # further data is ignored
         self._stopping = False
         self._reading = True
         self._congested = False  # the client does not read its answers
@@ -79,7 +79,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(cast("Any", self))
         self._deadline.cancel()
-        self._deaf = True
+        self._ended = True
         self._waiting.clear()
         del self._parser  # it refers to this object
         if self._running is not None:
@@ -93,7 +93,7 @@ class HttpConnection(asyncio.Protocol):
         self._advance()
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
+        if self._ended:
             return
         if len(data) <= PARSED_NBYTES and len(self._waiting) < MAX_PIPELINED:
             self._parse(data)
@@ -103,7 +103,7 @@ class HttpConnection(asyncio.Protocol):
             self._deadline.shorten(self.head_timeout_s)
 
     def _parse_in_parts(self, data: memoryview) -> None:
-        while data and not self._deaf:
+        while data and not self._ended:
             if len(self._waiting) >= MAX_PIPELINED:
                 self._unparsed = data
                 self._pause_reading()
@@ -120,7 +120,7 @@ class HttpConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._refuse(cause if isinstance(cause, ErrorReply) else MalformedRequest(NOT_HTTP))
-        if self._framing_nbytes > MAX_HEAD_NBYTES and not self._deaf:
+        if self._framing_nbytes > MAX_HEAD_NBYTES and not self._ended:
             self._refuse(_head_too_large())
 
     # ---- the parser's callbacks ----
@@ -213,13 +213,13 @@ class HttpConnection(asyncio.Protocol):
         request.answered = True
         self._running = None
         self._server.total_requests += 1
-        if self._arriving is request and not held_back and not self._deaf:
+        if self._arriving is request and not held_back and not self._ended:
             self._discard_rest(request, close=close)
         else:
             self._next(close=close)
 
     def _is_last(self, request: Request) -> bool:
-        return (self._deaf or self._stopping) and not self._waiting
+        return (self._ended or self._stopping) and not self._waiting
 
     def _dated(self) -> bytes:
         """The headers that uvicorn renews every second."""
@@ -271,10 +271,10 @@ class HttpConnection(asyncio.Protocol):
             self._reading = True
             self._transport.resume_reading()
 
-    # ---- what cannot be served ----
+    # ---- refused requests ----
 
     def _decline_upgrade(self, rest: bytes) -> None:
-        """Serve the request as if it had not asked: clients that prefer HTTP/2 send theirs this way."""
+        """Serve the request without the upgrade: clients that prefer HTTP/2 send requests like this."""
         method = self._parser.get_method()
         if method == b"CONNECT":
             self._refuse(MalformedRequest("this is not a proxy"))
@@ -287,7 +287,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _refuse(self, error: ErrorReply) -> None:
         """Answer with the error after all earlier answers, then close."""
-        self._deaf = True
+        self._ended = True
         self._unparsed = None
         request, self._arriving = self._arriving, None
         if request is None:
@@ -300,14 +300,14 @@ class HttpConnection(asyncio.Protocol):
     # ---- the end ----
 
     def _expired(self) -> None:
-        if self._head_has_begun() and not self._congested and not self._deaf:
+        if self._head_has_begun() and not self._congested and not self._ended:
             self._refuse(HeadTimeout(f"no complete request head within {self.head_timeout_s:g} s"))
         else:
             self._close()
 
     def _close(self) -> None:
-        """What has been written is sent first."""
-        self._deaf = True
+        """Close after everything that was written has been sent."""
+        self._ended = True
         self._waiting.clear()
         self._transport.close()
 

@@ -69,7 +69,7 @@ class HttpServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         async with self._exit:
             await super().shutdown(sockets)
-            if self.server_state.tasks:  # cancelled: they still answer
+            if self.server_state.tasks:  # cancelled, and about to answer with 503
                 await asyncio.wait(self.server_state.tasks, timeout=GRACE_S)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -54,7 +54,7 @@ class Running:
         self.server._loop.call_soon_threadsafe(callback)
 
     def join(self) -> bool:
-        """Whether the server has stopped by itself."""
+        """Wait for the server to stop. False if it does not."""
         self._thread.join(STOP_TIMEOUT_S)
         return not self._thread.is_alive()
 

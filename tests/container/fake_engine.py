@@ -1,4 +1,4 @@
-"""An engine without models: it keeps names, and does with a request what the request's body says."""
+"""An engine without models: it stores names, and follows the orders in request bodies."""
 
 import asyncio
 import threading
@@ -24,7 +24,7 @@ class FakeEngine:
         self.reset()
 
     def reset(self) -> None:
-        """As new, for the next test."""
+        """Back to the initial state, for the next test."""
         self.draining = False
         self.sick: str | None = None
         self.requests: list[tuple[str, InferenceRequest]] = []
@@ -107,7 +107,7 @@ class FakeEngine:
             await self._wait()
 
     async def _wait(self) -> None:
-        cancelled = self.cancelled  # of this test, whenever it happens
+        cancelled = self.cancelled  # of this test, even if it happens in the next one
         self.waiting.set()
         try:
             await self._released.wait()
@@ -116,7 +116,7 @@ class FakeEngine:
             raise
 
     def release(self) -> None:
-        """On the event loop: let what waits go on."""
+        """Let waiting requests continue. Call it on the event loop."""
         self._released.set()
 
     def _note(self, change: int) -> None:
@@ -146,7 +146,7 @@ class FakeEngine:
 
 
 def _echo(request: InferenceRequest) -> InferenceResponse:
-    """The body as it came. Custom attributes `return X` are returned as X, with \\r and \\n made real."""
+    """The same body. Custom attributes `return X` are returned as X, `\\r` and `\\n` in it as line breaks."""
     verb, _, argument = (request.custom_attributes or "").partition(" ")
     returned = argument.replace("\\r", "\r").replace("\\n", "\n") if verb == "return" else None
     content_type = request.content_type or "application/octet-stream"

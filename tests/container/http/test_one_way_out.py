@@ -1,4 +1,4 @@
-"""Every answer has one log line and one count, also those to bytes that are no request."""
+"""Every answer has one log line and one count, also the answer to bytes that are no request."""
 
 import asyncio
 import json
@@ -92,7 +92,7 @@ def test_each_answer_on_a_connection_is_counted_once(running: Running) -> None:
     ]
 
 
-def test_a_connection_that_sends_nothing_is_closed_without_a_word(
+def test_a_connection_without_a_request_is_closed_silently(
     impatient: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -128,14 +128,14 @@ ASKED: list[Callable[[RawClient], object]] = [
 ]
 
 
-def test_lines_written_straight_are_those_of_the_formatter(
+def test_lines_written_to_a_descriptor_equal_those_of_the_formatter(
     running: Running, serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Field by field and in the same order; values that need escapes go through `logging` on both ways."""
     caplog.set_level(logging.INFO)
     with tempfile.TemporaryFile() as file:
-        straight = serve(request_log=RequestLog(file.fileno()))
-        for each in (running, straight):
+        direct = serve(request_log=RequestLog(file.fileno()))
+        for each in (running, direct):
             each.load("a")
             with each.raw() as client:
                 for ask in ASKED:

@@ -1,4 +1,4 @@
-"""What is not quite HTTP, or far too much of it."""
+"""Invalid HTTP, and valid HTTP in large amounts."""
 
 import inspect
 import threading
@@ -17,7 +17,7 @@ MIB = 1 << 20
 
 
 def test_a_thousand_requests_on_one_connection(running: Running) -> None:
-    """Errors in between leave it usable."""
+    """Errors leave it usable."""
     running.load("a")
     with running.raw() as client:
         for number in range(1000):
@@ -113,8 +113,8 @@ ENDLESS = [
 
 
 @pytest.mark.parametrize(("start", "more"), ENDLESS, ids=lambda part: repr(part[-12:]))
-def test_endless_heads_are_cut_off(running: Running, start: bytes, more: bytes) -> None:
-    """Long before memory matters; in pieces, so that no limit on one read helps."""
+def test_endless_heads_are_refused(running: Running, start: bytes, more: bytes) -> None:
+    """They arrive in pieces, so that a limit on one read does not suffice."""
     with running.raw() as client:
         client.send(start)
         assert client.send_until_refused(more, 64 * MIB) < 16 * MIB
@@ -160,7 +160,7 @@ def test_a_flood_of_pipelined_requests_is_answered_in_order(running: Running) ->
 
 
 def test_a_large_body_behind_other_requests(running: Running) -> None:
-    """It is not read before its turn, and then whole."""
+    """Reading pauses until its turn."""
     running.load("a")
     body = bytes(2 * MIB)
     with running.raw() as client:
@@ -194,8 +194,8 @@ def test_http_1_0_has_no_chunks(running: Running) -> None:
     assert running.engine.requests == []
 
 
-def test_an_upgrade_is_served_as_what_it_is(running: Running) -> None:
-    """With its body, as clients that prefer HTTP/2 send it; and the connection goes on."""
+def test_an_upgrade_is_served_without_upgrading(running: Running) -> None:
+    """With its body; the connection stays usable. Clients that prefer HTTP/2 send such requests."""
     running.load("a")
     for protocol in ("h2c", "websocket"):
         with running.raw() as client:
@@ -226,7 +226,7 @@ class ImpatientConnection(HttpConnection):
     discard_timeout_s = 0.1
 
 
-def test_a_body_that_nobody_reads_is_waited_for_only_so_long(serve: Serve) -> None:
+def test_the_rest_of_an_unread_body_has_a_time_limit(serve: Serve) -> None:
     running = serve(ImpatientConnection)
     with running.raw() as client:
         client.send(head("PUT", "/ping", "Content-Length: 10"), b"abc")
@@ -235,8 +235,8 @@ def test_a_body_that_nobody_reads_is_waited_for_only_so_long(serve: Serve) -> No
         assert client.closed()
 
 
-def test_a_head_that_never_ends_is_given_up(serve: Serve) -> None:
-    """A slow caller does not hold a connection for ever, be it the first request on it or a later one."""
+def test_a_slow_head_times_out(serve: Serve) -> None:
+    """On the first request of a connection and on later ones."""
     running = serve(ImpatientConnection)
     slow = b"GET /ping HTTP/1.1\r\nA: "
     with running.raw() as client:

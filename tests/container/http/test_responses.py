@@ -35,7 +35,7 @@ EXPECTED = {
 
 
 def test_every_error_has_a_status() -> None:
-    """A new class in the tree belongs in the table."""
+    """A new error class must be added to the table."""
     assert {cls.__name__ for cls in errors.tree()} == set(EXPECTED)
     for cls in errors.tree():
         assert responses.STATUSES[cls][0] == EXPECTED[cls.__name__]
@@ -57,7 +57,7 @@ def test_a_handlers_own_status_is_sent_unless_the_platform_would_act_on_it(
 
 
 def test_headers_of_an_answer() -> None:
-    """The model's own are sent; those that frame the message, and what cannot be one, are refused."""
+    """Headers set by a model are sent. Headers that frame the message, and invalid ones, are refused."""
     sent = responses.answer(InferenceResponse(b"", "text/plain", headers=(("X-Model", "é"),)))
     assert sent.headers == ((b"x-model", b"\xe9"),)
     for name, value in [
@@ -70,7 +70,7 @@ def test_headers_of_an_answer() -> None:
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_every_error_over_http(running: Running, name: str) -> None:
-    """From a load and from an invoke alike, and the connection goes on."""
+    """From a load and from an invoke; the connection stays usable."""
     running.load("a")
     status = EXPECTED[name]
     with running.raw() as client:
@@ -92,14 +92,14 @@ def test_every_error_over_http(running: Running, name: str) -> None:
 
 @pytest.mark.parametrize("status", [400, 418, 452, 599])
 def test_a_models_own_status_over_http(running: Running, status: int) -> None:
-    """Also one that has no name."""
+    """Also one without a standard phrase."""
     running.load("a")
     with running.raw() as client:
         body = f"status {status}".encode()
         assert client.request("POST", "/models/a/invoke", body=body).status == status
 
 
-def test_a_mistake_of_ours_says_nothing(
+def test_an_unexpected_error_reveals_nothing(
     running: Running, capsys: pytest.CaptureFixture[str]
 ) -> None:
     running.load("a")
@@ -126,7 +126,7 @@ def test_error_bodies_are_one_bounded_line(message: str) -> None:
 
 
 @pytest.mark.parametrize("character", ["x", '"', "ü", "模", "🙂", "\x00", "\\"])
-def test_long_messages_fill_the_room_there_is(character: str) -> None:
+def test_long_messages_use_the_whole_limit(character: str) -> None:
     body = responses.error(ModelLoadFailed("a" + character * 6000 + "z")).body
     assert len(body) <= 2000
     if character != "\x00":
