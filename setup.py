@@ -18,7 +18,7 @@ SERVING = [
     "tokenizers>=0.23.3",  # below, a long text becomes 2 overlapping windows and the rest is lost
     "torch>=2.11.0",
     "transformers>=5.17.0,<5.24",  # handlers are built from its pipelines, which minor versions rebuild
-    "uvicorn>=0.53.0,<0.55",  # container/protocol.py overrides its HTTP protocol
+    "uvicorn>=0.53.0,<0.55",  # container/http/protocol.py overrides its HTTP protocol
     "uvloop>=0.21.0",
 ]
 

@@ -1,94 +1,90 @@
-"""The ASGI application: every request ends here in exactly one answer and one log line."""
+"""The application: every request, also one that could not be read, gets one answer, one log line and one
+count, all from `App._finish`."""
 
 import asyncio
 import logging
 import time
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from types import TracebackType
+from typing import Self
 
-from container import responses, routes
-from container.asgi import Receive, Scope, Send
-from container.refusals import ClientGone, Refusal
-from container.request import Request
-from container.responses import Response
-from container.routes import Context, Route
+from container import routes
+from container.http import responses
+from container.http.error_replies import ClientGone, ErrorReply
+from container.http.request import Request
+from container.http.responses import Response
+from container.request_log import RequestLog
+from container.routes import Route, RouteContext
 from model_handler.errors import Draining, EngineError
 
 log = logging.getLogger(__name__)
-CLIENT_GONE = 499  # never sent: for the log
+UNKNOWN = "unknown"  # the label of models that are not loaded
 
 
 class App:
     """`background` runs beside the engine, from its start to its end."""
 
     def __init__(
-        self, context: Context, background: AbstractAsyncContextManager[object] | None = None
+        self,
+        context: RouteContext,
+        request_log: RequestLog,
+        background: AbstractAsyncContextManager[object] | None = None,
     ) -> None:
         self._context = context
+        self._request_log = request_log
         self._background = background or nullcontext()
+        self._exit = AsyncExitStack()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await self._serve(Request(scope, receive), send)
-        elif scope["type"] == "lifespan":
-            await self._live(receive, send)
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._context.engine)
+            await stack.enter_async_context(self._background)
+            self._exit = stack.pop_all()
+        return self
 
-    async def _live(self, receive: Receive, send: Send) -> None:
-        assert (await receive())["type"] == "lifespan.startup"
-        async with self._context.engine, self._background:
-            await send({"type": "lifespan.startup.complete"})
-            assert (await receive())["type"] == "lifespan.shutdown"
-        await send({"type": "lifespan.shutdown.complete"})
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self._exit.aclose()
 
-    async def _serve(self, request: Request, send: Send) -> None:
+    async def __call__(self, request: Request) -> None:
         began = time.perf_counter()
         route: Route | None = None
         response: Response | None = None
         try:
             route = routes.find(request)
             response = await route(self._context, request)
-        except (EngineError, Refusal) as error:
-            response = responses.refusal(error)
+        except (EngineError, ErrorReply) as error:
+            response = responses.error(error)
         except ClientGone:
             pass
         except asyncio.CancelledError:
             # The server gives up waiting for this request; its client still gets an answer.
-            response = responses.refusal(Draining("the container is shutting down"))
-        except Exception as error:  # a mistake of ours must cost one request, not the server
+            response = responses.error(Draining("the container is shutting down"))
+        except Exception as error:  # a defect must cost one request, not the server
             log.exception("request failed unexpectedly", extra={"model": request.model})
             response = responses.internal(error)
+        self._finish(request, route, response, began)
+
+    def _finish(
+        self, request: Request, route: Route | None, response: Response | None, began: float
+    ) -> None:
+        """The one way out: count, log line and answer (None: the client has gone). The answer is last:
+        a client that has it finds the other two."""
+        quiet = False
         if response is not None:
-            await _send(request, response, send)
-        _log(request, route, response, began)
+            quiet = response.status == 200 and route in routes.QUIET
+            if not request.counted:
+                self._context.engine.answered(_label(route), response.error or "ok")
+        if not quiet:
+            self._request_log.write(request, route.__name__ if route else None, response, began)
+        if response is not None:
+            request.answer(response)
 
 
-async def _send(request: Request, response: Response, send: Send) -> None:
-    headers = responses.head(response)
-    if request.awaits_continue and not response.close:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    body = response.body
-    if response.close:
-        await send({"type": "http.response.body", "body": body, "more_body": True})
-        await request.drain()
-        body = b""
-    await send({"type": "http.response.body", "body": body})
-
-
-def _log(request: Request, route: Route | None, response: Response | None, began: float) -> None:
-    status = CLIENT_GONE if response is None else response.status
-    if status == 200 and route in routes.QUIET:
-        return
-    facts = {
-        "method": request.method,
-        "route": route.__name__ if route else None,
-        "model": request.model,
-        "target": request.target,
-        "status": status,
-        "ms": round((time.perf_counter() - began) * 1e3, 2),
-        "request_nbytes": request.nbytes,
-    }
-    if response is not None:
-        facts["response_nbytes"] = len(response.body)
-        if response.error is not None:
-            facts["error"] = response.error
-    log.log(logging.WARNING if status >= 500 else logging.INFO, "request", extra=facts)
+def _label(route: Route | None) -> str:
+    """The model label of an answer that did not come from the engine's `invoke`."""
+    return UNKNOWN if route is None or route in routes.INFERENCE else ""

@@ -1,4 +1,4 @@
-"""Unpacking a `.tar.gz` somebody else made: nothing of it lands outside the directory it is given.
+"""Unpacks untrusted `.tar.gz` files. Invariant: no file is written outside the given directory.
 
 Python 3.11 has no extraction filter in all its releases, so every member is checked and written here.
 """
@@ -12,18 +12,18 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 MAX_MEMBERS = 100_000
-MAX_RATIO = 50  # weights hardly compress; what unpacks to much more than this is a bomb
+MAX_RATIO = 50  # weights hardly compress; an archive with a higher ratio is a decompression bomb
 SLACK_NBYTES = 64 << 20  # small archives of test models are mostly zeros
 COPY_NBYTES = 1 << 20
 MAX_READ_NBYTES = 16 << 20  # tarfile reads extended headers whole
 
 
 class ArchiveRefused(Exception):
-    """`str(error)` is one line: what about the archive cannot be accepted."""
+    """`str(error)` is one line that says why the archive is not accepted."""
 
 
 def unpack(archive: Path, into: Path) -> None:
-    """Fill the new directory `into`. Raises ArchiveRefused, and then leaves nothing behind."""
+    """Unpack into the new directory `into`. Raises ArchiveRefused, after removing the directory."""
     into.mkdir(parents=True)
     try:
         with _BoundedGzip(archive, _budget(archive, into)) as stream:
@@ -43,7 +43,7 @@ def _budget(archive: Path, into: Path) -> int:
 
 
 class _BoundedGzip(gzip.GzipFile):
-    """The unpacked bytes, up to a budget."""
+    """A stream of the unpacked bytes that ends with an error at a budget."""
 
     def __init__(self, path: Path, budget_nbytes: int) -> None:
         super().__init__(path, "rb")
@@ -51,7 +51,7 @@ class _BoundedGzip(gzip.GzipFile):
 
     def read(self, nbytes: int | None = -1) -> bytes:
         if nbytes is None or not 0 <= nbytes <= MAX_READ_NBYTES:
-            raise ArchiveRefused("a header of absurd length")
+            raise ArchiveRefused("an extended header that is too long")
         self._spend(self.tell() + nbytes)
         return super().read(nbytes)
 
@@ -60,17 +60,17 @@ class _BoundedGzip(gzip.GzipFile):
         return super().seek(offset, whence)
 
     def finish(self) -> None:
-        """Read to the end, where gzip keeps the checksum: tarfile stops before it."""
+        """Read to the end, which verifies gzip's checksum: tarfile stops before it."""
         while self.read(COPY_NBYTES):
             pass
 
     def _spend(self, position: int) -> None:
         if position > self._budget_nbytes:
-            raise ArchiveRefused("unpacks to more than can be accepted")
+            raise ArchiveRefused("unpacks to more bytes than allowed")
 
 
 class _Unpacking:
-    """Links are made last, when nothing more is written that could go through them."""
+    """Links are created last: no file can be written through them."""
 
     def __init__(self, root: Path) -> None:
         self._root = Path(os.path.realpath(root))
@@ -84,7 +84,7 @@ class _Unpacking:
         for member in self._links:
             self._link(member)
         for member in self._links:
-            self._check(member)  # a later link may have changed where an earlier one leads
+            self._check(member)  # a later link can change the target of an earlier one
 
     def _take(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         path = self._inside(member.name, member)
@@ -102,7 +102,7 @@ class _Unpacking:
     def _inside(self, name: str, member: tarfile.TarInfo) -> Path:
         pure = PurePosixPath(name)
         if pure.is_absolute() or ".." in pure.parts or "\0" in name:
-            raise ArchiveRefused(f"{member.name!r} leads out of the archive")
+            raise ArchiveRefused(f"{member.name!r} points outside the archive")
         return self._root / pure
 
     def _write(self, source: IO[bytes], path: Path) -> None:
@@ -113,7 +113,7 @@ class _Unpacking:
     def _link(self, member: tarfile.TarInfo) -> None:
         path = self._inside(member.name, member)
         if not Path(os.path.realpath(path.parent)).is_relative_to(self._root):
-            raise ArchiveRefused(f"{member.name!r} leads out of the archive")
+            raise ArchiveRefused(f"{member.name!r} points outside the archive")
         path.parent.mkdir(parents=True, exist_ok=True)
         if member.islnk():
             os.link(self._target(member.linkname, member), path)
@@ -124,11 +124,11 @@ class _Unpacking:
     def _check(self, member: tarfile.TarInfo) -> None:
         path = self._inside(member.name, member)
         if not Path(os.path.realpath(path)).is_relative_to(self._root):
-            raise ArchiveRefused(f"link {member.name!r} leads out of the archive")
+            raise ArchiveRefused(f"link {member.name!r} points outside the archive")
 
     def _target(self, name: str, member: tarfile.TarInfo) -> Path:
-        """The file a hard link repeats: one of the archive's own."""
+        """The target of a hard link: a file of the archive."""
         target = self._inside(name, member)
         if not Path(os.path.realpath(target)).is_relative_to(self._root):
-            raise ArchiveRefused(f"link {member.name!r} leads out of the archive")
+            raise ArchiveRefused(f"link {member.name!r} points outside the archive")
         return target

@@ -1,4 +1,4 @@
-"""What the container asks of an engine. `model_handler.engine.Engine` is one; tests bring another."""
+"""The interface of an engine. `model_handler.engine.Engine` implements it; tests have their own."""
 
 from types import TracebackType
 from typing import Protocol, Self
@@ -9,7 +9,7 @@ from model_handler.model import ModelInfo
 
 class Engine(Protocol):
     async def __aenter__(self) -> Self:
-        """Returns at once; what has to be started starts in the background."""
+        """Returns at once; workers start in the background."""
 
     async def __aexit__(
         self,
@@ -20,10 +20,10 @@ class Engine(Protocol):
     ) -> None: ...
 
     async def load(self, name: str, url: str, *, target: str | None = None) -> None:
-        """Returns when the model can serve. After any error nothing of it remains."""
+        """Returns when the model can serve. After an error nothing of it remains in memory."""
 
     async def unload(self, name: str) -> None:
-        """Returns when the model's bytes are back."""
+        """Returns when the model's memory is free."""
 
     def models(self) -> list[ModelInfo]:
         """Those that can be invoked, sorted by name."""
@@ -32,13 +32,17 @@ class Engine(Protocol):
         """Raises ModelNotFound."""
 
     def resolve(self, target: str) -> str:
-        """A loaded name from a name or from the target its load carried. Raises ModelNotFound."""
+        """The name of the loaded model with this name or this TargetModel. Raises ModelNotFound."""
 
     async def invoke(self, name: str, request: InferenceRequest) -> InferenceResponse:
-        """Cancel it when the client has gone."""
+        """Counts its outcome, also when it raises. Cancel it when the client has gone."""
+
+    def answered(self, model: str, outcome: str) -> None:
+        """Count an answer that did not come from `invoke`. `model`: "unknown", or empty for requests that are
+        no inference; `outcome`: "ok" or the error's class name."""
 
     def health(self) -> str | None:
-        """None, or one line why this container should be replaced."""
+        """None, or one line that says why this container should be replaced."""
 
     def drain(self) -> None:
         """From now on `load` and `invoke` raise Draining."""

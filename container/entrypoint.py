@@ -1,19 +1,22 @@
-"""From the command line to a running server: the one place where container and engine meet."""
+"""The command line. The one place where the container and its engine are put together."""
 
 import argparse
 import logging
 import sys
 from collections.abc import Mapping, Sequence
 
-from container import multi_model_server, plan, settings
+from container import settings
 from container.app import App
-from container.body import BodyLimit
-from container.catalogue import PlatformCatalogue
 from container.engine import Engine
-from container.routes import Context
-from container.server import Server, configuration
+from container.http.body import BodyLimit
+from container.http.server import HttpServer, configuration
+from container.mms import multi_model_server
+from container.plan import plan
+from container.request_log import RequestLog
+from container.routes import RouteContext
+from container.selection import PlatformSelector
 from container.settings import Settings, SettingsError
-from container.standalone import StandaloneCatalogue
+from container.standalone import StandaloneModels
 from model_handler import logs
 from model_handler.engine.factory import create_engine
 
@@ -21,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    """The exit status: 0 after a signal, 2 for settings that are not allowed."""
+    """The exit status: 0 after a signal, 2 for invalid settings."""
     options = _parser().parse_args(arguments)
     if options.command == "plan":
         return plan.run(options)
@@ -39,32 +42,46 @@ def _serve(chosen: Settings, environ: Mapping[str, str]) -> None:
     if chosen.front == multi_model_server.NAME:
         multi_model_server.run(chosen, environ)
     else:
-        create_server(chosen, create_engine(chosen.engine)).run()
+        create_server(chosen, create_engine(chosen.engine), _request_log()).run()
     log.info("stopped")
+
+
+def _request_log() -> RequestLog:
+    """JSON lines go straight to stderr; text for a terminal is formatted by `logging`."""
+    return RequestLog(None if sys.stderr.isatty() else sys.stderr.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m container",
-        description="Many models behind SageMaker's multi-model contract.",
+        description="Serves many models behind SageMaker's multi-model contract.",
         epilog="environment variables:\n" + settings.describe(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("serve", help="what SageMaker starts a container with")
-    plan.describe(commands.add_parser("plan", help="how many of your models fit which instance"))
+    commands.add_parser(
+        "serve", help="start the server; SageMaker starts containers with this command"
+    )
+    plan.describe(
+        commands.add_parser("plan", help="estimate how many models fit which instance type")
+    )
     return parser
 
 
-def create_server(chosen: Settings, engine: Engine) -> Server:
-    app = create_app(chosen, engine)
-    return Server(configuration(app, chosen.host, chosen.port), engine, chosen.drain_timeout_s)
+def create_server(
+    chosen: Settings, engine: Engine, request_log: RequestLog | None = None
+) -> HttpServer:
+    app = create_app(chosen, engine, request_log or RequestLog())
+    config = configuration(app, chosen.host, chosen.port)
+    return HttpServer(config, engine, app, chosen.drain_timeout_s)
 
 
-def create_app(chosen: Settings, engine: Engine) -> App:
+def create_app(chosen: Settings, engine: Engine, request_log: RequestLog) -> App:
     limit = BodyLimit(chosen.body_limit_nbytes, chosen.request_timeout_s)
     if chosen.multi_model:
-        platform = PlatformCatalogue(engine)
-        return App(Context(engine, platform, limit, chosen.default_accept))
-    local = StandaloneCatalogue(engine, chosen.model_dir, chosen.scratch)
-    return App(Context(engine, local, limit, chosen.default_accept), background=local)
+        selector = PlatformSelector(engine)
+        context = RouteContext(engine, selector, limit, chosen.default_accept)
+        return App(context, request_log)
+    found = StandaloneModels(engine, chosen.model_dir, chosen.scratch)
+    context = RouteContext(engine, found, limit, chosen.default_accept)
+    return App(context, request_log, background=found)

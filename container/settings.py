@@ -1,40 +1,27 @@
-"""What the environment says, read once from a mapping and never changed.
+"""The settings, read once from environment variables and never changed.
 
-Always true: a `Settings` made by `from_environ` is valid; everything else was refused with one line that
-names the variable, its value and what is allowed.
+Invariant: a `Settings` made by `from_environ` is valid. An invalid variable is refused with one line that
+names it, its value and what is allowed.
 """
 
 import dataclasses
-import difflib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self, get_type_hints
+from typing import Annotated, Self
 
-from container import variables
-from container.variables import NotAllowed, Parse
+from container import environment, variables
+from container.environment import SettingsError as SettingsError
+from container.environment import Variable
 from model_handler.memory.eviction import POLICIES
 from model_handler.options import MATMUL_PRECISIONS, EngineOptions, WorkerOptions
 
 PREFIX = "MME_"
 FRONTS = ("uvicorn", "multi-model-server")
 _ENGINE = EngineOptions()
-
-
-class SettingsError(Exception):
-    """`str(error)` is one line for whoever starts the container."""
-
-
-class Variable:
-    """Marks a field that is read from the first of `names` that is set."""
-
-    def __init__(self, *names: str, parse: Parse, text: str) -> None:
-        self.names = names
-        self.parse = parse
-        self.text = text
 
 
 def _scratch() -> Path:
@@ -48,7 +35,7 @@ class Settings:
         Variable(
             "SAGEMAKER_MULTI_MODEL",
             parse=variables.truth,
-            text="true: the platform loads models; else those in MME_MODEL_DIR are served",
+            text="true: SageMaker loads and unloads models; false: all models in MME_MODEL_DIR are served",
         ),
     ] = False
     front: Annotated[
@@ -56,7 +43,7 @@ class Settings:
         Variable(
             "MME_FRONT",
             parse=variables.one_of(FRONTS),
-            text="uvicorn, or multi-model-server: one process a model and no ledger, for who must keep it",
+            text="HTTP server: uvicorn, or multi-model-server with one process per model",
         ),
     ] = FRONTS[0]
     host: Annotated[
@@ -73,31 +60,43 @@ class Settings:
         Variable(
             "SAGEMAKER_SAFE_PORT_RANGE",
             parse=variables.port_range,
-            text="ports a container may use besides; none is used",
+            text="range of further ports that the container may use; it needs none",
+            default="none",
         ),
     ] = None
     log_level: Annotated[
         int,
-        Variable("SAGEMAKER_CONTAINER_LOG_LEVEL", parse=variables.log_level, text="number or name"),
+        Variable(
+            "SAGEMAKER_CONTAINER_LOG_LEVEL",
+            parse=variables.log_level,
+            text="lowest level that is logged, as a name or as Python's number",
+            default="INFO",
+        ),
     ] = logging.INFO
     default_accept: Annotated[
         str | None,
         Variable(
             "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT",
             parse=variables.printable,
-            text="for requests without Accept",
+            text="media type of answers to requests without an Accept header",
+            default="the handler's own",
         ),
     ] = None
     default_task: Annotated[
         str | None,
-        Variable("HF_TASK", parse=variables.task, text="for artifacts that do not say their own"),
+        Variable(
+            "HF_TASK",
+            parse=variables.task,
+            text="task of artifacts that do not name one",
+            default="none",
+        ),
     ] = _ENGINE.default_task
     model_roots: Annotated[
         tuple[Path, ...],
         Variable(
             "MME_MODEL_ROOT",
             parse=variables.directories,
-            text="directories models may be loaded from",
+            text="directories that models may be loaded from",
         ),
     ] = _ENGINE.model_roots
     install_requirements: Annotated[
@@ -105,17 +104,23 @@ class Settings:
         Variable(
             "MME_INSTALL_REQUIREMENTS",
             parse=variables.truth,
-            text="true: install the code/requirements.txt of artifacts that bring code",
+            text="true: install code/requirements.txt of artifacts that bring code",
         ),
     ] = _ENGINE.install_requirements
     requirements_dir: Annotated[
         Path,
-        Variable("MME_REQUIREMENTS_DIR", parse=variables.directory, text="where they are kept"),
+        Variable(
+            "MME_REQUIREMENTS_DIR",
+            parse=variables.directory,
+            text="directory for the packages that were installed",
+        ),
     ] = _ENGINE.requirements_dir
     model_dir: Annotated[
         Path,
         Variable(
-            "MME_MODEL_DIR", parse=variables.directory, text="what to serve without the platform"
+            "MME_MODEL_DIR",
+            parse=variables.directory,
+            text="directory of the models to serve when SAGEMAKER_MULTI_MODEL is false",
         ),
     ] = Path("/opt/ml/model")
     scratch_dir: Annotated[
@@ -123,16 +128,24 @@ class Settings:
         Variable(
             "MME_SCRATCH_DIR",
             parse=variables.directory,
-            text="where archives in MME_MODEL_DIR are unpacked; default: a temporary directory",
+            text="directory in which archives from MME_MODEL_DIR are unpacked",
+            default="a new temporary directory",
         ),
     ] = None
     device: Annotated[
-        str, Variable("MME_DEVICE", parse=variables.device, text="auto, cpu, cuda or cuda:<n>")
+        str,
+        Variable(
+            "MME_DEVICE",
+            parse=variables.device,
+            text="device that runs the models: auto, cpu, cuda or cuda:<number>",
+        ),
     ] = _ENGINE.device
     dtype: Annotated[
         str,
         Variable(
-            "MME_DTYPE", parse=variables.one_of(variables.DTYPES), text="of weights and arithmetic"
+            "MME_DTYPE",
+            parse=variables.dtype,
+            text="data type of weights and arithmetic: auto, float32, bfloat16 or float16",
         ),
     ] = _ENGINE.dtype
     device_memory_nbytes: Annotated[
@@ -140,7 +153,8 @@ class Settings:
         Variable(
             "MME_DEVICE_MEMORY",
             parse=variables.size,
-            text="for all models on the device; default: what it has",
+            text="memory for all models on the device, in bytes or as in 512MiB",
+            default="85 % of free GPU memory, or 70 % of the memory limit on a CPU",
         ),
     ] = None
     host_memory_nbytes: Annotated[
@@ -148,7 +162,8 @@ class Settings:
         Variable(
             "MME_HOST_MEMORY",
             parse=variables.size,
-            text="for models waiting in host memory; default: what the cgroup allows",
+            text="main memory for models that are loaded but not on the GPU, in bytes or as in 512MiB",
+            default="70 % of the memory limit",
         ),
     ] = None
     eviction: Annotated[
@@ -156,7 +171,7 @@ class Settings:
         Variable(
             "MME_EVICTION",
             parse=variables.one_of(tuple(POLICIES)),
-            text="who leaves a full GPU: gdsf, the seldom used and large; lru, the least recently used",
+            text="models that leave a full GPU first: gdsf, rarely used and large; lru, least recently used",
         ),
     ] = _ENGINE.eviction
     matmul_precision: Annotated[
@@ -164,7 +179,7 @@ class Settings:
         Variable(
             "MME_MATMUL_PRECISION",
             parse=variables.one_of(MATMUL_PRECISIONS),
-            text="of float32 models on a GPU: highest, high (TF32) or medium (bfloat16)",
+            text="precision of float32 matrix products on a GPU: highest, high (TF32) or medium (bfloat16)",
         ),
     ] = _ENGINE.worker.matmul_precision
     warmup: Annotated[
@@ -172,7 +187,7 @@ class Settings:
         Variable(
             "MME_WARMUP",
             parse=variables.truth,
-            text="true: one small forward at the end of each load",
+            text="true: run one small forward at the end of each load",
         ),
     ] = _ENGINE.worker.warmup
     registered_nbytes: Annotated[
@@ -180,17 +195,23 @@ class Settings:
         Variable(
             "MME_REGISTERED_MEMORY",
             parse=variables.size_or_zero,
-            text="of cached model files that the GPU's driver may lock in memory for faster copies; 0: none",
+            text="page-locked model files, for faster copies to the GPU, in bytes or as in 4GiB; 0: none",
         ),
     ] = _ENGINE.worker.registered_nbytes
     max_batch_size: Annotated[
         int,
-        Variable("MME_MAX_BATCH_SIZE", parse=variables.number(1, 4096), text="requests per batch"),
+        Variable(
+            "MME_MAX_BATCH_SIZE",
+            parse=variables.number(1, 4096),
+            text="largest number of requests in one batch",
+        ),
     ] = _ENGINE.max_batch_size
     max_queue: Annotated[
         int,
         Variable(
-            "MME_MAX_QUEUE", parse=variables.number(1, 1_000_000), text="waiting requests per model"
+            "MME_MAX_QUEUE",
+            parse=variables.number(1, 1_000_000),
+            text="largest number of waiting requests per model",
         ),
     ] = _ENGINE.max_queue
     request_timeout_s: Annotated[
@@ -199,29 +220,39 @@ class Settings:
             "MME_REQUEST_TIMEOUT",
             "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS",
             parse=variables.seconds(86_400),
-            text="seconds for an answer; also for a request's body to arrive",
+            text="time limit for one answer, and for the arrival of one request body, in seconds",
         ),
     ] = _ENGINE.request_timeout_s
     load_timeout_s: Annotated[
-        float, Variable("MME_LOAD_TIMEOUT", parse=variables.seconds(86_400), text="seconds")
+        float,
+        Variable(
+            "MME_LOAD_TIMEOUT",
+            parse=variables.seconds(86_400),
+            text="time limit for loading one model, in seconds",
+        ),
     ] = _ENGINE.load_timeout_s
     unload_timeout_s: Annotated[
         float,
         Variable(
             "MME_UNLOAD_TIMEOUT",
             parse=variables.seconds(86_400),
-            text="seconds that requests in flight are waited for",
+            text="time that an unload waits for requests in flight, in seconds",
         ),
     ] = _ENGINE.unload_timeout_s
     max_body_nbytes: Annotated[
-        int, Variable("MME_MAX_BODY", parse=variables.size, text="largest request body")
+        int,
+        Variable(
+            "MME_MAX_BODY",
+            parse=variables.size,
+            text="largest request body, in bytes or as in 32MiB",
+        ),
     ] = 32 << 20
     max_payload_nbytes: Annotated[
         int,
         Variable(
             "SAGEMAKER_MAX_PAYLOAD_IN_MB",
             parse=variables.megabytes,
-            text="raises MME_MAX_BODY where that is lower",
+            text="largest payload of the endpoint, in MiB; raises MME_MAX_BODY if that is lower",
         ),
     ] = 0
     drain_timeout_s: Annotated[
@@ -229,15 +260,14 @@ class Settings:
         Variable(
             "MME_DRAIN_TIMEOUT",
             parse=variables.seconds(3600),
-            text="seconds from SIGTERM to the end, the last 5 for stopping",
+            text="time from SIGTERM to the end of the process, in seconds; the last 5 are for stopping",
         ),
     ] = 25.0
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Raises SettingsError for a value that is not allowed and for an unknown MME_ variable."""
-        _refuse_unknown(environ)
-        return cls(**dict(_values(environ)))
+        """Raises SettingsError for a value that is not allowed, and for an unknown MME_ variable."""
+        return environment.read(cls, environ, PREFIX)
 
     @property
     def body_limit_nbytes(self) -> int:
@@ -245,12 +275,12 @@ class Settings:
 
     @property
     def scratch(self) -> Path:
-        """Where archives are unpacked: of this process alone."""
+        """The directory in which this process unpacks archives."""
         return self.scratch_dir or _scratch()
 
     @property
     def engine(self) -> EngineOptions:
-        """Without the platform, only what was found in `model_dir` can be loaded."""
+        """The engine's part. Without the platform only models found in `model_dir` can be loaded."""
         roots = self.model_roots if self.multi_model else (self.model_dir, self.scratch)
         shared = {option.name for option in dataclasses.fields(EngineOptions)}
         mine = {each.name for each in dataclasses.fields(self)}
@@ -259,57 +289,16 @@ class Settings:
         return EngineOptions(**values | {"model_roots": roots, "worker": worker})
 
     def facts(self) -> dict[str, object]:
-        """All of it, for the log."""
-        return {each.name: _shown(getattr(self, each.name)) for each in dataclasses.fields(self)}
-
-
-def _shown(value: object) -> object:
-    if isinstance(value, tuple):
-        return os.pathsep.join(map(str, value))
-    return "unset" if value is None else value
-
-
-def _variables() -> dict[str, Variable]:
-    """By the name of their field."""
-    hints = get_type_hints(Settings, include_extras=True)
-    return {name: hint.__metadata__[0] for name, hint in hints.items()}
-
-
-def _values(environ: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
-    """The fields that are set. An empty variable counts as not set: templates leave them behind."""
-    for field, variable in _variables().items():
-        for name in variable.names:
-            if text := environ.get(name, "").strip():
-                yield field, _parsed(name, text, variable.parse)
-                break
-
-
-def _parsed(name: str, text: str, parse: Parse) -> Any:
-    try:
-        return parse(text)
-    except NotAllowed as allowed:
-        raise SettingsError(f"{name}={text[:200]!r} is not allowed: give {allowed}") from None
-
-
-def _refuse_unknown(environ: Mapping[str, str]) -> None:
-    known = [name for variable in _variables().values() for name in variable.names]
-    ours = [name for name in known if name.startswith(PREFIX)]
-    for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in ours:
-            nearest = difflib.get_close_matches(name, ours, n=1, cutoff=0.0)[0]
-            raise SettingsError(
-                f"{name}={environ[name][:200]!r} is unknown: did you mean {nearest}?"
-            )
+        """Every setting, for the log."""
+        return {
+            each.name: environment.shown(getattr(self, each.name))
+            for each in dataclasses.fields(self)
+        }
 
 
 def describe() -> str:
-    """Every variable, its default and its meaning, for --help."""
-    return "\n".join(_paragraphs())
-
-
-def _paragraphs() -> Iterator[str]:
-    by_field = _variables()
-    for field in dataclasses.fields(Settings):
-        variable = by_field[field.name]
-        default = "" if field.default is None else f" (default {_shown(field.default)})"
-        yield f"  {', '.join(variable.names)}\n      {variable.text}{default}"
+    """Every variable, its meaning and its default, for --help."""
+    return "\n".join(
+        f"  {', '.join(names)}\n      {text} (default: {default})"
+        for names, text, default in environment.rows(Settings)
+    )

@@ -1,6 +1,6 @@
-"""Serving without the platform: every artifact found in one directory, chosen per request.
+"""Serving without the platform: loads every artifact in one directory, and selects one per request.
 
-Always true: a model that cannot be loaded costs only itself; `/ping` is 503 until all were tried.
+Invariant: a model that cannot be loaded affects no other; `/ping` is 503 until all loads have ended.
 """
 
 import asyncio
@@ -14,10 +14,11 @@ from typing import Self
 
 import msgspec
 
-from container import archive, names
+from container import archive
 from container.archive import ArchiveRefused
-from container.catalogue import available, only_model
 from container.engine import Engine
+from container.http import names
+from container.selection import available, only_model
 from model_handler.errors import EngineError, InvalidRequest, ModelNotFound
 
 log = logging.getLogger(__name__)
@@ -29,8 +30,8 @@ _objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _json = msgspec.json.Encoder()
 
 
-class Found(msgspec.Struct, frozen=True):
-    """`target`: what callers may send as Target-Model besides the name."""
+class FoundArtifact(msgspec.Struct, frozen=True):
+    """`target`: accepted as Target-Model as well as the name."""
 
     name: str
     path: Path
@@ -41,19 +42,23 @@ class Found(msgspec.Struct, frozen=True):
         return self.path.name.endswith(SUFFIXES)
 
 
-def find(directory: Path) -> list[Found]:
-    """The artifacts in a directory, or the directory itself if it is one. Sorted, names unique."""
+def find(directory: Path) -> list[FoundArtifact]:
+    """The artifacts in a directory, or the directory itself if it is one. Sorted; names are unique."""
     if not directory.is_dir():
-        log.error("no such directory", extra={"setting": "MME_MODEL_DIR", "path": directory})
+        log.error(
+            "model directory not found", extra={"setting": "MME_MODEL_DIR", "path": directory}
+        )
         return []
     if any((directory / marker).exists() for marker in MARKERS):
         return [_found(directory)]
-    chosen: dict[str, Found] = {}
-    # Directories first: an archive beside its unpacked self adds nothing.
+    chosen: dict[str, FoundArtifact] = {}
+    # Directories first: an archive next to its unpacked directory is skipped.
     for path in sorted(_candidates(directory), key=lambda path: (path.is_file(), path.name)):
         found = _found(path)
         if found.name in chosen:
-            log.warning("artifact skipped", extra={"path": path, "reason": "name already taken"})
+            log.warning(
+                "artifact skipped", extra={"path": path, "reason": "another artifact has this name"}
+            )
         else:
             chosen[found.name] = found
     return [chosen[name] for name in sorted(chosen)]
@@ -70,24 +75,24 @@ def _candidates(directory: Path) -> Iterator[Path]:
             log.warning("artifact skipped", extra={"path": path, "reason": reason})
 
 
-def _found(path: Path) -> Found:
+def _found(path: Path) -> FoundArtifact:
     for suffix in SUFFIXES:
         if path.name.endswith(suffix) and path.is_file():
-            return Found(path.name.removesuffix(suffix), path, path.name)
-    return Found(path.name, path, f"{path.name}{SUFFIXES[0]}")
+            return FoundArtifact(path.name.removesuffix(suffix), path, path.name)
+    return FoundArtifact(path.name, path, f"{path.name}{SUFFIXES[0]}")
 
 
-class StandaloneCatalogue:
-    """Removes at the end what it unpacked, and the scratch directory if it made that too."""
+class StandaloneModels:
+    """Removes unpacked archives at the end, and the scratch directory if it was created here."""
 
     def __init__(self, engine: Engine, directory: Path, scratch: Path) -> None:
         self._engine = engine
         self._directory = directory
         self._scratch = scratch
-        self._made: list[Path] = []  # directories, the inner ones last
+        self._made: list[Path] = []  # directories, inner ones last
         self._loading: asyncio.Task[None] | None = None
 
-    # ---- life ----
+    # ---- start and end ----
 
     async def __aenter__(self) -> Self:
         """Returns at once: models are loaded in the background."""
@@ -110,30 +115,33 @@ class StandaloneCatalogue:
         artifacts = await asyncio.to_thread(find, self._directory)
         for found in artifacts:
             await self._load(found)
-        log.info("all artifacts tried", extra={"found": len(artifacts), "loaded": self._count()})
+        log.info(
+            "all artifacts loaded or refused",
+            extra={"found": len(artifacts), "loaded": self._count()},
+        )
 
     def _count(self) -> int:
         return len(self._engine.models())
 
-    async def _load(self, found: Found) -> None:
+    async def _load(self, found: FoundArtifact) -> None:
         try:
-            path = await self._at_hand(found)
+            path = await self._unpacked(found)
             await self._engine.load(names.check(found.name), str(path), target=found.target)
         except (EngineError, ArchiveRefused, OSError) as error:
             extra = {"model": found.name, "path": found.path, "reason": str(error)}
             log.error("artifact not served", extra=extra)
 
-    async def _at_hand(self, found: Found) -> Path:
+    async def _unpacked(self, found: FoundArtifact) -> Path:
         if not found.packed:
             return found.path
         path = self._scratch / found.name
         if not self._scratch.exists():
             self._made.append(self._scratch)
         self._made.append(path)
-        await asyncio.to_thread(unpack_afresh, found.path, path, self._scratch)
+        await asyncio.to_thread(unpack_into_scratch, found.path, path, self._scratch)
         return path
 
-    # ---- choosing ----
+    # ---- selection ----
 
     def health(self) -> str | None:
         if self._loading is None or not self._loading.done():
@@ -154,8 +162,9 @@ class StandaloneCatalogue:
             raise ModelNotFound(f"{error}; {available(self._engine)}") from None
 
 
-def unpack_afresh(source: Path, into: Path, scratch: Path) -> None:
-    """Blocks. The scratch directory belongs to this user alone, or what is unpacked could be swapped."""
+def unpack_into_scratch(source: Path, into: Path, scratch: Path) -> None:
+    """Blocks. Raises ArchiveRefused if the scratch directory belongs to another user, who could replace the
+    unpacked files."""
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     if scratch.is_symlink() or scratch.stat().st_uid != os.geteuid():
         raise ArchiveRefused(f"{scratch} is a link or belongs to another user")
@@ -164,13 +173,13 @@ def unpack_afresh(source: Path, into: Path, scratch: Path) -> None:
 
 
 def pop_model_id(body: bytes) -> tuple[str | None, bytes]:
-    """What "model_id" in a JSON object says, and the object without it, all else byte for byte."""
+    """The "model_id" of a JSON object, and the object without it; all other values keep their bytes."""
     if b'"model_id"' not in body:
         return None, body
     try:
         document = _objects.decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return None, body  # not an object: the model will say what it thinks of it
+        return None, body  # no JSON object: the model decides whether it accepts it
     raw = document.pop(MODEL_ID, None)
     if raw is None:
         return None, body

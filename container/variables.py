@@ -1,4 +1,4 @@
-"""Reading one environment variable: from text to a value, or one line that says what is allowed."""
+"""Parsers for environment variables: from text to a value, or NotAllowed with what would be allowed."""
 
 import logging
 import math
@@ -22,17 +22,22 @@ _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,6})?")
 _DEVICE = re.compile(r"auto|cpu|cuda(?::[0-9]{1,3})?")
 _PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+DTYPES = {name: name for name in ("auto", "float32", "bfloat16", "float16")} | {
+    "fp32": "float32",
+    "bf16": "bfloat16",
+    "fp16": "float16",
+    "half": "float16",
+}
 
 Parse = Callable[[str], Any]
 
 
 class NotAllowed(ValueError):
-    """`str(error)` says what would be."""
+    """`str(error)` is what would be allowed."""
 
 
 def truth(text: str) -> bool:
-    """In any case of letters: the platform says `true`, AWS's own tests say `True`."""
+    """Upper or lower case: the platform sends `true`, AWS's own tests send `True`."""
     word = text.strip().lower()
     if word not in ("true", "false", ""):
         raise NotAllowed("true or false")
@@ -68,7 +73,7 @@ def seconds(high: float) -> Parse:
 
 
 def size(text: str) -> int:
-    """Bytes: `512MiB`, `1.5GB`, `1048576`."""
+    """In bytes, from `512MiB`, `1.5GB` or `1048576`."""
     match = _SIZE.fullmatch(text)
     factor = _UNITS.get(match[2]) if match else None
     nbytes = math.floor(float(match[1]) * factor) if match and factor else 0
@@ -108,6 +113,14 @@ def one_of(allowed: Sequence[str]) -> Parse:
     return parse
 
 
+def dtype(text: str) -> str:
+    """PyTorch's name, also from the short ones of `option.dtype` and with `torch.` in front."""
+    name = DTYPES.get(text.lower().removeprefix("torch."))
+    if name is None:
+        raise NotAllowed(f"one of {', '.join(DTYPES)}")
+    return name
+
+
 def device(text: str) -> str:
     if not _DEVICE.fullmatch(text):
         raise NotAllowed("auto, cpu, cuda or cuda:<number>")
@@ -122,7 +135,7 @@ def task(text: str) -> str:
 
 
 def log_level(text: str) -> int:
-    """Python's number, as the SageMaker SDK sets it, or its name."""
+    """A name, or Python's number as the SageMaker SDK sets it."""
     if text.upper() in _LEVELS:
         return int(logging.getLevelNamesMapping()[text.upper()])
     if not _NUMBER.fullmatch(text) or int(text) > logging.CRITICAL:

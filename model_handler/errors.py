@@ -1,4 +1,4 @@
-"""Every way the engine says no. Errors carry data and no HTTP: statuses live in container.responses.
+"""Every error of the engine. Errors carry data and no HTTP: statuses are in container.http.responses.
 
 EngineError
 ├── InvalidRequest              what the caller sent cannot be understood

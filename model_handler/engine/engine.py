@@ -228,12 +228,12 @@ class Engine:
 
         Raises ModelNotFound, QueueFull, DeadlineExceeded, Unavailable, or what the model answered.
         """
-        self._refuse_if_draining()
         loop = asyncio.get_running_loop()
         began = loop.time()
         deadline = began + self._options.request_timeout_s
         outcome = "ok"
         try:
+            self._refuse_if_draining()
             with self._being_busy():
                 async with asyncio.timeout_at(deadline):
                     model = await self._serving(name)
@@ -248,7 +248,7 @@ class Engine:
             raise
         finally:
             known = name if outcome != ModelNotFound.__name__ else "unknown"
-            self._metrics.answered(known, outcome, loop.time() - began)
+            self._metrics.invoked(known, outcome, loop.time() - began)
 
     async def _serving(self, name: str) -> Model:
         """The READY model; one that is still loading is waited for."""
@@ -304,6 +304,10 @@ class Engine:
 
     def _pools(self) -> list[MemoryPool]:
         return [pool for pool in (self._residency.device, self._residency.host) if pool is not None]
+
+    def answered(self, model: str, outcome: str) -> None:
+        """Count an answer that did not come from `invoke`: see `Metrics.answered`."""
+        self._metrics.answered(model, outcome)
 
     def exposition(self) -> bytes:
         """Prometheus text format 0.0.4."""

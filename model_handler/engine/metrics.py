@@ -59,7 +59,11 @@ class Metrics:
             reserved.labels(tier).set_function(partial(_sum, pools, tier, "reserved"))
             capacity.labels(tier).set_function(partial(_sum, pools, tier, "capacity"))
 
-    def answered(self, model: str, outcome: str, seconds: float) -> None:
+    def answered(self, model: str, outcome: str) -> None:
+        """`model`: "unknown", or empty for requests that are no inference; not counted against MAX_LABELS."""
+        self._requests.labels(model, outcome).inc()
+
+    def invoked(self, model: str, outcome: str, seconds: float) -> None:
         label = self._label(model)
         self._requests.labels(label, outcome).inc()
         self._latency.labels(label).observe(seconds)

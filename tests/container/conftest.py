@@ -11,10 +11,11 @@ import httpx
 import pytest
 
 from container.entrypoint import create_server
-from container.server import Server
+from container.http.server import HttpServer
+from container.request_log import RequestLog
 from container.settings import Settings
 from tests.container.fake_engine import FakeEngine
-from tests.container.raw_client import RawClient
+from tests.container.http.raw_client import RawClient
 
 STOP_TIMEOUT_S = 10.0
 
@@ -22,11 +23,16 @@ STOP_TIMEOUT_S = 10.0
 class Running:
     """One server. `port` accepts connections from the beginning: the socket listens before it runs."""
 
-    def __init__(self, engine: FakeEngine, environ: dict[str, str]) -> None:
+    def __init__(
+        self,
+        engine: FakeEngine,
+        environ: dict[str, str],
+        request_log: RequestLog | None = None,
+    ) -> None:
         self.engine = engine
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
-        self.server: Server = create_server(Settings.from_environ(environ), engine)
+        self.server: HttpServer = create_server(Settings.from_environ(environ), engine, request_log)
         self._thread = threading.Thread(target=self.server.run, args=([self._socket],))
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
 
@@ -48,7 +54,7 @@ class Running:
         self.server._loop.call_soon_threadsafe(callback)
 
     def join(self) -> bool:
-        """Whether the server has stopped by itself."""
+        """Wait for the server to stop. False if it does not."""
         self._thread.join(STOP_TIMEOUT_S)
         return not self._thread.is_alive()
 
@@ -67,8 +73,13 @@ def serve() -> Iterator[Serve]:
     """Starts a server in MultiModel mode, or as the given variables say."""
     started: list[Running] = []
 
-    def start(protocol: type[asyncio.Protocol] | None = None, **environ: str) -> Running:
-        running = Running(FakeEngine(), {"SAGEMAKER_MULTI_MODEL": "true"} | environ)
+    def start(
+        protocol: type[asyncio.Protocol] | None = None,
+        request_log: RequestLog | None = None,
+        **environ: str,
+    ) -> Running:
+        settings = {"SAGEMAKER_MULTI_MODEL": "true"} | environ
+        running = Running(FakeEngine(), settings, request_log)
         running.server.config.http = protocol or running.server.config.http
         started.append(running)
         running.start()

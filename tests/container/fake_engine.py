@@ -1,4 +1,4 @@
-"""An engine without models: it keeps names, and does with a request what the request's body says."""
+"""An engine without models: it stores names, and follows the orders in request bodies."""
 
 import asyncio
 import threading
@@ -14,7 +14,8 @@ ENDLESS = "/endless"
 
 
 class FakeEngine:
-    """Urls and bodies are orders: `raise X` raises errors.X, `wait` and ENDLESS wait for `release`."""
+    """Urls and bodies are orders. `raise X` raises errors.X, `status N` what a model's own code raises for
+    that status; `wait` and ENDLESS wait for `release`."""
 
     def __init__(self) -> None:
         self.running = False
@@ -23,12 +24,13 @@ class FakeEngine:
         self.reset()
 
     def reset(self) -> None:
-        """As new, for the next test."""
+        """Back to the initial state, for the next test."""
         self.draining = False
         self.sick: str | None = None
         self.requests: list[tuple[str, InferenceRequest]] = []
         self.waiting = threading.Event()  # a request has begun to wait
         self.cancelled = threading.Event()  # and was cancelled
+        self.answers: list[tuple[str, str]] = []  # counted: model and outcome
         self._infos: dict[str, ModelInfo] = {}
         self._released = asyncio.Event()
 
@@ -75,27 +77,37 @@ class FakeEngine:
     # ---- requests ----
 
     async def invoke(self, name: str, request: InferenceRequest) -> InferenceResponse:
-        self._refuse_if_draining()
-        self.model(name)
-        self.requests.append((name, request))
+        outcome = "ok"
         self._note(+1)
         try:
+            self._refuse_if_draining()
+            self.model(name)
+            self.requests.append((name, request))
             await self._obey(request.body.decode("latin-1"))
+        except BaseException as error:
+            outcome = type(error).__name__
+            raise
         finally:
             self._note(-1)
+            self.answered(name, outcome)
         return _echo(request)
+
+    def answered(self, model: str, outcome: str) -> None:
+        self.answers.append((model, outcome))
 
     async def _obey(self, order: str) -> None:
         verb, _, argument = order.partition(" ")
         if verb == "raise":
             raise errors.from_wire(argument, f"as ordered: {argument}")
+        if verb == "status":
+            raise errors.from_wire("InferenceFailed", "as ordered", int(argument))
         if verb == "blunder":
             raise KeyError("secret")
         if verb in ("wait", ENDLESS[1:]):
             await self._wait()
 
     async def _wait(self) -> None:
-        cancelled = self.cancelled  # of this test, whenever it happens
+        cancelled = self.cancelled  # of this test, even if it happens in the next one
         self.waiting.set()
         try:
             await self._released.wait()
@@ -104,7 +116,7 @@ class FakeEngine:
             raise
 
     def release(self) -> None:
-        """On the event loop: let what waits go on."""
+        """Let waiting requests continue. Call it on the event loop."""
         self._released.set()
 
     def _note(self, change: int) -> None:
@@ -134,7 +146,7 @@ class FakeEngine:
 
 
 def _echo(request: InferenceRequest) -> InferenceResponse:
-    """The body as it came. Custom attributes `return X` are returned as X, with \\r and \\n made real."""
+    """The same body. Custom attributes `return X` are returned as X, `\\r` and `\\n` in it as line breaks."""
     verb, _, argument = (request.custom_attributes or "").partition(" ")
     returned = argument.replace("\\r", "\r").replace("\\n", "\n") if verb == "return" else None
     content_type = request.content_type or "application/octet-stream"

@@ -1,4 +1,4 @@
-"""Archives: what is honest unpacks as it was, and nothing else leaves a trace."""
+"""Archives: valid ones unpack unchanged; refused ones leave no files."""
 
 import gzip
 import io
@@ -99,7 +99,7 @@ def test_evil_archives_leave_nothing(
 
 def test_a_bomb_is_stopped(tmp_path: Path) -> None:
     source = packed(tmp_path / "bomb.tar.gz", [("zeros", bytes(archive.SLACK_NBYTES * 3 // 2))])
-    with pytest.raises(ArchiveRefused, match="more than can be accepted"):
+    with pytest.raises(ArchiveRefused, match="more bytes than allowed"):
         archive.unpack(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -124,25 +124,25 @@ def test_a_wrong_checksum_is_noticed(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_header_that_would_fill_the_memory(tmp_path: Path) -> None:
+def test_an_extended_header_that_is_too_long(tmp_path: Path) -> None:
     header = special("x", tarfile.XHDTYPE)
     header.size = 40 << 20
     source = tmp_path / "a.tar.gz"
     with gzip.open(source, "wb") as file:
         file.write(header.tobuf())
         file.write(bytes(header.size))
-    with pytest.raises(ArchiveRefused, match="absurd"):
+    with pytest.raises(ArchiveRefused, match="too long"):
         archive.unpack(source, tmp_path / "out")
 
 
-def test_a_link_that_a_later_link_bends_outwards(tmp_path: Path) -> None:
-    """Harmless when it is made: only the whole set shows where it leads."""
+def test_a_link_that_a_later_link_redirects_outside(tmp_path: Path) -> None:
+    """Harmless when created: only after the later link does it point outside."""
     (tmp_path / "secret").write_text("outside")
     members = [
         special("d", tarfile.DIRTYPE),
         special("a", tarfile.SYMTYPE, "d/b/../../secret"),
         special("d/b", tarfile.SYMTYPE, "../"),
     ]
-    with pytest.raises(ArchiveRefused, match="leads out"):
+    with pytest.raises(ArchiveRefused, match="points outside"):
         archive.unpack(packed(tmp_path / "a.tar.gz", members), tmp_path / "into")
     assert not (tmp_path / "into").exists()

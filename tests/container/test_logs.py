@@ -1,4 +1,4 @@
-"""The log: one line per request and per record, with what an operator needs and never a payload."""
+"""The log: one line per request and per record, with the facts that operators need and without payloads."""
 
 import io
 import json
@@ -70,7 +70,7 @@ def test_one_line_per_request(running: Running, caplog: pytest.LogCaptureFixture
     assert not any("payload" in JsonFormatter().format(each) for each in caplog.records)
 
 
-def test_health_checks_are_silent_until_they_fail(
+def test_health_checks_are_logged_only_when_they_fail(
     running: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -83,7 +83,7 @@ def test_health_checks_are_silent_until_they_fail(
     assert [each["status"] for each in requests(caplog)] == [503, 400]
 
 
-def test_a_mistake_of_ours_is_logged_with_its_traceback(
+def test_an_unexpected_error_is_logged_with_its_traceback(
     running: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
     running.load("a")

@@ -1,4 +1,4 @@
-"""Every route, every method, and paths that try to be another one."""
+"""Every route, every method, and paths that try to reach another route."""
 
 import httpx
 import pytest
@@ -63,7 +63,7 @@ def test_loading_what_is_loaded_or_absent(running: Running) -> None:
     assert error_type(missing) == (404, "ArtifactNotFoundException")
 
 
-def test_ping_tells_the_engine_s_health(running: Running) -> None:
+def test_ping_reports_the_engine_s_health(running: Running) -> None:
     assert running.http.get("/ping").status_code == 200
     running.engine.sick = "the device is lost"
     sick = running.http.get("/ping")
@@ -110,7 +110,7 @@ def test_wrong_methods_do_nothing(running: Running, method: str, path: str) -> N
         "/metrics/",
     ],
 )
-def test_a_trailing_slash_means_nothing(running: Running, path: str) -> None:
+def test_a_trailing_slash_is_ignored(running: Running, path: str) -> None:
     running.load("a")
     with running.raw() as client:
         with_slash = client.request("GET", path)
@@ -157,7 +157,7 @@ def test_a_trailing_slash_means_nothing(running: Running, path: str) -> None:
     ],
 )
 def test_tricks_reach_no_route(running: Running, path: str) -> None:
-    """Whatever the method: 4xx, and neither run nor unloaded."""
+    """With every method: 4xx, and the model neither runs nor is unloaded."""
     running.load("a")
     with running.raw() as client:
         for method in ("GET", "POST", "DELETE"):
@@ -198,7 +198,7 @@ def test_names_are_decoded_once(running: Running, name: str, segment: str) -> No
         assert client.request("GET", f"/models/{segment}").status == 404
 
 
-def test_a_path_that_is_no_path(running: Running) -> None:
+def test_a_target_that_is_no_path(running: Running) -> None:
     for target in ("*", "http://test", "\xe9", "/\xff"):
         with running.raw() as client:
             response = client.request("OPTIONS", target)
@@ -212,7 +212,7 @@ def test_an_absolute_target_is_its_path(running: Running) -> None:
         assert client.request("GET", "http://test/ping").status == 200
 
 
-def test_queries_are_ignored_where_they_mean_nothing(running: Running) -> None:
+def test_queries_are_ignored_on_routes_without_parameters(running: Running) -> None:
     running.load("a")
     assert running.http.get("/ping?x=1").status_code == 200
     assert running.http.post("/models/a/invoke?a=%zz&&=", content=b"x").content == b"x"

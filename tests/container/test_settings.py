@@ -1,15 +1,19 @@
-"""The environment: what each variable means, and that a wrong one stops the start in one line."""
+"""Environment variables: their values, and one line for each invalid one."""
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from container.environment import rows
 from container.settings import Settings, SettingsError, describe
 from model_handler.options import WorkerOptions
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def test_defaults() -> None:
@@ -42,6 +46,7 @@ def test_defaults() -> None:
         ("MME_SCRATCH_DIR", "/s", "scratch_dir", Path("/s")),
         ("MME_DEVICE", "cuda:1", "device", "cuda:1"),
         ("MME_DTYPE", "bfloat16", "dtype", "bfloat16"),
+        ("MME_DTYPE", "bf16", "dtype", "bfloat16"),
         ("MME_DEVICE_MEMORY", "512MiB", "device_memory_nbytes", 512 << 20),
         ("MME_DEVICE_MEMORY", "1.5GB", "device_memory_nbytes", 1_500_000_000),
         ("MME_DEVICE_MEMORY", "1048576", "device_memory_nbytes", 1 << 20),
@@ -65,12 +70,12 @@ def test_each_variable(name: str, text: str, field: str, value: object) -> None:
     assert getattr(Settings.from_environ({name: text}), field) == value
 
 
-def test_the_platform_s_port_wins() -> None:
+def test_the_platform_s_port_has_precedence() -> None:
     settings = Settings.from_environ({"SAGEMAKER_BIND_TO_PORT": "1", "MME_PORT": "2"})
     assert settings.port == 1
 
 
-def test_our_timeout_wins_over_the_toolkit_s() -> None:
+def test_mme_request_timeout_has_precedence() -> None:
     names = {"MME_REQUEST_TIMEOUT": "1", "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": "2"}
     assert Settings.from_environ(names).request_timeout_s == 1
 
@@ -136,7 +141,7 @@ def test_an_unknown_variable_names_the_nearest() -> None:
         Settings.from_environ({"MME_": "x"})
 
 
-def test_the_engine_gets_what_concerns_it() -> None:
+def test_the_options_of_the_engine() -> None:
     environ = {
         "SAGEMAKER_MULTI_MODEL": "true",
         "MME_MODEL_ROOT": "/a:/b",
@@ -155,7 +160,7 @@ def test_the_engine_gets_what_concerns_it() -> None:
     assert (options.max_queue, options.default_task) == (3, "fill-mask")
 
 
-def test_without_the_platform_only_found_models_can_be_loaded() -> None:
+def test_without_the_platform_models_come_from_the_model_directory() -> None:
     settings = Settings.from_environ({"MME_MODEL_DIR": "/m", "MME_SCRATCH_DIR": "/s"})
     assert settings.engine.model_roots == (Path("/m"), Path("/s"))
 
@@ -164,6 +169,13 @@ def test_help_names_every_variable() -> None:
     text = describe()
     for name in ("MME_DEVICE_MEMORY", "SAGEMAKER_BIND_TO_PORT", "HF_TASK", "MME_DRAIN_TIMEOUT"):
         assert name in text
+
+
+def test_the_documentation_has_the_same_table() -> None:
+    text = (REPOSITORY / "docs/configuration.md").read_text(encoding="utf-8")
+    table = re.sub(r" \(\[[^]]*\]\([^)]*\)\)", "", text).replace("`", "")  # without links
+    for names, meaning, default in rows(Settings):
+        assert f"| {', '.join(names)} | {meaning} | {default} |" in table
 
 
 def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -178,7 +190,7 @@ def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_line() -> None:
-    """Wrong settings and wrong commands end the process with one clear line, and no traceback."""
+    """Invalid settings and commands end the process with one line and no traceback."""
     refused = run("serve", MME_PRT="1")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == "MME_PRT='1' is unknown: did you mean MME_PORT?\n"

@@ -1,4 +1,4 @@
-"""Without the platform: every artifact in one directory is found, loaded and chosen per request."""
+"""Without the platform: every artifact in one directory is found and loaded, and selected per request."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ def model_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(serve: Serve, tmp_path: Path, model_dir: Path) -> Iterator[Callable[[], Running]]:
-    """Starts a server over `model_dir`; nothing it unpacked remains after it."""
+    """Starts a server over `model_dir`. Checks at the end that no unpacked files remain."""
     scratch = tmp_path / "scratch"
     started: list[Running] = []
 
@@ -50,8 +50,8 @@ def start(serve: Serve, tmp_path: Path, model_dir: Path) -> Iterator[Callable[[]
     assert not scratch.exists()
 
 
-def settle(running: Running) -> int:
-    """The first status of /ping that does not say that loading goes on."""
+def ping_after_loading(running: Running) -> int:
+    """The first status of /ping after loading."""
     while "being loaded" in (response := running.http.get("/ping")).text:
         pass
     return response.status_code
@@ -81,10 +81,10 @@ def test_directories_and_archives_are_found(model_dir: Path) -> None:
     ]
 
 
-def test_nothing_there(model_dir: Path, start: Callable[[], Running]) -> None:
+def test_a_directory_without_models(model_dir: Path, start: Callable[[], Running]) -> None:
     assert standalone.find(model_dir / "absent") == []
     running = start()
-    assert settle(running) == 503
+    assert ping_after_loading(running) == 503
     response = running.http.post("/invocations", content=b"x")
     assert response.status_code == 400
     assert "no model is loaded" in response.text
@@ -93,7 +93,7 @@ def test_nothing_there(model_dir: Path, start: Callable[[], Running]) -> None:
 def test_one_model_needs_no_name(model_dir: Path, start: Callable[[], Running]) -> None:
     artifact(model_dir / "only")
     running = start()
-    assert settle(running) == 200
+    assert ping_after_loading(running) == 200
     assert running.http.post("/invocations", content=b"x").content == b"x"
 
 
@@ -101,7 +101,7 @@ def test_models_are_chosen_by_header_or_body(model_dir: Path, start: Callable[[]
     artifact(model_dir / "a")
     packed(model_dir / "b.tar.gz", [("config.json", b"{}")])
     running = start()
-    assert settle(running) == 200
+    assert ping_after_loading(running) == 200
     for target in ("a", "a.tar.gz", "b", "b.tar.gz"):
         running.http.post("/invocations", content=b"", headers={TARGET: target})
     assert [name for name, _ in running.engine.requests] == ["a", "a", "b", "b"]
@@ -111,13 +111,13 @@ def test_models_are_chosen_by_header_or_body(model_dir: Path, start: Callable[[]
     assert answer.json() == {"inputs": "ü", "parameters": {"n": 1.5}}
 
 
-def test_a_missing_or_unknown_choice_lists_what_there_is(
+def test_a_missing_or_unknown_name_lists_the_loaded_models(
     model_dir: Path, start: Callable[[], Running]
 ) -> None:
     artifact(model_dir / "a")
     artifact(model_dir / "b")
     running = start()
-    assert settle(running) == 200
+    assert ping_after_loading(running) == 200
     missing = running.post("/invocations", inputs="x")
     unknown = running.post("/invocations", inputs="x", model_id="c")
     header = running.http.post("/invocations", content=b"", headers={TARGET: "c"})
@@ -128,27 +128,27 @@ def test_a_missing_or_unknown_choice_lists_what_there_is(
     assert running.engine.requests == []
 
 
-def test_a_bad_artifact_costs_only_itself(
+def test_a_bad_artifact_affects_no_other(
     model_dir: Path, start: Callable[[], Running], caplog: pytest.LogCaptureFixture
 ) -> None:
     artifact(model_dir / "good")
     (model_dir / "bad.tar.gz").write_bytes(b"not an archive")
     packed(model_dir / "evil.tar.gz", [("../evil", b"")])
     running = start()
-    assert settle(running) == 200
+    assert ping_after_loading(running) == 200
     assert [info.name for info in running.engine.models()] == ["good"]
     refused = {vars(each)["model"] for each in caplog.records if each.msg == "artifact not served"}
     assert refused == {"bad", "evil"}
 
 
-def test_a_scratch_directory_of_somebody_else_is_not_used(tmp_path: Path) -> None:
-    """A link in a shared temporary directory must not decide where archives land."""
+def test_a_scratch_directory_of_another_user_is_not_used(tmp_path: Path) -> None:
+    """A link in a shared temporary directory must not redirect unpacked files."""
     source = packed(tmp_path / "a.tar.gz", [("config.json", b"{}")])
     elsewhere = artifact(tmp_path / "elsewhere")
     link = tmp_path / "scratch"
     link.symlink_to(elsewhere)
     with pytest.raises(standalone.ArchiveRefused):
-        standalone.unpack_afresh(source, link / "a", link)
+        standalone.unpack_into_scratch(source, link / "a", link)
     assert [path.name for path in elsewhere.iterdir()] == ["config.json"]
 
 
@@ -164,7 +164,7 @@ def test_a_scratch_directory_of_somebody_else_is_not_used(tmp_path: Path) -> Non
         b'\xff"model_id"',
     ],
 )
-def test_bodies_without_a_choice_are_untouched(body: bytes) -> None:
+def test_bodies_without_a_model_id_are_unchanged(body: bytes) -> None:
     assert pop_model_id(body) == (None, body)
 
 
@@ -176,7 +176,7 @@ documents = st.dictionaries(
 
 
 @given(documents, st.text(max_size=10))
-def test_only_the_choice_is_taken_out(document: dict[str, object], name: str) -> None:
+def test_only_the_model_id_is_removed(document: dict[str, object], name: str) -> None:
     body = json.dumps(document | {"model_id": name}).encode()
     popped, rest = pop_model_id(body)
     assert popped == name

@@ -1,14 +1,15 @@
-"""Answers as HTTP: the one table from error to status, and how bodies and headers are written.
+"""Answers as HTTP: the table from errors to statuses, and the bytes of a response.
 
-Always true: an error body is one JSON line of at most 2000 bytes, because the platform hands it on to the
-caller in a field of 2048 characters.
+Invariant: an error body is one JSON line of at most 2000 bytes, because the platform passes it to the caller
+in a field of 2048 characters.
 """
 
 import re
+from http import HTTPStatus
 
 import msgspec
 
-from container import refusals
+from container.http import error_replies
 from model_handler import errors
 from model_handler.messages import InferenceResponse
 from model_handler.model import ModelInfo
@@ -31,37 +32,46 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     errors.InsufficientMemory: (507, "InsufficientMemoryException"),
     errors.ModelLoadFailed: (500, "ModelLoadException"),
     errors.InferenceFailed: (500, "InferenceException"),
-    errors.HandlerRefusal: (500, "InferenceException"),  # unless it says another
+    errors.HandlerRefusal: (500, "InferenceException"),  # unless it has a status of its own
     errors.DeadlineExceeded: (504, "DeadlineExceededException"),
     errors.Unavailable: (503, "ServiceUnavailableException"),
     errors.QueueFull: (503, "ServiceUnavailableException"),
     errors.Draining: (503, "ServiceUnavailableException"),
     errors.ModelUnloading: (503, "ServiceUnavailableException"),
     errors.WorkerDied: (503, "ServiceUnavailableException"),
-    refusals.RouteNotFound: (404, "ResourceNotFoundException"),
-    refusals.MethodNotAllowed: (405, "MethodNotAllowedException"),
-    refusals.MalformedRequest: (400, "InvalidRequestException"),
-    refusals.HeadTooLarge: (431, "RequestHeaderFieldsTooLargeException"),
-    refusals.BodyTooLarge: (413, "RequestEntityTooLargeException"),
-    refusals.BodyTimeout: (408, "RequestTimeoutException"),
+    error_replies.RouteNotFound: (404, "ResourceNotFoundException"),
+    error_replies.MethodNotAllowed: (405, "MethodNotAllowedException"),
+    error_replies.MalformedRequest: (400, "InvalidRequestException"),
+    error_replies.HeadTooLarge: (431, "RequestHeaderFieldsTooLargeException"),
+    error_replies.HeadTimeout: (408, "RequestTimeoutException"),
+    error_replies.BodyTooLarge: (413, "RequestEntityTooLargeException"),
+    error_replies.BodyTimeout: (408, "RequestTimeoutException"),
 }
-# The rest of the request is still on its way, or cannot be told from the next one.
+# After these the connection is closed: the rest of the request is still arriving, or its end is unknown.
 CLOSING = (
-    refusals.MalformedRequest,
-    refusals.HeadTooLarge,
-    refusals.BodyTooLarge,
-    refusals.BodyTimeout,
+    error_replies.MalformedRequest,
+    error_replies.HeadTooLarge,
+    error_replies.HeadTimeout,
+    error_replies.BodyTooLarge,
+    error_replies.BodyTimeout,
 )
 
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+_STATUS_LINES = {  # all of them: a model's code may choose one
+    status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode()
+    for status in range(200, 600)
+}
+_COMMON_TYPES = {text: text.encode() for text in ("application/json", "text/csv", "text/plain")}
+_START = b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n"
 _json = msgspec.json.Encoder()
 _LINE_BREAKERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _HEADER_NAME = re.compile("[!#$%&'*+.^_`|~0-9a-z-]+")  # RFC 9110, 5.6.2
 _FRAMING = ("connection", "content-length", "content-type", "transfer-encoding")
-_NOT_A_HEADER = re.compile("[^\t\x20-\x7e\x80-\xff]")  # what is left is latin-1 without controls
+_NOT_A_HEADER = re.compile("[^\t\x20-\x7e\x80-\xff]")  # allowed: latin-1 without control characters
 
 
 class Response(msgspec.Struct, frozen=True):
-    """`close`: nothing more can be read from this connection. `error`: for the log."""
+    """`close`: close the connection after it. `error`: the error's class name, for the log."""
 
     status: int
     body: bytes
@@ -76,7 +86,7 @@ def json(document: object, status: int = 200) -> Response:
 
 
 def description(model: ModelInfo) -> dict[str, str]:
-    """A model in the contract's words."""
+    """A model as JSON, in the names of the SageMaker contract."""
     return {"modelName": model.name, "modelUrl": model.url}
 
 
@@ -85,17 +95,19 @@ def exposition(text: bytes) -> Response:
 
 
 def answer(response: InferenceResponse) -> Response:
-    """A model's answer. Raises InferenceFailed if it says what a header cannot carry."""
-    headers = [*map(_own_header, response.headers)]
+    """A model's answer. Raises InferenceFailed for values that are not allowed in a header."""
+    headers = [_own_header(header) for header in response.headers] if response.headers else []
     if response.custom_attributes is not None:
         value = _header("custom attributes", response.custom_attributes)
         headers.append((CUSTOM_ATTRIBUTES, value))
-    content_type = _header("content type", response.content_type)
+    content_type = _COMMON_TYPES.get(response.content_type) or _header(
+        "content type", response.content_type
+    )
     return Response(200, response.body, content_type, tuple(headers))
 
 
 def _own_header(header: tuple[str, str]) -> tuple[bytes, bytes]:
-    """One that the artifact's code set; what frames the message is ours to say."""
+    """A header set by the artifact's code. Raises InferenceFailed for headers that frame the message."""
     name, value = header[0].lower(), header[1]
     if not _HEADER_NAME.fullmatch(name) or name in _FRAMING:
         raise errors.InferenceFailed("the model set a header that cannot be sent")
@@ -108,7 +120,7 @@ def _header(what: str, value: str) -> bytes:
     return value.encode("latin-1")
 
 
-def refusal(error: Exception) -> Response:
+def error(error: Exception) -> Response:
     """The answer to an error that may be shown to the caller."""
     status, kind = STATUSES.get(type(error), UNKNOWN)
     if isinstance(error, errors.HandlerRefusal):
@@ -116,7 +128,7 @@ def refusal(error: Exception) -> Response:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if status == 503:
         headers = ((b"retry-after", b"1"),)
-    if isinstance(error, refusals.MethodNotAllowed):
+    if isinstance(error, error_replies.MethodNotAllowed):
         headers = ((b"allow", error.allow.encode("ascii")),)
     return Response(
         status,
@@ -128,7 +140,7 @@ def refusal(error: Exception) -> Response:
 
 
 def internal(error: BaseException) -> Response:
-    """The answer to a mistake of ours: what happened is for the log alone."""
+    """The answer to an unexpected exception, without its text: details are in the log."""
     status, kind = UNKNOWN
     body = _error_body(status, kind, "internal error")
     return Response(status, body, error=type(error).__name__)
@@ -137,7 +149,7 @@ def internal(error: BaseException) -> Response:
 def _error_body(status: int, kind: str, message: str) -> bytes:
     line = _LINE_BREAKERS.sub(" ", message).strip()[:MAX_ERROR_NBYTES]
     while len(body := _encode_error(status, kind, line)) > MAX_ERROR_NBYTES:
-        # A character costs at most six bytes of JSON, so this never cuts more than it must.
+        # A character has at most six bytes in JSON, so this never removes more than necessary.
         line = line[: -((len(body) - MAX_ERROR_NBYTES + 5) // 6)]
     return body
 
@@ -146,13 +158,15 @@ def _encode_error(status: int, kind: str, message: str) -> bytes:
     return _json.encode({"code": status, "type": kind, "message": message})
 
 
-def head(response: Response) -> list[tuple[bytes, bytes]]:
-    """All headers of a response."""
-    headers = [
-        (b"content-type", response.content_type),
-        (b"content-length", b"%d" % len(response.body)),
-        *response.headers,
+def render(response: Response, defaults: bytes, *, close: bool, head: bool) -> bytes:
+    """The message as it is sent. `defaults`: header lines of every answer; `head`: without the body."""
+    parts = [
+        _START
+        % (_STATUS_LINES[response.status], defaults, response.content_type, len(response.body))
     ]
-    if response.close:
-        headers.append((b"connection", b"close"))
-    return headers
+    for name, value in response.headers:
+        parts.append(b"%b: %b\r\n" % (name, value))
+    parts.append(b"connection: close\r\n\r\n" if close else b"\r\n")
+    if not head:
+        parts.append(response.body)
+    return b"".join(parts)

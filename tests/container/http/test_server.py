@@ -1,4 +1,4 @@
-"""From the first signal to the end: what is in flight is answered, nothing new begins."""
+"""Graceful shutdown: requests in flight are answered, new ones are refused."""
 
 import signal
 import threading
@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.container.conftest import Serve
-from tests.container.raw_client import head
+from tests.container.http.raw_client import head
 
 
 def test_the_engine_lives_as_long_as_the_server(serve: Serve) -> None:
@@ -42,7 +42,7 @@ def test_a_drain_answers_what_is_in_flight(serve: Serve) -> None:
 
 @pytest.mark.parametrize("patience", ["once", "twice"])
 def test_a_drain_has_an_end(serve: Serve, patience: str) -> None:
-    """Its timeout, or a second signal: then those who still wait hear 503."""
+    """Its timeout, or a second signal: requests that still wait are answered with 503."""
     running = serve(MME_DRAIN_TIMEOUT="5.2" if patience == "once" else "1000")
     running.load("a")
     with running.raw() as client:

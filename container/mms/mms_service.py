@@ -1,7 +1,7 @@
-"""What multi-model-server runs in the process that it keeps for a model: `handle`.
+"""The service that multi-model-server calls in the process of a model: `handle`.
 
-Statuses and bodies of answers are those of the container's own front, as far as this server lets them
-through. Of a load it knows two outcomes beside success: MemoryError is its 507, anything else its 500.
+Answers have the statuses and bodies of the container's own front. A load that raises MemoryError is answered
+with 507, any other exception with 500: the server knows no other outcomes.
 """
 
 import os
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from container import responses
+from container.http import responses
 from container.settings import Settings
 from model_handler.device import device as devices
 from model_handler.errors import EngineError, InsufficientMemory
@@ -17,7 +17,7 @@ from model_handler.messages import InferenceRequest
 from model_handler.scripted.in_process import Answer, open_model
 
 
-class Service:
+class ModelService:
     """One model, from its load to the end of the process."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -25,7 +25,7 @@ class Service:
         self._answer: Answer | None = None
 
     def handle(self, data: Any, context: Any) -> list[str | bytes] | None:
-        """Called without data once, for the load; then with one request at a time."""
+        """`data` is None for the first call, which loads the model; then it holds one request."""
         if self._answer is None:
             self._answer = self._opened(context)
         return None if data is None else [_served(self._answer, data[0], context)]
@@ -40,11 +40,11 @@ class Service:
             raise MemoryError(str(error)) from error
 
 
-handle = Service(os.environ).handle
+handle = ModelService(os.environ).handle
 
 
 def _device(chosen: str, gpu: int | None) -> str:
-    """The server deals out the GPUs, unless one was chosen for all."""
+    """The GPU that the server assigned, unless MME_DEVICE names one."""
     if chosen in ("auto", "cuda") and gpu is not None and gpu >= 0:
         chosen = f"cuda:{gpu}"
     return devices.parse(chosen).name
@@ -54,7 +54,7 @@ def _served(answer: Answer, parts: dict[str, Any], context: Any) -> str | bytes:
     try:
         response = responses.answer(answer(_request(parts, context)))
     except EngineError as error:
-        response = responses.refusal(error)
+        response = responses.error(error)
         context.set_response_status(response.status, HTTPStatus(response.status).phrase, 0)
     context.set_response_content_type(0, response.content_type.decode())
     for name, value in response.headers:
@@ -66,7 +66,7 @@ def _request(parts: dict[str, Any], context: Any) -> InferenceRequest:
     fields = context.get_all_request_header(0)
     headers = {
         name.lower(): value for name, value in fields.items() if isinstance(value, str)
-    }  # those of the parts are dictionaries
+    }  # headers of the parts are dictionaries
     return InferenceRequest(
         _body(parts),
         headers.get("content-type"),

@@ -1,4 +1,4 @@
-"""What callers send in JSON and queries: understood or refused in one line, never a crash."""
+"""JSON bodies and queries are accepted, or refused in one line."""
 
 import contextlib
 import json
@@ -7,8 +7,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from container import names, schemas
-from container.schemas import LoadRequest, Page
+from container.http import names, schemas
+from container.http.schemas import LoadRequest, Page
 from model_handler.errors import InvalidRequest
 from model_handler.model import ModelInfo
 from tests.container.conftest import Running
@@ -79,7 +79,7 @@ def test_any_bytes_are_a_load_or_refused(body: bytes) -> None:
 
 @given(st.text(max_size=300))
 def test_any_text_is_a_name_or_refused(name: str) -> None:
-    """And an accepted name can be logged, encoded and sent in a path."""
+    """An accepted name survives encoding and decoding in a path."""
     body = json.dumps({"model_name": name, "url": "/x"}).encode()
     try:
         accepted = schemas.load_request(body).model_name
@@ -121,7 +121,7 @@ def models(count: int) -> list[ModelInfo]:
     ],
 )
 def test_pages_hold_each_model_once(count: int, limit: int, sizes: list[int]) -> None:
-    """And a list that ends with a page has no token: n == limit is one page."""
+    """A list that ends with a full page has no token: n == limit is one page."""
     after: str | None = None
     seen: list[str] = []
     for position, size in enumerate(sizes):

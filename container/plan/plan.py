@@ -1,6 +1,6 @@
-"""`python -m container plan`: how many of these models fit which instance, from their files' headers.
+"""`python -m container plan`: how many models fit which instance type, from the headers of their files.
 
-Nothing is loaded: what is printed is what the ledger will reserve.
+Nothing is loaded: the bytes printed are those that the ledger will reserve.
 """
 
 import argparse
@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from container import archive, sizing
-from container.sizing import INSTANCES, Instance, Tiers
+from container import archive, variables
+from container.plan import sizing
+from container.plan.sizing import INSTANCE_TYPES, InstanceType, TierCounts
+from container.variables import NotAllowed
 from model_handler.artifacts import artifact
 from model_handler.artifacts.artifact import Artifact
 from model_handler.errors import ModelLoadFailed
@@ -19,8 +21,8 @@ CELL = "{:>12}"
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """One model as the ledger would see it, or why it could not be loaded."""
+class PlannedModel:
+    """One model with the bytes it will reserve, or the reason why it cannot be loaded."""
 
     name: str
     artifact: Artifact | None
@@ -28,20 +30,40 @@ class Planned:
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("models", type=Path, nargs="+", help="directories or .tar.gz archives")
-    parser.add_argument("--copies", type=int, default=1, help="as if there were so many of each")
-    parser.add_argument("--dtype", default="auto", help="as MME_DTYPE; default: auto")
-    parser.add_argument("--instance", action="append", help="types to consider; default: all known")
+    parser.add_argument(
+        "models", type=Path, nargs="+", help="model directories or .tar.gz archives"
+    )
+    parser.add_argument(
+        "--copies", type=int, default=1, help="number of copies of each model (default: 1)"
+    )
+    parser.add_argument(
+        "--dtype",
+        type=_dtype,
+        default="auto",
+        help="data type of the weights, as in MME_DTYPE (default: auto)",
+    )
+    parser.add_argument(
+        "--instance",
+        action="append",
+        help="instance type to consider, may be repeated (default: all known types)",
+    )
     parser.add_argument(
         "--skew",
         type=float,
         default=0.9,
-        help="of Zipf's law for the traffic; 0: even; default: 0.9",
+        help="exponent of Zipf's law for the traffic, 0 for equal shares (default: 0.9)",
     )
 
 
+def _dtype(text: str) -> str:
+    try:
+        return variables.dtype(text)
+    except NotAllowed as allowed:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: give {allowed}") from None
+
+
 def run(options: argparse.Namespace) -> int:
-    """1 when one of the models cannot be loaded."""
+    """The exit status: 1 if one of the models cannot be loaded."""
     instances = _chosen(options.instance)
     for device in sorted({_device(instance) for instance in instances}):
         planned = list(_inspected(options.models, options.dtype, device))
@@ -51,27 +73,27 @@ def run(options: argparse.Namespace) -> int:
     return int(any(model.artifact is None for model in planned))
 
 
-def _chosen(names: Sequence[str] | None) -> list[Instance]:
-    known = {instance.name: instance for instance in INSTANCES}
+def _chosen(names: Sequence[str] | None) -> list[InstanceType]:
+    known = {instance.name: instance for instance in INSTANCE_TYPES}
     unknown = [name for name in names or () if name not in known]
     if unknown:
-        raise SystemExit(f"{unknown[0]} is not known here: one of {', '.join(known)}")
+        raise SystemExit(f"unknown instance type {unknown[0]}: give one of {', '.join(known)}")
     return [known[name] for name in names or known]
 
 
-def _device(instance: Instance) -> str:
+def _device(instance: InstanceType) -> str:
     return "cpu" if instance.device_nbytes is None else "cuda"
 
 
-def _inspected(paths: Sequence[Path], dtype: str, device: str) -> Iterator[Planned]:
+def _inspected(paths: Sequence[Path], dtype: str, device: str) -> Iterator[PlannedModel]:
     for path in paths:
         with tempfile.TemporaryDirectory() as scratch:
             try:
                 directory = _unpacked(path, Path(scratch)) if path.is_file() else path
                 found = artifact.inspect(directory, default_task=None, dtype=dtype, device=device)
-                yield Planned(path.name, found)
+                yield PlannedModel(path.name, found)
             except (ModelLoadFailed, archive.ArchiveRefused) as error:
-                yield Planned(path.name, None, str(error))
+                yield PlannedModel(path.name, None, str(error))
 
 
 def _unpacked(path: Path, scratch: Path) -> Path:
@@ -79,7 +101,7 @@ def _unpacked(path: Path, scratch: Path) -> Path:
     return scratch / "model"
 
 
-def _print_models(planned: Sequence[Planned], device: str) -> None:
+def _print_models(planned: Sequence[PlannedModel], device: str) -> None:
     print(f"\non {device}")
     for model in planned:
         if model.artifact is None:
@@ -90,7 +112,7 @@ def _print_models(planned: Sequence[Planned], device: str) -> None:
 
 
 def _print_instances(
-    planned: Sequence[Planned], instances: Sequence[Instance], copies: int, skew: float
+    planned: Sequence[PlannedModel], instances: Sequence[InstanceType], copies: int, skew: float
 ) -> None:
     sizes = [model.artifact.nbytes for model in planned if model.artifact is not None] * copies
     if not sizes:
@@ -104,8 +126,8 @@ def _print_instances(
         print(_line(instance.name, cells.values()))
 
 
-def _cells(instance: Instance, found: Tiers) -> dict[str, str]:
-    """By heading. A GPU has a tier more, and so more to say."""
+def _cells(instance: InstanceType, found: TierCounts) -> dict[str, str]:
+    """Keyed by heading. Instances with a GPU have one more tier and so more columns."""
     hits = {"loaded": str(found.loaded), "hit ratio": f"{found.hits:.3f}"}
     main = f"{instance.main_budget_nbytes / sizing.GIB:.1f} GiB"
     if instance.device_nbytes is None:

@@ -1,9 +1,9 @@
-"""uvicorn's server, which on the first signal finishes what is in flight and on the second stops at once."""
+"""uvicorn's server: the first signal starts a graceful shutdown, the second stops at once."""
 
 import asyncio
 import logging
 import signal
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from socket import socket
 from types import FrameType
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import uvicorn
 
 from container.engine import Engine
-from container.protocol import BoundedHttpProtocol
+from container.http.protocol import HttpConnection
 
 log = logging.getLogger(__name__)
 KEEP_ALIVE_S = 75
@@ -20,15 +20,15 @@ STOP_S = 5.0  # of the drain timeout: kept for closing connections and stopping 
 
 
 def configuration(app: Any, host: str, port: int) -> uvicorn.Config:
-    """uvicorn set up for this container: our protocol, our logs, no guessing."""
+    """uvicorn with this container's protocol and logs, and without its automatic choices."""
     return uvicorn.Config(
         app,
         host=host,
         port=port,
         loop="uvloop",
-        http=BoundedHttpProtocol,
+        http=HttpConnection,
         ws="none",
-        lifespan="on",
+        lifespan="off",
         interface="asgi3",
         log_config=None,
         log_level="warning",
@@ -40,22 +40,40 @@ def configuration(app: Any, host: str, port: int) -> uvicorn.Config:
     )
 
 
-class Server(uvicorn.Server):
-    """`drain_timeout_s`: from the first signal to the end of the process, which exits 0."""
+class HttpServer(uvicorn.Server):
+    """`running` is entered before the first connection and left after the last. `drain_timeout_s`: from the
+    first signal to the end of the process, which exits 0."""
 
-    def __init__(self, config: uvicorn.Config, engine: Engine, drain_timeout_s: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        engine: Engine,
+        running: AbstractAsyncContextManager[object],
+        drain_timeout_s: float,
+    ) -> None:
         super().__init__(config)
         self._engine = engine
+        self._running = running
         self._drain_timeout_s = drain_timeout_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
+        self._exit = AsyncExitStack()
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        await super().startup(sockets)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._running)
+            await super().startup(sockets)
+            self._exit = stack.pop_all()
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        async with self._exit:
+            await super().shutdown(sockets)
+            if self.server_state.tasks:  # cancelled, and about to answer with 503
+                await asyncio.wait(self.server_state.tasks, timeout=GRACE_S)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Not remembered as uvicorn does: it would raise the signal again and spoil the exit status."""
+        """uvicorn's own would raise the signal again at the end, and so change the exit status."""
         if self._loop is None:
             self.should_exit = True
         else:
@@ -69,7 +87,7 @@ class Server(uvicorn.Server):
             self.should_exit = True
 
     async def _drain(self) -> None:
-        """Connections are accepted all the while: the platform sees /ping answer 503."""
+        """Connections are still accepted, so that the platform can see /ping answer 503."""
         self._engine.drain()
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, self._drain_timeout_s - STOP_S)):

@@ -1,4 +1,4 @@
-"""SageMaker's headers: what reaches the engine, what comes back, and what must not matter."""
+"""SageMaker's headers: those that reach the engine, those that are returned, and those that are ignored."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_a_request_reaches_the_engine_as_it_came(running: Running) -> None:
     assert request.request_id == "id-1"
 
 
-def test_what_was_not_sent_is_none(running: Running) -> None:
+def test_headers_that_were_not_sent_are_none(running: Running) -> None:
     running.load("a")
     with running.raw() as client:
         client.request("POST", "/models/a/invoke")

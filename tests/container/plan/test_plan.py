@@ -1,4 +1,4 @@
-"""How many models fit: the formula against a cache that is really simulated, and the command's answer."""
+"""How many models fit: the formula compared with a simulated cache, and the command's output."""
 
 import random
 import re
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from container import sizing
+from container.plan import sizing
 from tests import artifacts
 
 MIB = 1 << 20
@@ -34,7 +34,7 @@ def simulated(sizes: list[int], shares: list[float], budget: int) -> float:
 
 @pytest.mark.parametrize("skew", [0.0, 0.7, 0.9, 1.1])
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
-def test_the_formula_is_what_such_a_cache_does(skew: float, share: float) -> None:
+def test_the_formula_agrees_with_a_simulated_cache(skew: float, share: float) -> None:
     generator = random.Random(2)
     sizes = [generator.randint(1, 9) * MIB for _ in range(60)]
     shares = sizing.popularity(len(sizes), skew)
@@ -49,7 +49,7 @@ def test_the_formula_is_what_such_a_cache_does(skew: float, share: float) -> Non
     st.integers(1, 40_000),
 )
 def test_more_memory_never_hits_less(sizes: list[int], skew: float, budget: int) -> None:
-    """Given that every model fits at all: one that is too large takes nobody's place."""
+    """If every model fits alone: one that does not takes no place at all."""
     budget = max(budget, *sizes)
     shares = sizing.popularity(len(sizes), skew)
     ratio = sizing.hit_ratio(sizes, shares, budget)
@@ -69,7 +69,7 @@ def test_more_memory_never_hits_less(sizes: list[int], skew: float, budget: int)
 def test_a_loaded_model_is_on_the_gpu_or_in_main_memory(
     sizes: list[int], skew: float, main: int, device: int
 ) -> None:
-    instance = sizing.Instance("x", main, device)
+    instance = sizing.InstanceType("x", main, device)
     shares = sizing.popularity(len(sizes), skew)
     found = sizing.tiers(sizes, shares, instance)
     assert 0 <= found.on_device <= found.loaded <= len(sizes)
@@ -83,14 +83,14 @@ def test_a_loaded_model_is_on_the_gpu_or_in_main_memory(
 
 
 def test_without_a_gpu_nothing_is_promoted() -> None:
-    found = sizing.tiers([10] * 4, sizing.popularity(4, 0.0), sizing.Instance("x", 30))
+    found = sizing.tiers([10] * 4, sizing.popularity(4, 0.0), sizing.InstanceType("x", 30))
     assert (found.loaded, found.on_device, found.promotions) == (2, 2, 0.0)
     assert found.hits == pytest.approx(0.5, abs=0.05)
 
 
 def test_what_is_not_on_the_gpu_is_promoted() -> None:
     """Ten models of 10 bytes, asked for equally often; room for 4 in main memory and 4 on the GPU."""
-    instance = sizing.Instance("x", 58, 48)
+    instance = sizing.InstanceType("x", 58, 48)
     found = sizing.tiers([10] * 10, sizing.popularity(10, 0.0), instance)
     assert (found.loaded, found.on_device) == (8, 4)
     assert found.hits == pytest.approx(0.81, abs=0.01)
@@ -134,4 +134,21 @@ def test_what_cannot_be_loaded_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_instance_type_is_refused(tmp_path: Path) -> None:
-    assert "ml.x1 is not known here" in plan(tmp_path, "--instance", "ml.x1").stderr
+    assert "unknown instance type ml.x1" in plan(tmp_path, "--instance", "ml.x1").stderr
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "bf16", "BF16", "torch.bfloat16"])
+def test_usual_spellings_of_a_dtype(tmp_path: Path, dtype: str) -> None:
+    """Half the bytes of float32."""
+    directory = artifacts.bert_classifier(tmp_path / "classifier")
+    wide, narrow = (
+        re.findall(r"classifier +([\d,]+) bytes", plan(directory, "--dtype", name).stdout)[0]
+        for name in ("float32", dtype)
+    )
+    assert int(wide.replace(",", "")) == 2 * int(narrow.replace(",", ""))
+
+
+def test_an_unknown_dtype_is_refused(tmp_path: Path) -> None:
+    done = plan(tmp_path, "--dtype", "float8")
+    assert done.returncode == 2
+    assert "'float8' is not allowed: give one of auto, float32, bfloat16" in done.stderr

@@ -1,4 +1,4 @@
-"""What may be a model name, and how one travels in a path: percent-encoded, decoded exactly once."""
+"""Model names: which are allowed, and how they are decoded from a path (exactly once)."""
 
 import re
 from urllib.parse import unquote_to_bytes
@@ -20,9 +20,11 @@ def check(name: str) -> str:
     if len(name) > MAX_CHARS:
         raise InvalidRequest(f"a model name has at most {MAX_CHARS} characters, not {len(name)}")
     if name in (".", ".."):
-        raise InvalidRequest(f"{name!r} is no model name")
+        raise InvalidRequest(f"{name!r} is not allowed as a model name")
     if _FORBIDDEN.search(name):
-        raise InvalidRequest("a model name has no slash, backslash or control character")
+        raise InvalidRequest(
+            "a model name must not contain a slash, a backslash or a control character"
+        )
     return name
 
 

@@ -1,4 +1,4 @@
-"""The other front: what it refuses to start with, and what it runs in the process of each model.
+"""multi-model-server as the front: refused settings, and the service in the process of each model.
 
 The server itself is started by the conformance suite: `make contract TARGET=mms`.
 """
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from mms.context import Context, RequestProcessor
 
-from container import multi_model_server
-from container.mms_service import Service
+from container.mms import multi_model_server
+from container.mms.mms_service import ModelService
 from container.settings import Settings, SettingsError
 from tests import artifacts
 
@@ -33,12 +33,12 @@ def output_fn(prediction, accept, context):
 FRONT = {"MME_FRONT": "multi-model-server"}
 
 
-class Server:
-    """What multi-model-server does in a model's process, with its own context."""
+class ModelProcess:
+    """Calls the service as multi-model-server does in the process of a model, with its Context class."""
 
     def __init__(self, root: Path, name: str = "A", **environ: str) -> None:
         settings = {"SAGEMAKER_MULTI_MODEL": "true", "MME_DEVICE": "cpu"}
-        self._service = Service({**settings, "MME_MODEL_ROOT": str(root.parent), **environ})
+        self._service = ModelService({**settings, "MME_MODEL_ROOT": str(root.parent), **environ})
         self.context = Context(name, str(root), None, 1, None, "1.1.11")
 
     def load(self) -> None:
@@ -67,7 +67,7 @@ def scripted(root: Path) -> Path:
 @pytest.mark.parametrize(
     ("environ", "says"),
     [
-        (FRONT, "SAGEMAKER_MULTI_MODEL has to be true"),
+        (FRONT, "requires SAGEMAKER_MULTI_MODEL=true"),
         (FRONT | {"SAGEMAKER_MULTI_MODEL": "true", "PATH": "/nowhere"}, "needs Java"),
         (FRONT | {"SAGEMAKER_MULTI_MODEL": "true", "JAVA_HOME": "/nowhere"}, "needs Java"),
     ],
@@ -82,8 +82,8 @@ def test_a_front_that_does_not_exist() -> None:
         Settings.from_environ({"MME_FRONT": "apache"})
 
 
-def test_declared_by_its_files(tmp_path: Path) -> None:
-    server = Server(artifacts.bert_classifier(tmp_path / "model"))
+def test_a_model_without_code(tmp_path: Path) -> None:
+    server = ModelProcess(artifacts.bert_classifier(tmp_path / "model"))
     server.load()
     (best,) = json.loads(server.ask(b'{"inputs": "a fox"}'))
     assert best["label"] in ("NEGATIVE", "POSITIVE")
@@ -91,8 +91,8 @@ def test_declared_by_its_files(tmp_path: Path) -> None:
     assert server.context.get_response_content_type(0) == "application/json"
 
 
-def test_with_code_of_its_own(tmp_path: Path) -> None:
-    server = Server(scripted(tmp_path / "model"), name="mine")
+def test_a_model_with_code(tmp_path: Path) -> None:
+    server = ModelProcess(scripted(tmp_path / "model"), name="mine")
     server.load()
     assert server.ask(b'"words"') == b'mine: "words"'
     assert server.context.get_response_headers(0)["x-words"] == "2"
@@ -100,7 +100,7 @@ def test_with_code_of_its_own(tmp_path: Path) -> None:
 
 
 def test_errors_are_those_of_the_other_front(tmp_path: Path) -> None:
-    server = Server(artifacts.bert_classifier(tmp_path / "model"))
+    server = ModelProcess(artifacts.bert_classifier(tmp_path / "model"))
     server.load()
     error = json.loads(server.ask(b'{"inputs": 7}'))
     assert error["code"] == server.status == 400
@@ -109,7 +109,7 @@ def test_errors_are_those_of_the_other_front(tmp_path: Path) -> None:
 
 
 def test_out_of_memory(tmp_path: Path) -> None:
-    server = Server(scripted(tmp_path / "model"))
+    server = ModelProcess(scripted(tmp_path / "model"))
     server.load()
     assert json.loads(server.ask(b"full", "text/csv"))["code"] == server.status == 507
 
@@ -118,12 +118,12 @@ def test_a_load_without_memory_is_the_servers_507(tmp_path: Path) -> None:
     (root := tmp_path / "model" / "code").mkdir(parents=True)
     (root / "inference.py").write_text("def model_fn(model_dir): raise MemoryError\n")
     with pytest.raises(MemoryError):
-        Server(root.parent).load()
+        ModelProcess(root.parent).load()
 
 
-def test_what_lies_outside_the_roots_is_not_loaded(tmp_path: Path) -> None:
+def test_a_model_outside_the_roots_is_not_loaded(tmp_path: Path) -> None:
     (inside := tmp_path / "inside" / "model").mkdir(parents=True)
-    server = Server(inside)
+    server = ModelProcess(inside)
     server.context.system_properties["model_dir"] = str(artifacts.bert_classifier(tmp_path / "out"))
     with pytest.raises(Exception, match="outside"):
         server.load()

@@ -1,9 +1,9 @@
-"""Bodies in every framing, up to the limit and over it, slow, and abandoned."""
+"""Request bodies: both framings, up to the limit and over it, slow and incomplete ones."""
 
 import pytest
 
 from tests.container.conftest import Running, Serve
-from tests.container.raw_client import head
+from tests.container.http.raw_client import head
 
 INVOKE = "/models/a/invoke"
 MIB = 1 << 20
@@ -47,7 +47,7 @@ def test_a_payload_the_platform_allows_is_never_too_large(serve: Serve) -> None:
 @pytest.mark.parametrize("size", [MIB + 1, 40 * MIB])
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_over_the_limit_the_answer_is_received(small: Running, size: int, framing: str) -> None:
-    """Though the client sends all of its body before it reads."""
+    """Even if the client sends its whole body before it reads."""
     body = bytes(size)
     with small.raw() as client:
         if framing == "length":
@@ -63,7 +63,7 @@ def test_over_the_limit_the_answer_is_received(small: Running, size: int, framin
     assert small.http.get("/ping").status_code == 200
 
 
-def test_a_client_that_asks_first_is_told_to_continue(small: Running) -> None:
+def test_expect_100_continue(small: Running) -> None:
     with small.raw() as client:
         client.send(head("POST", INVOKE, "Expect: 100-continue", "Content-Length: 3"))
         assert client.response().status == 100
@@ -72,15 +72,15 @@ def test_a_client_that_asks_first_is_told_to_continue(small: Running) -> None:
         assert client.request("GET", "/ping").status == 200
 
 
-def test_a_client_that_asks_first_need_not_send_too_much(small: Running) -> None:
+def test_expect_100_continue_with_a_body_that_is_too_large(small: Running) -> None:
     with small.raw() as client:
         client.send(head("POST", INVOKE, "Expect: 100-continue", f"Content-Length: {2 * MIB}"))
         assert client.response().status == 413
         assert client.closed()
 
 
-def test_a_body_held_back_is_never_taken_for_a_request(small: Running) -> None:
-    """After a refusal nobody knows whether it will still come: the connection ends."""
+def test_expect_100_continue_and_an_early_answer(small: Running) -> None:
+    """The client may or may not send its body after it: the connection is closed."""
     with small.raw() as client:
         client.send(head("PUT", INVOKE, "Expect: 100-continue", "Content-Length: 5"))
         response = client.response()
@@ -88,7 +88,7 @@ def test_a_body_held_back_is_never_taken_for_a_request(small: Running) -> None:
         assert client.closed()
 
 
-def test_a_body_nobody_reads_does_not_become_a_request(small: Running) -> None:
+def test_an_unread_body_is_not_parsed_as_a_request(small: Running) -> None:
     smuggled = head("DELETE", "/models/a")
     with small.raw() as client:
         assert client.request("PUT", INVOKE, body=smuggled).status == 405
@@ -96,7 +96,7 @@ def test_a_body_nobody_reads_does_not_become_a_request(small: Running) -> None:
         assert client.request("GET", "/models/a").status == 200
 
 
-def test_a_slow_body_is_given_up(serve: Serve) -> None:
+def test_a_slow_body_times_out(serve: Serve) -> None:
     running = serve(MME_REQUEST_TIMEOUT="0.2")
     running.load("a")
     with running.raw() as client:
@@ -122,7 +122,7 @@ def test_a_client_that_leaves_while_sending(small: Running, framing: str) -> Non
 
 
 def test_a_client_that_leaves_while_waiting(small: Running) -> None:
-    """Its request is cancelled, every time."""
+    """Its request is cancelled every time."""
     for _ in range(20):
         small.engine.waiting.clear()
         small.engine.cancelled.clear()
@@ -143,7 +143,7 @@ def test_a_client_that_leaves_does_not_undo_a_load(small: Running) -> None:
     assert not small.engine.cancelled.is_set()
 
 
-def test_a_client_behind_pipelined_requests_is_missed_too(small: Running) -> None:
+def test_a_client_that_leaves_with_pipelined_requests_waiting(small: Running) -> None:
     with small.raw() as client:
         waiting = head("POST", INVOKE, "Content-Length: 4") + b"wait"
         client.send(waiting, head("GET", "/ping"))

@@ -1,8 +1,8 @@
-"""MME_FRONT=multi-model-server: the same handlers behind multi-model-server, for teams that must keep it.
+"""MME_FRONT=multi-model-server: the same handlers behind multi-model-server, for teams that depend on it.
 
-The price is its price: a process with PyTorch for every model, no ledger, no batches. Its server is started
-with the settings that sagemaker-inference gives it in AWS's own containers, but as our child: the toolkit
-looks for it among all processes of the machine.
+It keeps one process with PyTorch per model, without memory accounting and without batches. The server gets
+the settings that sagemaker-inference gives it in AWS's containers. It is started here as a child process,
+because sagemaker-inference looks for it among all processes of the machine.
 """
 
 import importlib.util
@@ -18,15 +18,14 @@ from pathlib import Path
 from container.settings import Settings, SettingsError
 
 NAME = "multi-model-server"
-SERVICE = "container.mms_service:handle"
+SERVICE = "container.mms.mms_service:handle"
 
 
 def run(settings: Settings, environ: Mapping[str, str]) -> None:
-    """Serve until a signal. Raises SettingsError for what this server cannot do, or lacks."""
+    """Serve until a signal. Raises SettingsError if Java or the package is missing, or a setting is not
+    supported."""
     if not settings.multi_model:
-        raise SettingsError(
-            f"MME_FRONT={NAME} serves the platform alone: SAGEMAKER_MULTI_MODEL has to be true"
-        )
+        raise SettingsError(f"MME_FRONT={NAME} requires SAGEMAKER_MULTI_MODEL=true")
     java, home = _java(environ), _home()
     with tempfile.TemporaryDirectory(prefix="mms-", ignore_cleanup_errors=True) as directory:
         scratch = Path(directory)
@@ -40,12 +39,12 @@ def _java(environ: Mapping[str, str]) -> str:
     home = environ.get("JAVA_HOME")
     java = shutil.which(f"{home}/bin/java" if home else "java", path=environ.get("PATH"))
     if java is None:
-        raise SettingsError(f"MME_FRONT={NAME} needs Java 11 or 17, and there is none")
+        raise SettingsError(f"MME_FRONT={NAME} needs Java 11 or 17, which was not found")
     return java
 
 
 def _home() -> Path:
-    """The directory that the package `mms` lies in."""
+    """The directory that contains the package `mms`."""
     found = importlib.util.find_spec("mms")
     if found is None or found.origin is None:
         raise SettingsError(f"MME_FRONT={NAME} needs the package {NAME}, which is not installed")
@@ -53,7 +52,8 @@ def _home() -> Path:
 
 
 def _properties(settings: Settings, environ: Mapping[str, str]) -> list[str]:
-    """Those of sagemaker-inference 1.10 for multi-model endpoints, with our limits."""
+    """The properties that sagemaker-inference 1.10 sets for multi-model endpoints, with this container's
+    limits."""
     address = f"http://{settings.host}:{settings.port}"
     return [
         "model_store=/",
@@ -70,11 +70,11 @@ def _properties(settings: Settings, environ: Mapping[str, str]) -> list[str]:
 
 
 def _command(java: str, home: Path, scratch: Path) -> list[str]:
-    """What its launcher would run, without the launcher, which leaves it behind on a signal."""
+    """The command that its launcher runs. After a signal the launcher would leave the server running."""
     return [
         java,
         f"-Dmodel_server_home={home}",
-        f"-Djava.io.tmpdir={scratch}",  # the sockets of its workers have the same names everywhere
+        f"-Djava.io.tmpdir={scratch}",  # sockets of its workers have fixed names in this directory
         f"-Dlog4j.configurationFile=file://{home}/sagemaker_inference/etc/log4j2.xml",
         "-jar",
         f"{home}/mms/frontend/model-server.jar",
@@ -84,8 +84,8 @@ def _command(java: str, home: Path, scratch: Path) -> list[str]:
 
 
 def _environment(environ: Mapping[str, str], scratch: Path) -> dict[str, str]:
-    """Its processes are started in another directory, and find Python's programs by name."""
-    here, programs = str(Path(__file__).parents[1]), str(Path(sys.executable).parent)
+    """For processes that start in another directory and find Python by name."""
+    here, programs = str(Path(__file__).parents[2]), str(Path(sys.executable).parent)
     return {
         **environ,
         "TEMP": str(scratch),
@@ -111,4 +111,4 @@ def _serve(command: list[str], environ: dict[str, str], scratch: Path) -> None:
             signal.signal(number, stop)
         status = server.wait()
     if not stopped:
-        raise SettingsError(f"{NAME} ended with status {status}; its log says why")
+        raise SettingsError(f"{NAME} ended with status {status}; see its log")

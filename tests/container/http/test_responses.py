@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from container import refusals, responses
+from container.http import error_replies, responses
 from model_handler import errors
 from model_handler.errors import InferenceFailed, ModelLoadFailed
 from model_handler.messages import InferenceResponse
@@ -35,11 +35,11 @@ EXPECTED = {
 
 
 def test_every_error_has_a_status() -> None:
-    """A new class in the tree belongs in the table."""
+    """A new error class must be added to the table."""
     assert {cls.__name__ for cls in errors.tree()} == set(EXPECTED)
     for cls in errors.tree():
         assert responses.STATUSES[cls][0] == EXPECTED[cls.__name__]
-    for refusal in refusals.Refusal.__subclasses__():
+    for refusal in error_replies.ErrorReply.__subclasses__():
         assert 400 <= responses.STATUSES[refusal][0] < 500
 
 
@@ -51,13 +51,13 @@ def test_a_handlers_own_status_is_sent_unless_the_platform_would_act_on_it(
     wanted: int, status: int
 ) -> None:
     refusal = errors.from_wire("InferenceFailed", "no such customer", wanted)
-    response = responses.refusal(refusal)
+    response = responses.error(refusal)
     assert response.status == status
     assert json.loads(response.body)["code"] == status
 
 
 def test_headers_of_an_answer() -> None:
-    """The model's own are sent; those that frame the message, and what cannot be one, are refused."""
+    """Headers set by a model are sent. Headers that frame the message, and invalid ones, are refused."""
     sent = responses.answer(InferenceResponse(b"", "text/plain", headers=(("X-Model", "é"),)))
     assert sent.headers == ((b"x-model", b"\xe9"),)
     for name, value in [
@@ -70,7 +70,7 @@ def test_headers_of_an_answer() -> None:
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_every_error_over_http(running: Running, name: str) -> None:
-    """From a load and from an invoke alike, and the connection goes on."""
+    """From a load and from an invoke; the connection stays usable."""
     running.load("a")
     status = EXPECTED[name]
     with running.raw() as client:
@@ -90,7 +90,16 @@ def test_every_error_over_http(running: Running, name: str) -> None:
     assert [info.name for info in running.engine.models()] == ["a"]
 
 
-def test_a_mistake_of_ours_says_nothing(
+@pytest.mark.parametrize("status", [400, 418, 452, 599])
+def test_a_models_own_status_over_http(running: Running, status: int) -> None:
+    """Also one without a standard phrase."""
+    running.load("a")
+    with running.raw() as client:
+        body = f"status {status}".encode()
+        assert client.request("POST", "/models/a/invoke", body=body).status == status
+
+
+def test_an_unexpected_error_reveals_nothing(
     running: Running, capsys: pytest.CaptureFixture[str]
 ) -> None:
     running.load("a")
@@ -107,7 +116,7 @@ def test_a_mistake_of_ours_says_nothing(
 
 @given(st.text(max_size=6000))
 def test_error_bodies_are_one_bounded_line(message: str) -> None:
-    body = responses.refusal(ModelLoadFailed(message)).body
+    body = responses.error(ModelLoadFailed(message)).body
     assert len(body) <= 2000
     assert b"\n" not in body
     document = json.loads(body)
@@ -117,8 +126,8 @@ def test_error_bodies_are_one_bounded_line(message: str) -> None:
 
 
 @pytest.mark.parametrize("character", ["x", '"', "ü", "模", "🙂", "\x00", "\\"])
-def test_long_messages_fill_the_room_there_is(character: str) -> None:
-    body = responses.refusal(ModelLoadFailed("a" + character * 6000 + "z")).body
+def test_long_messages_use_the_whole_limit(character: str) -> None:
+    body = responses.error(ModelLoadFailed("a" + character * 6000 + "z")).body
     assert len(body) <= 2000
     if character != "\x00":
         assert len(body) > 1900
@@ -135,4 +144,4 @@ def test_headers_cannot_be_split(value: str) -> None:
 @given(st.text(alphabet=st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=1024))
 def test_printable_attributes_are_returned(value: str) -> None:
     response = responses.answer(InferenceResponse(b"", "a/b", value))
-    assert responses.head(response)[-1] == (responses.CUSTOM_ATTRIBUTES, value.encode())
+    assert response.headers == ((responses.CUSTOM_ATTRIBUTES, value.encode()),)

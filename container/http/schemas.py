@@ -1,4 +1,4 @@
-"""The JSON and query parameters callers send, checked; and how a long list is cut into pages."""
+"""JSON bodies and query parameters of requests, validated; and the pages of a long list."""
 
 import re
 import zlib
@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from container import names
+from container.http import names
 from model_handler.errors import InvalidRequest
 from model_handler.model import ModelInfo
 
@@ -36,7 +36,7 @@ _load_requests = msgspec.json.Decoder(LoadRequest)
 
 
 def load_request(body: bytes) -> LoadRequest:
-    """Raises InvalidRequest, whatever the bytes are."""
+    """Raises InvalidRequest for any other bytes."""
     try:
         request = _load_requests.decode(body)
     except (msgspec.MsgspecError, UnicodeError) as error:
@@ -50,7 +50,7 @@ def load_request(body: bytes) -> LoadRequest:
 
 
 def page(query: bytes) -> Page:
-    """Raises InvalidRequest for a limit or token that cannot be ours."""
+    """Raises InvalidRequest for a limit that is no number from 1, or a token that `token` did not make."""
     parameters = _parameters(query)
     return Page(
         limit=_limit(parameters.get("limit")),
@@ -80,7 +80,7 @@ def _limit(text: str | None) -> int:
 
 
 def token(name: str) -> str:
-    """Opaque to callers. Holds a checksum, so that a made-up token is told from one of ours."""
+    """Opaque to callers. Has a checksum, so that an invented token is recognised."""
     raw = name.encode()
     return urlsafe_b64encode(zlib.crc32(raw).to_bytes(4, "big") + raw).decode("ascii")
 

@@ -1,4 +1,4 @@
-"""Choosing a model for `/invocations` when the platform owns the models (MultiModel mode)."""
+"""Selects the model for `/invocations` when the platform loads the models (MultiModel mode)."""
 
 from container.engine import Engine
 from model_handler.errors import InvalidRequest
@@ -6,14 +6,14 @@ from model_handler.errors import InvalidRequest
 MAX_LISTED = 20
 
 
-class PlatformCatalogue:
-    """Bodies are opaque here: only the Target-Model header decides."""
+class PlatformSelector:
+    """By the Target-Model header only; bodies are not read."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def health(self) -> str | None:
-        return None  # must be healthy with no model loaded, or the endpoint can never start
+        return None  # an endpoint starts only if the container is healthy without models
 
     def select(self, target: str | None, body: bytes) -> tuple[str, bytes]:
         if target is not None:
@@ -22,7 +22,7 @@ class PlatformCatalogue:
 
 
 def only_model(engine: Engine) -> str:
-    """Raises InvalidRequest unless exactly one model is loaded."""
+    """The name of the only loaded model. Raises InvalidRequest if there are none or several."""
     models = engine.models()
     if len(models) != 1:
         raise InvalidRequest(f"model name required; {available(engine)}")
@@ -30,7 +30,7 @@ def only_model(engine: Engine) -> str:
 
 
 def available(engine: Engine) -> str:
-    """What could have been asked for, in one bounded line."""
+    """The loaded models, in one line of bounded length."""
     models = [model.name for model in engine.models()]
     if not models:
         return "no model is loaded"

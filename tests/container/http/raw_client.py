@@ -1,4 +1,4 @@
-"""HTTP as bytes on a socket, for what a well-behaved client would never send."""
+"""HTTP as bytes on a socket, for requests that HTTP clients refuse to send."""
 
 import json
 import socket
@@ -46,7 +46,7 @@ class RawClient:
         self._socket.sendall(b"".join(parts))
 
     def send_until_refused(self, chunk: bytes, nbytes: int) -> int:
-        """Send up to `nbytes`; return how much went out before the server closed."""
+        """Send up to `nbytes`; return the number of bytes sent before the server closed the connection."""
         sent = 0
         try:
             while sent < nbytes:
@@ -70,7 +70,7 @@ class RawClient:
         return RawResponse(status, headers, self._file.read(length))
 
     def closed(self) -> bool:
-        """Whether the server has nothing more to say. Waits for it."""
+        """Wait for more bytes. True if the server closed the connection instead."""
         try:
             return self._file.read(1) == b""
         except ConnectionResetError:

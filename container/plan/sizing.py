@@ -1,10 +1,9 @@
 """How many models fit, and how often a request finds its model in memory. Pure arithmetic.
 
-The hit ratio is Che's approximation for a cache that evicts the least recently used: each model is in
-memory with the probability that it was asked for within the cache's characteristic time, which is the
-one at which the expected bytes in memory are the budget (Che, Tung, Wang, 2002; with sizes as in Fagin,
-1977). Popularity is Zipf's: the k-th most popular model gets a share proportional to k to the power of
-minus the skew.
+The hit ratio is Che's approximation for a cache that evicts the least recently used entry (Che, Tung, Wang,
+2002; with sizes as in Fagin, 1977): a model is in memory if it was requested within the characteristic time,
+which is the time after which the expected bytes in memory equal the budget. Popularity follows Zipf's law:
+the k-th most popular model gets a share of the requests proportional to k ** -skew.
 """
 
 import math
@@ -17,8 +16,8 @@ GIB = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Instance:
-    """`device_nbytes`: of its one GPU, as the driver reports it; None where main memory is the device."""
+class InstanceType:
+    """`device_nbytes`: memory of its one GPU as the driver reports it; None without a GPU."""
 
     name: str
     main_nbytes: int
@@ -26,19 +25,19 @@ class Instance:
 
     @property
     def budget_nbytes(self) -> int:
-        """What models may hold on the device with the container's default settings."""
+        """Bytes for models on the device with the container's default settings."""
         if self.device_nbytes is not None:
             return int(DEVICE_SHARE * self.device_nbytes)
         return self.main_budget_nbytes
 
     @property
     def main_budget_nbytes(self) -> int:
-        """What models may hold in main memory: on a GPU those that are loaded and not on the device."""
+        """Bytes for models in main memory: with a GPU, those that are loaded and not on the device."""
         return int(MAIN_MEMORY_SHARE * self.main_nbytes)
 
     @property
     def loaded_nbytes(self) -> int:
-        """What all loaded models may hold together."""
+        """Bytes for all loaded models."""
         if self.device_nbytes is None:
             return self.main_budget_nbytes
         return self.budget_nbytes + self.main_budget_nbytes
@@ -46,31 +45,31 @@ class Instance:
 
 # Single-GPU types of the families that multi-model endpoints support, and CPU types in common use:
 # https://docs.aws.amazon.com/sagemaker/latest/dg/multi-model-support.html
-INSTANCES = (
-    Instance("ml.c5.xlarge", 8 * GIB),
-    Instance("ml.m5.large", 8 * GIB),
-    Instance("ml.m5.xlarge", 16 * GIB),
-    Instance("ml.m5.2xlarge", 32 * GIB),
-    Instance("ml.m5.4xlarge", 64 * GIB),
-    Instance("ml.r5.2xlarge", 64 * GIB),
-    Instance("ml.g4dn.xlarge", 16 * GIB, 15 * GIB),
-    Instance("ml.g4dn.2xlarge", 32 * GIB, 15 * GIB),
-    Instance("ml.p3.2xlarge", 61 * GIB, 16 * GIB),
-    Instance("ml.g5.xlarge", 16 * GIB, 22 * GIB),
-    Instance("ml.g5.2xlarge", 32 * GIB, 22 * GIB),
-    Instance("ml.g5.4xlarge", 64 * GIB, 22 * GIB),
+INSTANCE_TYPES = (
+    InstanceType("ml.c5.xlarge", 8 * GIB),
+    InstanceType("ml.m5.large", 8 * GIB),
+    InstanceType("ml.m5.xlarge", 16 * GIB),
+    InstanceType("ml.m5.2xlarge", 32 * GIB),
+    InstanceType("ml.m5.4xlarge", 64 * GIB),
+    InstanceType("ml.r5.2xlarge", 64 * GIB),
+    InstanceType("ml.g4dn.xlarge", 16 * GIB, 15 * GIB),
+    InstanceType("ml.g4dn.2xlarge", 32 * GIB, 15 * GIB),
+    InstanceType("ml.p3.2xlarge", 61 * GIB, 16 * GIB),
+    InstanceType("ml.g5.xlarge", 16 * GIB, 22 * GIB),
+    InstanceType("ml.g5.2xlarge", 32 * GIB, 22 * GIB),
+    InstanceType("ml.g5.4xlarge", 64 * GIB, 22 * GIB),
 )
 
 
 def popularity(count: int, skew: float) -> list[float]:
-    """Shares of the traffic, the most popular first; 0 is an even split."""
+    """Shares of the traffic, the most popular model first. Skew 0: equal shares."""
     weights = [1 / rank**skew for rank in range(1, count + 1)]
     total = math.fsum(weights)
     return [weight / total for weight in weights]
 
 
 def fitting(sizes: Sequence[int], budget_nbytes: int) -> int:
-    """How many of the models are in memory together, in the order given."""
+    """How many models, taken in the order given, fit into the budget together."""
     left = budget_nbytes
     for count, size in enumerate(sizes):
         left -= size
@@ -80,9 +79,9 @@ def fitting(sizes: Sequence[int], budget_nbytes: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Tiers:
-    """`hits`: expected share of requests whose model is loaded; `promotions`: of those that also wait
-    for it to be copied to the device, 0 where main memory is the device."""
+class TierCounts:
+    """`hits`: expected share of requests whose model is loaded. `promotions`: expected share of requests that
+    wait until their loaded model is copied to the device; 0 without a GPU."""
 
     loaded: int
     on_device: int
@@ -90,14 +89,14 @@ class Tiers:
     promotions: float
 
 
-def tiers(sizes: Sequence[int], shares: Sequence[float], instance: Instance) -> Tiers:
-    """A loaded model is counted on the device or in main memory, not in both."""
+def tiers(sizes: Sequence[int], shares: Sequence[float], instance: InstanceType) -> TierCounts:
+    """A loaded model is counted once: on the device or in main memory."""
     loaded, device = instance.loaded_nbytes, instance.budget_nbytes
     possible = [(s, p) for s, p in zip(sizes, shares, strict=True) if s <= device]
     sizes, shares = [s for s, _ in possible], [p for _, p in possible]
     hits = hit_ratio(sizes, shares, loaded)
     promotions = max(0.0, hits - hit_ratio(sizes, shares, device))
-    return Tiers(fitting(sizes, loaded), fitting(sizes, device), hits, promotions)
+    return TierCounts(fitting(sizes, loaded), fitting(sizes, device), hits, promotions)
 
 
 def hit_ratio(sizes: Sequence[int], shares: Sequence[float], budget_nbytes: int) -> float:
@@ -110,7 +109,7 @@ def hit_ratio(sizes: Sequence[int], shares: Sequence[float], budget_nbytes: int)
 
 
 def _characteristic_time(models: list[tuple[int, float]], budget_nbytes: int) -> float:
-    """In requests: after so many the expected bytes asked for are the budget."""
+    """In requests: after this many, the expected bytes of the requested models equal the budget."""
 
     def expected_nbytes(time: float) -> float:
         return math.fsum(-size * math.expm1(-share * time) for size, share in models)
@@ -118,7 +117,7 @@ def _characteristic_time(models: list[tuple[int, float]], budget_nbytes: int) ->
     low, high = 0.0, 1.0
     while expected_nbytes(high) < budget_nbytes:
         low, high = high, high * 2
-    for _ in range(60):  # halvings: far below a request
+    for _ in range(60):  # bisection steps: the error is far below one request
         middle = (low + high) / 2
         low, high = (middle, high) if expected_nbytes(middle) < budget_nbytes else (low, middle)
     return high
