@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 REPORT := $(VENV)/contract.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks check test test-lowest test-pythons test-notebooks test-sdk test-contract test-fake-cuda compiler image image-mms test-image sbom java registry contract docs test-gpu bench bench-docs
+.PHONY: help install demo notebooks check test test-lowest test-pythons test-notebooks test-sdk test-contract test-fake-cuda compiler image image-mms test-image sbom java registry contract docs test-gpu gpu-day bench bench-docs
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,7 +31,7 @@ check: $(STAMP) ## style, types, import arrows, the image's and the stack's file
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/shellcheck .ci/run image/*.sh scripts/*.sh tests/fake_cuda/runtime/*.sh
+	$(BIN)/shellcheck .ci/run image/*.sh scripts/*.sh benchmarks/gpu/*.sh tests/fake_cuda/runtime/*.sh
 	$(BIN)/python image/audit.py
 	$(BIN)/cfn-lint scripts/cloudformation/*.yaml
 
@@ -126,6 +126,12 @@ endef
 	$(call environment,$(PYTHON),.venv-lowest,.venv-lowest/constraints.txt)
 	@touch $@
 
+# What touches libraries: without test_engine (processes and deadlines, minutes of waiting), and of the conformance
+# suite the files in which bodies, models and connections come and go. All of it would take twice as long
+CONTRACT_FILES := $(foreach name,invoke load unload robustness headers life,tests/contract/test_$(name).py)
+LOWEST := tests/model_handler --ignore=tests/model_handler/test_engine.py \
+  $(foreach name,protocol bodies server,tests/container/test_$(name).py) $(CONTRACT_FILES)
+
 test-lowest: .venv-lowest/.installed ## what touches libraries, with the lowest versions that setup.py promises
 	.venv-lowest/bin/python -m pytest $(LOWEST)
 
@@ -140,7 +146,14 @@ FOUND = $(foreach version,$(PYTHONS),$(if $(call python,$(version)),$(version)))
 	$(call environment,$(call python,3.$*),.venv-3.$*,constraints.txt)
 	@touch $@
 
-test-pythons: ## the same with Python 3.12 and 3.13, those of them that are installed
+# What depends on the interpreter: processes, event loop, archives, conversions, and one of each sort of model.
+# multi-model-server, which is not in these environments, runs on the oldest Python alone
+NEWER := tests/versions tests/container --ignore=tests/container/test_multi_model_server.py \
+  tests/emulator/hosting/test_archive.py tests/scripts/test_package.py tests/model_handler/formats \
+  tests/model_handler/scripted $(foreach name,engine loader codecs,tests/model_handler/test_$(name).py) \
+  $(foreach name,invoke life,tests/contract/test_$(name).py)
+
+test-pythons: ## what depends on the interpreter, with Python 3.12 and 3.13, those of them that are installed
 	@echo "Python found: $(or $(FOUND),neither 3.12 nor 3.13; nothing is tested)"
 	@set -e; for version in $(FOUND); do \
 	  $(MAKE) .venv-$$version/.installed; \
@@ -167,6 +180,11 @@ test-image: $(STAMP) image image-mms registry ## the built image: the suite, fiv
 	$(MAKE) contract TARGET=image
 	$(BIN)/python -m tests.contract.document $(REPORT) --check
 	$(BIN)/python -m pytest -c tests/image/pytest.ini --rootdir=. tests/image
+
+GPU_DAY_SECONDS ?= 480
+
+gpu-day: $(STAMP) ## every measurement that needs a GPU, as build/gpu-day/gpu_day.json: make gpu-day GPU_DAY_SECONDS=480
+	$(BIN)/python -m benchmarks.gpu --seconds $(GPU_DAY_SECONDS) --output build/gpu-day
 
 test-gpu: $(STAMP) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest tests -m gpu

@@ -49,7 +49,7 @@ def _row(name: str, runs: Sequence[Run], lru: Sequence[Run]) -> str:
     cells = [
         name,
         f"{_mean(runs, lambda run: run['miss_ratio']):.3f}",
-        *(f"{_mean(runs, lambda run, link=link: run['ms'][link]):.1f}" for link in runs[0]["ms"]),
+        *(f"{statistics.fmean(run['ms'][link] for run in runs):.1f}" for link in runs[0]["ms"]),
         f"{most(runs, lru):.2f}",
         f"{_mean(runs, lambda run: run['miss_ratio_of_largest']):.3f}",
     ]
@@ -73,7 +73,9 @@ def most(runs: Sequence[Run], lru: Sequence[Run]) -> float:
     """The wait as a multiple of lru's, in the setting and on the link where that is highest."""
     pairs = zip(runs, lru, strict=True)
     return max(
-        ours["ms"][link] / theirs["ms"][link] for ours, theirs in pairs for link in ours["ms"]
+        float(ours["ms"][link] / theirs["ms"][link])
+        for ours, theirs in pairs
+        for link in ours["ms"]
     )
 
 

@@ -28,8 +28,9 @@ def main() -> None:
     os.environ["CONTAINERS_CONF"] = str(REPOSITORY / "image/containers.conf")
     runs = [_started(engine, arguments.image) for _ in range(arguments.repetitions)]
     medians = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
-    result = {"engine": engine, "image_nbytes": _size(engine, arguments.image), "runs": runs}
-    print(f"image: {result['image_nbytes'] / 1e6:.0f} MB")
+    nbytes = _size(engine, arguments.image)
+    result = {"engine": engine, "image_nbytes": nbytes, "runs": runs}
+    print(f"image: {nbytes / 1e6:.0f} MB")
     print("\n".join(f"{name}: {value:.2f} s" for name, value in medians.items()))
     if arguments.output is not None:
         environment.write(arguments.output, "image", {**result, "medians": medians})

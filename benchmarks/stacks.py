@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import psutil
@@ -101,22 +101,24 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(stack: Stack, root: Path, **settings: str) -> Iterator[Server]:
-    """`root` holds the models."""
+def serving(
+    stack: Stack, root: Path, *, output: IO[bytes] | int = subprocess.DEVNULL, **settings: str
+) -> Iterator[Server]:
+    """`root` holds the models; `output` gets what the server writes."""
     port = free_port()
     contract = {"SAGEMAKER_MULTI_MODEL": "true", "SAGEMAKER_BIND_TO_PORT": str(port)}
     contract |= {"SAGEMAKER_SAFE_PORT_RANGE": "21000-25000"}
-    if stack is OURS:
+    if stack.name == OURS.name:
         contract["MME_MODEL_ROOT"] = str(root.resolve())
     with tempfile.TemporaryDirectory(prefix="mme-bench-") as scratch:
-        own = {"TMPDIR": scratch} if stack is not OURS else {}
+        own = {"TMPDIR": scratch} if stack.name != OURS.name else {}
         environment = os.environ | contract | own | stack.settings | settings
         began = time.perf_counter()
         process = subprocess.Popen(
             stack.command,
             env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
         )
         try:

@@ -287,12 +287,3 @@ TARGETS = (
         "drift", "memory over load/unload cycles after a warm-up", "cycles", drift, most=1, unit="%"
     ),
 )
-
-# Name, what, bound: there is no machine to measure these on, and no scenario until there is one
-ON_A_GPU = (
-    ("load to a GPU", "load time over that of reading and copying the same bytes", "≤ 1.3 ×"),
-    ("swap-in", "bytes per second to the GPU over those of a plain pinned copy", "≥ 0.9 ×"),
-    ("served / bare on a GPU", "throughput over plain PyTorch in batches, 128 tokens", "≥ 0.85 ×"),
-    ("five models on a GPU", "requests per second over a process for each model", "≥ 8 ×"),
-    ("density", "bert-bases resident on a GPU over a process for each, float32", "≥ 2.5 ×"),
-)

@@ -11,6 +11,7 @@ from typing import Any
 from model_handler.errors import InvalidRequest
 
 MANY = 1_000_000
+UNKNOWN = 2**31  # as a vocabulary: the model says nothing of it
 BEAMS = 64  # each is a row of its own on the device
 SEQUENCES = 10_000  # of banned or biased tokens
 
@@ -90,7 +91,8 @@ def check(parameters: Mapping[str, Any], vocabulary: int) -> None:
 
 def check_defaults(defaults: Mapping[str, Any], vocabulary: int) -> None:
     """The same for what an artifact brings along."""
-    checked = {*_OF_DEFAULTS, *_TOKENS_OF_DEFAULTS, "exponential_decay_length_penalty"}
+    tokens = _TOKENS_OF_DEFAULTS if vocabulary < UNKNOWN else ()
+    checked = {*_OF_DEFAULTS, *tokens, "exponential_decay_length_penalty"}
     check({name: defaults[name] for name in defaults.keys() & checked}, vocabulary)
 
 
@@ -123,6 +125,7 @@ def _require(condition: bool, otherwise: str) -> None:
 
 
 def _check_tokens(name: str, tokens: list[Any], vocabulary: int) -> None:
+    _require(vocabulary < UNKNOWN, f"{name} cannot be given: this model's tokens are not known")
     fits = bool(tokens) and all(_is_token(token, vocabulary) for token in tokens)
     _require(fits, f"{name} has to name tokens from 0 to {vocabulary - 1}")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from model_handler import artifact as artifacts
 from model_handler import device as devices
-from model_handler import formats, forward, precision
+from model_handler import formats, forward, precision, warmup
 from model_handler.artifact import Artifact
 from model_handler.device import Device
 from model_handler.errors import EngineError, from_wire
@@ -62,7 +62,10 @@ def _declared(found: Artifact, options: EngineOptions, name: str) -> Script:
         handler = FormatLoader(device).load(found.path, found.convention)
     else:
         handler = TorchLoader(device, Turnstile()).load(str(found.path), found.task, found.dtype)
-    return Declared(handler, device, options.request_timeout_s)
+    declared = Declared(handler, device, options.request_timeout_s)
+    if options.worker.warmup and (request := warmup.request(handler)) is not None:
+        warmup.judge(declared.result(request, warmup.LIMIT_S))
+    return declared
 
 
 class Declared:
@@ -74,11 +77,15 @@ class Declared:
         self._timeout_s = timeout_s
 
     def __call__(self, request: InferenceRequest) -> InferenceResponse:
-        batch = forward.prepare(self._handler, [request])
-        forward.forward(batch, self._device, time.monotonic() + self._timeout_s)
-        (result,) = forward.finish(batch)
+        result = self.result(request, self._timeout_s)
         if isinstance(result, Refusal):
             raise _named(result)
+        return result
+
+    def result(self, request: InferenceRequest, timeout_s: float) -> InferenceResponse | Refusal:
+        batch = forward.prepare(self._handler, [request])
+        forward.forward(batch, self._device, time.monotonic() + timeout_s)
+        (result,) = forward.finish(batch)
         return result
 
 

@@ -96,8 +96,8 @@ class TorchLoader:
         raise failure
 
     def demote(self, handler: Handler) -> bool:
-        """Free its memory on the device and keep the rest, where it can be promoted again. From before that
-        until its promotion, no kernel may use the model."""
+        """Free its memory on the device and keep the rest, where it can be promoted again. Forwards that are
+        launched already may still be running; until the promotion none may be launched."""
         return self._blocks.free(handler)
 
     def promote(self, handler: Handler) -> bool:
@@ -295,11 +295,9 @@ def _pipeline_class(task: str) -> Any:
     if name in TEXT2TEXT:
         return TEXT2TEXT[name]
     kind = SUPPORTED_TASKS[name]["impl"]
-    if not isinstance(kind, str):
+    if not isinstance(kind, str):  # the class itself in transformers 5.17, its dotted name in 5.23
         return kind
-    module, _, attribute = kind.rpartition(
-        "."
-    )  # transformers 5.23 names the class, 5.17 has it there
+    module, _, attribute = kind.rpartition(".")
     return getattr(importlib.import_module(module), attribute)
 
 

@@ -20,15 +20,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from model_handler import device as devices
-from model_handler import formats, precision, tasks, turnstile
+from model_handler import formats, precision, tasks, turnstile, warmup
 from model_handler.conventions import Convention
 from model_handler.device import Device, is_sticky
-from model_handler.errors import EngineError, ModelLoadFailed, ModelNotFound
+from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed, ModelNotFound
 from model_handler.formats import FormatLoader
 from model_handler.forward import Batch, finish, forward, prepare
 from model_handler.handlers import Handler
@@ -40,6 +41,8 @@ from model_handler.messages import (
     Demote,
     Done,
     FrameBuffer,
+    InferenceRequest,
+    InferenceResponse,
     Load,
     Loaded,
     LoadFailed,
@@ -93,6 +96,7 @@ class Work:
     batch: Batch
     deadline: float
     prepare_s: float
+    done: Callable[["Work"], None]  # called by the host thread
     forward_s: float = 0.0
 
 
@@ -100,6 +104,7 @@ class Worker:
     def __init__(self, end: socket.socket, device: Device, options: WorkerOptions) -> None:
         self._end = end
         self._device = device
+        self._warms_up = options.warmup
         self._forwarding = Turnstile()
         self._threads = Threads.of(device.torch_device)
         self._ready_brief: deque[Work] = deque()
@@ -172,13 +177,25 @@ class Worker:
 
     def _opened(self, command: Load) -> Resident:
         handler = self._open(command)
-        generates = tasks.generates(command.task)
-        return Resident(command.model_id, handler, generates=generates)
+        resident = Resident(command.model_id, handler, generates=tasks.generates(command.task))
+        if self._warms_up and (request := warmup.request(handler)) is not None:
+            self._warm_up(resident, request)
+        return resident
 
     def _open(self, command: Load) -> Handler:
         if command.convention in formats.CONVENTIONS:
             return self._formats.load(Path(command.path), Convention(command.convention))
         return self._loader.load(command.path, command.task, command.dtype)
+
+    def _warm_up(self, resident: Resident, request: InferenceRequest) -> None:
+        """Through the lanes of any short batch. Raises InsufficientMemory, and the model is unloaded."""
+        answered: Future[InferenceResponse | Refusal] = Future()
+        self._host.put(functools.partial(self._prepare_warmup, resident, request, answered))
+        try:
+            warmup.judge(answered.result())
+        except InsufficientMemory:
+            self._unload(resident)
+            raise
 
     def _arrived(
         self, report: Loaded | LoadFailed, resident: Resident | None, left: Resident | None
@@ -227,12 +244,31 @@ class Worker:
         began = time.monotonic()
         batch = prepare(resident.handler, run.requests, resident.experience.ceilings)
         took_s = time.monotonic() - began
-        work = Work(run.batch_id, resident, batch, deadline, prepare_s=took_s)
+        work = Work(run.batch_id, resident, batch, deadline, took_s, self._finish)
         if resident.generates:
             self._generate.put(functools.partial(self._compute_long, work))
         else:
-            self._ready_brief.append(work)
-            self._forward.put(self._compute_brief)
+            self._put_brief(work)
+
+    def _put_brief(self, work: Work) -> None:
+        self._ready_brief.append(work)
+        self._forward.put(self._compute_brief)
+
+    def _prepare_warmup(
+        self,
+        resident: Resident,
+        request: InferenceRequest,
+        answered: "Future[InferenceResponse | Refusal]",
+    ) -> None:
+        """What it takes is no experience with the model: first times are slow."""
+        stranger = Resident(resident.model_id, resident.handler, generates=False)
+        batch = prepare(resident.handler, [request])
+        deadline = time.monotonic() + warmup.LIMIT_S
+
+        def done(work: Work) -> None:
+            answered.set_result(finish(work.batch)[0])
+
+        self._put_brief(Work(0, stranger, batch, deadline, 0.0, done))
 
     def _finish(self, work: Work) -> None:
         results = finish(work.batch)
@@ -270,7 +306,7 @@ class Worker:
             self._exit_if_sticky(error, work.resident.model_id)
             raise
         work.forward_s = turn.lap()
-        self._host.put(functools.partial(self._finish, work))
+        self._host.put(functools.partial(work.done, work))
 
     def _exit_if_sticky(self, error: BaseException, model_id: int) -> None:
         """`model_id`: whose work found it; 0: nobody's."""

@@ -1,4 +1,4 @@
-"""python -m benchmarks.peers.bare DIR: plain PyTorch in one process, asked over stdin.
+"""python -m benchmarks.peers.bare DIR [DEVICE]: plain PyTorch in one process, asked over stdin.
 
 It says when it is ready. Then a line {"batch": 32, "threads": 1, "seconds": 3, "texts": [...]} is answered
 with texts per second and CPU seconds per text. Batch 1 goes through the transformers pipeline, as a
@@ -18,9 +18,10 @@ from transformers.utils import logging
 
 
 class Bare:
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, device: str) -> None:
         logging.disable_progress_bar()
-        self._pipeline = pipeline("text-classification", model=directory, device="cpu")
+        self._device = device
+        self._pipeline = pipeline("text-classification", model=directory, device=device)
 
     def measure(self, batch: int, threads: int, seconds: float, texts: list[str]) -> dict[str, Any]:
         torch.set_num_threads(threads)
@@ -35,7 +36,7 @@ class Bare:
     def _answers(self, texts: list[str]) -> list[Any]:
         if len(texts) == 1:
             return [self._pipeline(texts[0])]
-        inputs = self._pipeline.tokenizer(texts, padding=True, return_tensors="pt")
+        inputs = self._pipeline.tokenizer(texts, padding=True, return_tensors="pt").to(self._device)
         with torch.inference_mode():
             shares = self._pipeline.model(**inputs).logits.softmax(-1)
         best, labels = shares.max(-1), self._pipeline.model.config.id2label
@@ -51,7 +52,7 @@ def _batches(texts: list[str], size: int) -> Iterator[list[str]]:
 
 
 def main() -> None:
-    bare = Bare(sys.argv[1])
+    bare = Bare(sys.argv[1], *(sys.argv[2:] or ["cpu"]))
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(bare.measure(**json.loads(line))), flush=True)

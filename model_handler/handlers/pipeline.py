@@ -22,6 +22,7 @@ from model_handler.generation import (
     trim,
 )
 from model_handler.handlers import Payload, Prepared, Unit, precedence
+from model_handler.handlers.limits import Limits, positions
 from model_handler.handlers.parameters import accepted, asks
 from model_handler.handlers.plain_text import PlainTexts
 from model_handler.handlers.staged import Call, Staged
@@ -73,7 +74,7 @@ class PipelineHandler:
         self._staged: Staged | None = pipeline
         self._nbytes = nbytes
         self._padding = self._safe_padding()
-        self._vocabulary = _vocabulary(self.model)
+        self._limits = Limits.of(self.model, max_tokens)
         self._samples = self._generates_with_sound_defaults()
         self._plain = PlainTexts.of(self._family, pipeline, self._traits.defaults)
 
@@ -126,7 +127,7 @@ class PipelineHandler:
             state = _State(payload.inputs, {}, call.postprocess, [1], self._plain)
             return Prepared([self._unit(encoded, call.forward, asked=False, plain=True)], state)
         inputs = materialise(payload.inputs, kind_of(self.task), self._rate())
-        parameters = accepted(payload.parameters, self._family, self._vocabulary)
+        parameters = accepted(payload.parameters, self._family, self._limits.vocabulary)
         call = self._read(inputs, parameters)
         asked = asks(payload.parameters)
         rows = [self._stages.rows(item, call.preprocess) for item in call.items]
@@ -149,7 +150,7 @@ class PipelineHandler:
         self, features: Any, forward: dict[str, Any], asked: bool, plain: bool = False
     ) -> Unit:
         inputs = dict(features)
-        self._check_tokens(inputs)
+        self._limits.check(inputs)
         parameters = forward
         if "forced_bos_token_id" in inputs:  # the target language, set by multilingual tokenizers
             parameters = {**forward, "forced_bos_token_id": inputs.pop("forced_bos_token_id")}
@@ -158,18 +159,6 @@ class PipelineHandler:
             parameters = self._fitted(parameters, inputs)
         group = self._group(inputs, parameters)
         return Unit(Row(inputs, parameters, asked, plain), length, group)
-
-    def _check_tokens(self, inputs: Mapping[str, Any]) -> None:
-        """What would index out of range, which on a GPU costs the whole worker."""
-        tokens = inputs.get("input_ids")
-        if not isinstance(tokens, torch.Tensor) or tokens.numel() == 0:
-            return
-        if self.max_tokens is not None and tokens.shape[-1] > self.max_tokens:
-            raise InvalidRequest(
-                f"the input has {tokens.shape[-1]} tokens, the model takes at most {self.max_tokens}"
-            )
-        if int(tokens.max()) >= self._vocabulary:
-            raise InferenceFailed("the tokenizer knows tokens that the model does not")
 
     # ---- which rows may be together ----
 
@@ -213,23 +202,31 @@ class PipelineHandler:
             return False
         defaults = self._effective({})
         try:
-            bounds.check_defaults(defaults, self._vocabulary)
+            bounds.check_defaults(defaults, self._limits.vocabulary)
         except InvalidRequest as error:
             raise ModelLoadFailed(f"in generation_config.json or config.json {error}") from None
-        for name in bounds.unknown_tokens(defaults, self._vocabulary):
+        for name in bounds.unknown_tokens(defaults, self._limits.vocabulary):
             setattr(self.model.generation_config, name, None)
+        if defaults.get("temperature") == 0:
+            self.model.generation_config.update(do_sample=False, temperature=None)
+            return False
         return bool(defaults.get("do_sample"))
 
     def _effective(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         return precedence.effective(self._pipeline, parameters)
 
+    @property
+    def _composed(self) -> bool:
+        """Of an encoder and a decoder with configurations of their own."""
+        return getattr(self.model.config, "decoder", None) is not None
+
     def _fitted(self, parameters: dict[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
-        if self._family == "automatic-speech-recognition":
-            return parameters
+        if self._family == "automatic-speech-recognition" and not self._composed:
+            return parameters  # Whisper and its kind cut for themselves
         if self.model.config.is_encoder_decoder:
-            start, limit = 1, _positions(self.model.config)
+            start, limit = 1, positions(self.model.config)
         else:
-            start, limit = _length(inputs), self.max_tokens
+            start, limit = _length(inputs), self._limits.tokens
         effective = self._effective(parameters)
         # Also as None: transformers 5.17 would let its default override a total length that was asked for
         new_tokens = {"max_new_tokens": effective.get("max_new_tokens")}
@@ -315,26 +312,11 @@ def _is_plain(payload: Payload) -> bool:
     return type(payload.inputs) is str and bool(payload.inputs) and not payload.parameters
 
 
-def _vocabulary(model: Any) -> int:
-    """Tokens the model can look up; a number never reached where it looks up none."""
-    try:
-        embedding = model.get_input_embeddings()
-    except NotImplementedError:  # transformers' own, of models that embed no tokens
-        return 2**31
-    return int(getattr(embedding, "num_embeddings", 2**31))
-
-
 def _length(inputs: Mapping[str, Any]) -> int:
     for name in _LENGTHS:
         if isinstance(inputs.get(name), torch.Tensor):
             return int(inputs[name].shape[1])
     return 1
-
-
-def _positions(config: Any) -> int | None:
-    """Places a decoder can write to, where its positions are a table."""
-    positions = getattr(config, "max_position_embeddings", None)
-    return positions if isinstance(positions, int) and positions > 0 else None
 
 
 def _frozen(value: Any) -> Hashable:

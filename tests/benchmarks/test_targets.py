@@ -8,6 +8,7 @@ import pytest
 from benchmarks import document, environment, targets
 from benchmarks.__main__ import needed
 from benchmarks.full_models import MODELS
+from benchmarks.gpu import page as gpu_page
 from benchmarks.marked import filled
 from benchmarks.scenarios import REGULAR, SCENARIOS
 
@@ -79,7 +80,7 @@ def test_every_scenario_asks_for_models_that_can_be_built() -> None:
 
 def test_the_page_says_what_was_met_missed_and_not_measured(tmp_path: Path) -> None:
     environment.write(tmp_path, "hot-tiny-015", hot(PAIRS))
-    page = document.page(document.read(tmp_path), tmp_path)
+    page = document.page(document.read(tmp_path), tmp_path, {})
     rows = {row.split(" | ")[0].lstrip("| "): row for row in page.splitlines() if row[:1] == "|"}
     assert "| 4 × | **no** |" in rows["tiny, 32 clients"]
     assert "not measured" in rows["start"]
@@ -89,7 +90,7 @@ def test_the_page_says_what_was_met_missed_and_not_measured(tmp_path: Path) -> N
 
 def test_a_row_is_beside_the_peer_of_its_scenario(tmp_path: Path) -> None:
     environment.write(tmp_path, "hot-tiny-015-triton", hot(PAIRS, "triton"))
-    rows = document.page(document.read(tmp_path), tmp_path).splitlines()
+    rows = document.page(document.read(tmp_path), tmp_path, {}).splitlines()
     (target,) = [row for row in rows if row.startswith("| tiny, beside Triton |")]
     (steady,) = [row for row in rows if row.startswith("| hot-tiny-015-triton |")]
     assert "| 4 × | yes |" in target
@@ -99,7 +100,7 @@ def test_a_row_is_beside_the_peer_of_its_scenario(tmp_path: Path) -> None:
 def test_the_notes_are_part_of_the_page(tmp_path: Path) -> None:
     environment.write(tmp_path, "hot-tiny-015", hot([(100.0, 10.0)]))
     (tmp_path / "notes.md").write_text("## Why\n\nBecause.\n")
-    page = document.page(document.read(tmp_path), tmp_path)
+    page = document.page(document.read(tmp_path), tmp_path, {})
     assert "## Why\n\nBecause." in page
     assert "| 10 × | yes |" in page
 
@@ -112,7 +113,7 @@ def test_what_many_models_take_is_beside_the_peer(tmp_path: Path) -> None:
         "processes": {"ours": 3, "hugging-face": 103},
     }
     environment.write(tmp_path, "zipf-50", raw)
-    rows = document.page(document.read(tmp_path), tmp_path).splitlines()
+    rows = document.page(document.read(tmp_path), tmp_path, {}).splitlines()
     assert "| zipf-50 | 0.3 | 6.5 | 0.45 | 17.06 | 3 | 103 |" in rows
 
 
@@ -121,8 +122,9 @@ def test_readme_and_page_say_what_was_stored() -> None:
     directory = document.ROOT / "benchmarks/results/2-core-epyc_2026-11"
     results = document.read(directory)
     text = document.README.read_text(encoding="utf-8")
-    assert filled(text, "beside others", document.short_table(results)) == text
-    written = document.page(results, directory.relative_to(document.ROOT))
+    days = gpu_page.read(document.RESULTS)
+    assert document.readme(text, results, days) == text
+    written = document.page(results, directory.relative_to(document.ROOT), days)
     assert document.PAGE.read_text(encoding="utf-8") == written
 
 

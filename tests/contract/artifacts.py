@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tests import artifacts
 
 DEVICE_MEMORY_NBYTES = 64 << 20  # what the servers under test are given
@@ -67,6 +69,11 @@ class Zoo:
     def slow(self) -> Path:
         """Generates as many tokens as it is asked for: see `tokens`. Echoes its prompt."""
         return self._at("slow", lambda to: artifacts.gpt2(to, positions=SLOW_POSITIONS))
+
+    @cached_property
+    def hoarding(self) -> Path:
+        """Allocates as many numbers as its input says."""
+        return self._at("hoarding", _hoarding)
 
     @cached_property
     def narrow(self) -> Path:
@@ -175,6 +182,16 @@ def _write_sparse(file: Path, header: dict[str, Any]) -> None:
     with file.open("wb") as stream:
         stream.write(struct.pack("<Q", len(text)) + text)
         stream.truncate(8 + len(text) + offset)
+
+
+class _Hoarding(torch.nn.Module):
+    def forward(self, count: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(int(count.sum().item()))[:1]
+
+
+def _hoarding(directory: Path) -> None:
+    directory.mkdir(parents=True)
+    torch.jit.script(_Hoarding()).save(str(directory / "model.pt"))  # type: ignore[no-untyped-call]
 
 
 def _raising(directory: Path) -> None:

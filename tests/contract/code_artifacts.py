@@ -44,6 +44,18 @@ def transform_fn(model, body, content_type, accept):
 def model_fn(model_dir):
     return None
 """
+HOARDING_CODE = """
+import json
+
+import torch
+
+def model_fn(model_dir):
+    return None
+
+def transform_fn(model, body, content_type, accept):
+    (count,) = json.loads(body)["inputs"]
+    return json.dumps(torch.zeros(count)[:1].tolist())
+"""
 
 
 def ballast(nbytes: int) -> str:
@@ -77,6 +89,10 @@ class CodeZoo(Zoo):
     @cached_property
     def featherweight(self) -> Path:
         return super()._at("featherweight", lambda to: _write(to, TINY_CODE))
+
+    @cached_property
+    def hoarding(self) -> Path:
+        return super()._at("hoarding", lambda to: _write(to, HOARDING_CODE))
 
     @cached_property
     def big(self) -> Path:

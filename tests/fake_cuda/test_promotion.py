@@ -82,9 +82,9 @@ def wrong(handler: PipelineHandler, path: Path) -> set[str]:
     }
 
 
-def work_under_way(nbytes: int) -> None:
-    """On memory that is free for others already: the device has not begun with it."""
-    torch.zeros(nbytes, dtype=torch.uint8, device=DEVICE.torch_device)
+def work_under_way(garbage: torch.Tensor) -> None:
+    """On memory that the allocator gives to others already: the device has not begun with it."""
+    torch.empty_like(garbage).copy_(garbage)
 
 
 @pytest.mark.parametrize("dtype", ["auto", "bfloat16"])
@@ -94,11 +94,12 @@ def test_every_byte_comes_back(dtype: str, registered_nbytes: int, models: Model
     owner = loader(registered_nbytes)
     paths = [models.classifier(seed) for seed in (1, 2, 3)]
     handlers = [owner.load(path, TASK, dtype) for path in paths]
+    garbage = torch.full((handlers[0].nbytes,), 0xA5, dtype=torch.uint8).to(DEVICE.torch_device)
     positions = handlers[0].model.bert.embeddings.position_ids.to(CPU)
     for turn in range(9):
         handler, path = handlers[turn % 3], paths[turn % 3]
         assert owner.demote(handler)
-        work_under_way(handler.nbytes)
+        work_under_way(garbage)
         assert owner.promote(handler)
         assert not wrong(handler, path)
         assert torch.equal(handler.model.bert.embeddings.position_ids.to(CPU), positions)

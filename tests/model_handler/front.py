@@ -28,11 +28,11 @@ TEXT = json.dumps({"inputs": "the film was a wonderful surprise"}).encode()
 
 
 class Front:
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, options: WorkerOptions | None = None) -> None:
         self._end, self._theirs = socket.socketpair()
         self._end.settimeout(60)
         self._frames, self._reports = FrameBuffer(), list[Report]()
-        worker = Worker(self._theirs, device, WorkerOptions())
+        worker = Worker(self._theirs, device, options or WorkerOptions())
         self._thread = threading.Thread(target=worker.serve, daemon=True)
         self._thread.start()
         assert isinstance(self.next(), Ready)
@@ -51,8 +51,8 @@ class Front:
         self.send(command)
         return self.next()
 
-    def load(self, path: Path, model_id: int = ID) -> Report:
-        return self.ask(Load(model_id, str(path), "text-classification", "auto"))
+    def load(self, path: Path, model_id: int = ID, task: str = "text-classification") -> Report:
+        return self.ask(Load(model_id, str(path), task, "auto"))
 
     def answer(self, model_id: int = ID) -> InferenceResponse | Refusal:
         done = self.ask(Run(1, model_id, [InferenceRequest(TEXT, "application/json")], 60))

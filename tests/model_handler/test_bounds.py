@@ -117,7 +117,7 @@ def _parameters(draw: st.DrawFn) -> dict[str, Any]:
 
 
 _THOROUGH = settings(
-    max_examples=250,
+    max_examples=150,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
@@ -235,6 +235,13 @@ def test_scores_before_a_token_is_drawn() -> None:
         assert scores.lost
 
 
+def test_the_ranges_are_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs/models.md").read_text(encoding="utf-8")
+    for name, number in bounds.NUMBERS.items():
+        (row,) = (line for line in text.splitlines() if f"`{name}`" in line and "| a " in line)
+        assert row.rstrip(" |").endswith(str(number)), name
+
+
 # ---- what an artifact brings along ----
 
 
@@ -279,3 +286,13 @@ def test_a_padding_token_that_does_not_exist_is_none(tmp_path: Path) -> None:
         parameters |= {"suppress_tokens": list(range(1, 300))}
         (several,) = answers(handler, {"inputs": "the quick", "parameters": parameters})
         assert len(several) == 8
+
+
+def test_a_default_temperature_of_none_is_the_likeliest_token(tmp_path: Path) -> None:
+    path = artifacts.gpt2(tmp_path)
+    defaults = {"do_sample": True, "temperature": 0.0}
+    (path / "generation_config.json").write_text(json.dumps(defaults))
+    document = {"inputs": "the quick", "parameters": {"max_new_tokens": 8}}
+    greedy = {"inputs": "the quick", "parameters": {"max_new_tokens": 8, "do_sample": False}}
+    with loaded(path, "text-generation") as handler:
+        assert answers(handler, document) == answers(handler, greedy)

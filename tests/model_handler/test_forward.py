@@ -156,20 +156,21 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineHand
         yield handler
 
 
-def test_a_real_allocator_says_no(generator: PipelineHandler) -> None:
-    """The CPU allocator refuses 40 TB; the neighbours and the next batch are served."""
-    greedy = {"do_sample": False, "max_new_tokens": 3}
-    good = {"inputs": "the dog", "parameters": greedy}
-    huge = {
-        "inputs": "the dog",
-        "parameters": {"do_sample": True, "num_return_sequences": 10**12, "max_new_tokens": 3},
-    }
-    before = answers(generator, good)
-    first, refused, last = run(generator, good, huge, good)
-    assert isinstance(refused, Refusal)
-    assert refused.error == "InsufficientMemory"
-    assert first == last
-    assert answers(generator, good) == before
+class Allocating(DoubleHandler):
+    """Each unit takes as many bytes as its number says."""
+
+    def forward(self, units: Sequence[Unit], deadline: float) -> list[Any]:
+        for unit in units:
+            torch.empty(unit.features, dtype=torch.uint8)
+        return super().forward(units, deadline)
+
+
+def test_a_real_allocator_says_no() -> None:
+    """It refuses a petabyte; the neighbours and the next batch are served."""
+    handler = Allocating()
+    results = run(handler, 8, 10**15, 9)
+    assert errors(results) == [None, "InsufficientMemory", None]
+    assert answers(handler, 8, 9) == [[16], [18]]
 
 
 # ---- other errors ----

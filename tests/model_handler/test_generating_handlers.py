@@ -129,6 +129,23 @@ def test_a_total_length_takes_the_place_of_the_default_of_new_tokens(generator: 
         assert answer == [{"generated_text": expected}]
 
 
+def test_a_total_length_of_the_checkpoint_does_so_too(root: Path) -> None:
+    path = artifacts.gpt2(root / "gpt2_of_12_tokens")
+    file = path / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"max_length": 12}))
+    parameters = {"do_sample": False, "return_tensors": True}
+    shorter = parameters | {"max_new_tokens": 2}
+    with loaded(path, "text-generation") as handler:
+        (total,), (new,) = answers(
+            handler,
+            {"inputs": "fox", "parameters": parameters},
+            {"inputs": "fox", "parameters": shorter},
+        )
+        prompt = len(handler.processors[0].tokenize("fox"))
+    assert len(total["generated_token_ids"]) == 12
+    assert len(new["generated_token_ids"]) == prompt + 2
+
+
 def test_prompts_of_different_lengths_generate_together(generator: Pair) -> None:
     prompts = [{"inputs": text, "parameters": GREEDY} for text in TEXTS]
     assert groups(generator.handler, *prompts) == 1

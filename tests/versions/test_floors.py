@@ -48,3 +48,15 @@ def test_the_pythons_that_are_declared_are_those_that_run() -> None:
     assert others
     declared = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', text)
     assert declared == [oldest[1], *others[1].split()]
+
+
+@pytest.mark.parametrize("file", ["constraints.txt", "constraints-lowest.txt"])
+def test_the_table_of_tested_versions(file: str) -> None:
+    (row,) = [
+        line
+        for line in (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8").splitlines()
+        if line.startswith("|") and f"`{file}`: " in line
+    ]
+    pinned = pins(file)
+    for library, named in (("torch", "PyTorch"), ("transformers", "transformers")):
+        assert f"{named} {'.'.join(pinned[library].split('.')[:2])}" in row

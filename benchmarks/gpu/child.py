@@ -1,0 +1,27 @@
+"""Programs in processes of their own: they import PyTorch, which this process does not."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+class ChildFailed(Exception):
+    """`str(error)` has the end of what it wrote to stderr."""
+
+
+def run(module: str, *arguments: object, timeout_s: float = 120.0) -> Any:
+    """Its last line of output, as JSON. Raises ChildFailed and subprocess.TimeoutExpired."""
+    return json.loads(output(f"gpu.{module}", *arguments, timeout_s=timeout_s).splitlines()[-1])
+
+
+def output(module: str, *arguments: object, timeout_s: float) -> str:
+    """`module` is one of `benchmarks`. Raises as `run` does."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s)
+    if done.returncode != 0:
+        raise ChildFailed(f"{module} ended with {done.returncode}: {done.stderr[-1500:]}")
+    return done.stdout

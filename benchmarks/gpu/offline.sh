@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# benchmarks/gpu/offline.sh WHEELS TARGET [ARGUMENT…]
+#
+# The GPU day without network and without `make`: for a machine that has Python and PyTorch with CUDA already.
+# Installs the wheels of the directory WHEELS (see collect_wheels.sh) into the directory TARGET, which comes
+# before what is installed, and runs `python -m benchmarks.gpu` with the other arguments:
+#
+#   benchmarks/gpu/offline.sh wheels /tmp/site --seconds 480 --output /tmp/gpu-day
+#
+# PYTHON: the interpreter, python3 by default. GPU_DAY_COMMIT: what is measured, for a copy without .git.
+set -euo pipefail
+if [ $# -lt 2 ]; then
+  sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2
+  exit 2
+fi
+python=${PYTHON:-python3}
+wheels=$(realpath "$1")
+target=$(realpath --canonicalize-missing "$2")
+shift 2
+mkdir -p "$target"
+if compgen -G "$wheels/*.whl" >/dev/null; then
+  "$python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-compile --no-cache-dir \
+    --upgrade --target "$target" "$wheels"/*.whl
+fi
+export PYTHONPATH="$target${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
+cd "$(dirname "$0")/../.."
+exec "$python" -m benchmarks.gpu "$@"

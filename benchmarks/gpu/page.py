@@ -1,0 +1,179 @@
+"""The pages' part about GPUs: predictions beside outcomes, from the JSON of `make gpu-day`."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.schedule import RAN
+from benchmarks.gpu.sections import ALL
+
+FILE = "gpu_day.json"
+Days = Mapping[str, Mapping[str, Any]]  # what `make gpu-day` wrote, by the directory it is in
+UNMEASURED = (
+    "**No line of this project has been measured on a real GPU yet.** `make gpu-day` measures all of the "
+    "following on a machine with one. It has been run whole on a CPU with small models, and on an emulated "
+    "CUDA runtime, which show that it runs and nothing about speed. What is predicted:"
+)
+NO_SECTION = (
+    "No section measures this target yet: requests/s of five models over a process for each, ≥ 8 ×."
+)
+README_UNMEASURED = (
+    "No line of this project has been measured on a real GPU yet; `make gpu-day` does so, beside "
+    "[what is predicted](docs/performance.md#on-a-gpu)."
+)
+
+
+class NoGpu(ValueError):
+    """A result that is not of a real GPU must not stand on the page as one."""
+
+
+def read(results: Path) -> dict[str, Any]:
+    """Raises NoGpu for a dry run: one on the CPU, with small models, or without NVIDIA's driver."""
+    days = {
+        path.parent.name: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(results.glob(f"*/{FILE}"))
+    }
+    for name, day in days.items():
+        if day["device"] != "cuda" or day["small"] or not _driver(day).get("name"):
+            raise NoGpu(f"{name}/{FILE} was not measured on a GPU that NVIDIA's driver names")
+    return days
+
+
+def _driver(day: Mapping[str, Any]) -> dict[str, str]:
+    found = day["sections"].get("environment", {}).get("found", {})
+    return found.get("driver") or {}
+
+
+# ---- docs/performance.md ----
+
+
+def section(days: Days) -> Iterator[str]:
+    yield "## On a GPU\n"
+    if not days:
+        yield f"{UNMEASURED}\n"
+        yield from _predicted()
+    for name, day in days.items():
+        yield from _measured(name, day)
+    yield f"\n{NO_SECTION}"
+
+
+def _predicted() -> Iterator[str]:
+    yield "| section | what | predicted | target | because |"
+    yield "|---|---|---|---|---|"
+    for each in ALL:
+        for prediction in each.predictions:
+            row = prediction.beside({})
+            cells = (each.name, row["what"], _range(row), _target(row), row["because"])
+            yield _line(cells)
+
+
+def _measured(name: str, day: Mapping[str, Any]) -> Iterator[str]:
+    driver = _driver(day)
+    yield (
+        f"{driver['name']}, driver {driver.get('driver_version', 'unknown')}, {day['began'][:10]}, "
+        f"commit {_found(day).get('commit') or 'unknown'} "
+        f"([raw result](../benchmarks/results/{name}/{FILE})). Predictions were written before.\n"
+    )
+    yield "| section | what | predicted | outcome | as predicted | target | met |"
+    yield "|---|---|---|---|---|---|---|"
+    for title, record in day["sections"].items():
+        for row in record["predictions"]:
+            yield _line((title, *_cells(row, record["state"])))
+    yield ""
+    yield from _not_run(day)
+
+
+def _found(day: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = day["sections"].get("environment", {}).get("found", {})
+    return found
+
+
+def _cells(row: Mapping[str, Any], state: str) -> tuple[str, ...]:
+    if row["outcome"] is None:
+        missing = "no figure" if state == RAN else state
+        return row["what"], _range(row), missing, "–", _target(row), "–"
+    low, high = row["predicted"]
+    as_predicted = "yes" if low <= row["outcome"] <= high else "no"
+    outcome = _amount(row["outcome"], row["unit"])
+    return row["what"], _range(row), outcome, as_predicted, _target(row), _met(row)
+
+
+def _not_run(day: Mapping[str, Any]) -> Iterator[str]:
+    states = {name: record["state"] for name, record in day["sections"].items()}
+    if missing := [f"{name} ({state})" for name, state in states.items() if state != RAN]:
+        yield f"Not measured or not whole: {', '.join(missing)}.\n"
+
+
+# ---- README.md ----
+
+
+def short(days: Days) -> Iterator[str]:
+    """The targets with a name alone."""
+    if not days:
+        yield README_UNMEASURED
+    for day in days.values():
+        driver = _driver(day)
+        yield f"{driver['name']}, {day['began'][:10]} ([all of it](docs/performance.md#on-a-gpu)):\n"
+        yield "| | target | measured |"
+        yield "|---|---|---|"
+        for row in rows(day):
+            if row["target"]["name"]:
+                yield _line((row["what"], _target(row), _outcome(row)))
+
+
+# ---- the terminal ----
+
+
+def outcomes(day: Mapping[str, Any]) -> Iterator[str]:
+    for row in rows(day):
+        target = f", target {_target(row)}" if _target(row) else ""
+        yield f"{row['what']}: {_outcome(row)} (predicted {_range(row)}{target})"
+
+
+def rows(day: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    for record in day["sections"].values():
+        yield from record["predictions"]
+
+
+# ---- cells ----
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _outcome(row: Mapping[str, Any]) -> str:
+    return "no figure" if row["outcome"] is None else _amount(row["outcome"], row["unit"])
+
+
+def _range(row: Mapping[str, Any]) -> str:
+    low, high = row["predicted"]
+    text = number(low) if low == high else f"{number(low)} to {number(high)}"
+    return f"{text} {row['unit']}".strip()
+
+
+def _target(row: Mapping[str, Any]) -> str:
+    name, most, least = (row["target"][key] for key in ("name", "most", "least"))
+    bounds = [("", most)] if most == least else [("≥", least), ("≤", most)]
+    text = " and ".join(
+        f"{sign} {number(bound)}".strip() for sign, bound in bounds if bound is not None
+    )
+    return f"{text} {row['unit']}".strip() + (f" ({name})" if name else "") if text else ""
+
+
+def _met(row: Mapping[str, Any]) -> str:
+    most, least = row["target"]["most"], row["target"]["least"]
+    if most is None and least is None:
+        return "–"
+    outcome = row["outcome"]
+    fine = (most is None or outcome <= most) and (least is None or outcome >= least)
+    return "yes" if fine else "**no**"
+
+
+def _amount(value: float, unit: str) -> str:
+    return f"{number(value)} {unit}".strip()
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"

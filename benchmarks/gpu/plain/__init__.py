@@ -1,0 +1,1 @@
+"""What the container is compared with, in plain PyTorch: programs that print one line of JSON."""

@@ -1,0 +1,70 @@
+"""Artifacts with code of their own: what one takes by the driver's figure, and what the ledger charges."""
+
+from collections.abc import Mapping
+
+from benchmarks.gpu import driver
+from benchmarks.gpu.callers import RESERVED, Ask, gauges, invoke, load
+from benchmarks.gpu.day import Day
+from benchmarks.gpu.section import Found, Prediction, Section
+from benchmarks.stacks import Server
+
+MIB = 1 << 20
+Held = Mapping[str, float | None]
+LARGE_ROWS = 65536  # 1 GiB in and 1 GiB out
+
+
+def measure(day: Day, found: Found) -> None:
+    rows = [8, day.pick(LARGE_ROWS, 64) if day.cuda else 64]
+    with day.serving("custom-code") as server:
+        start = _held(server)
+        found["at_start"] = start
+        for number in range(2):
+            name = f"c{number}"
+            loaded = load(server, name, day.artifact(f"code-{number}"))
+            found[name] = {"load": loaded.brief()}
+            for which, count in zip(("small", "large"), rows, strict=True):
+                found[name][which] = invoke(server, Ask(name, {"rows": count})).brief()
+                found[name][f"after_{which}"] = _held(server)
+        for which in ("small", "large"):
+            found[f"uncharged_after_{which}_MiB"] = uncharged(start, found["c0"][f"after_{which}"])
+
+
+def _held(server: Server) -> Held:
+    return {
+        "driver_MiB": driver.used_mib(),
+        "ledger_MiB": round(gauges(server).get(RESERVED, 0.0) / MIB, 1),
+    }
+
+
+def uncharged(before: Held, after: Held) -> float | None:
+    """By how much the driver's figure grew more than the ledger's."""
+    taken = driver.grown(before["driver_MiB"], after["driver_MiB"])
+    charged = driver.grown(before["ledger_MiB"], after["ledger_MiB"])
+    return None if taken is None or charged is None else round(taken - charged, 1)
+
+
+SECTIONS = (
+    Section(
+        "custom-code",
+        60,
+        measure,
+        (
+            Prediction(
+                "device memory of custom code beyond the ledger's, after a small request",
+                ("uncharged_after_small_MiB",),
+                300,
+                700,
+                "the process has a context of its own, which the ledger does not know",
+                "MiB",
+            ),
+            Prediction(
+                "the same after a request of 2 GiB",
+                ("uncharged_after_large_MiB",),
+                2000,
+                2800,
+                "its allocator keeps the blocks",
+                "MiB",
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,63 @@
+"""The tests marked `gpu`, on this machine's Python and libraries."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.gpu.child import ROOT
+from benchmarks.gpu.day import Day
+from benchmarks.gpu.section import Found, NotRun, Prediction, Section
+
+LIMIT_S = 120.0
+MARK = "pytest.mark.gpu"
+_COUNT = re.compile(r"(\d+) (passed|failed|skipped|errors?|deselected)")
+
+
+def measure(day: Day, found: Found) -> None:
+    files = marked(ROOT / "tests")
+    if not files:
+        raise NotRun("the tests are not here")
+    command = [
+        *(sys.executable, "-m", "pytest", *map(str, files), "-m", "gpu", "-q", "-W", "default"),
+        *("--timeout", "100"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S)
+    (day.output / "pytest.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
+    lines = done.stdout.strip().splitlines()
+    found["exit_status"] = done.returncode
+    found |= counts(lines[-1] if lines else "")
+    found["tail"] = lines[-15:]
+
+
+def marked(tests: Path) -> list[Path]:
+    """Files with a test of this mark: the others may need packages that a GPU machine lacks."""
+    files = sorted(tests.rglob("test_*.py"))
+    return [file for file in files if MARK in file.read_text(encoding="utf-8")]
+
+
+def counts(summary: str) -> dict[str, int]:
+    """pytest's last line as numbers."""
+    none = {"passed": 0, "failed": 0, "skipped": 0, "error": 0}
+    found = {word.rstrip("s"): int(number) for number, word in _COUNT.findall(summary)}
+    return none | {name: number for name, number in found.items() if name in none}
+
+
+SECTIONS = (
+    Section(
+        "tests",
+        130,
+        measure,
+        (
+            Prediction(
+                "tests that fail",
+                ("failed",),
+                0,
+                3,
+                "none has run on a GPU before; on an emulated CUDA runtime what they cover was sound",
+                most=0,
+            ),
+        ),
+        serves=False,
+    ),
+)

@@ -1,0 +1,105 @@
+"""Indices that a model cannot look up: the request ends before its forward."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from model_handler.codecs import decode
+from model_handler.errors import InferenceFailed, InvalidRequest
+from model_handler.handlers.limits import Limits, positions
+from model_handler.handlers.pipeline import PipelineHandler
+from tests import artifacts
+from tests.model_handler.harness import answers, loaded, refusal, request
+from tests.model_handler.loading import edit
+
+PAIR = {"inputs": {"text": "the fox", "text_pair": "the dog"}}
+
+
+def test_token_types_that_the_model_does_not_know(tmp_path: Path) -> None:
+    path = artifacts.bert_classifier(tmp_path, type_vocab_size=1)
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    edit(path / "tokenizer_config.json", model_input_names=names)
+    with loaded(path) as handler:
+        with pytest.raises(InferenceFailed, match="kinds of tokens"):
+            handler.preprocess(decode(request(PAIR)))
+        assert refusal(handler, PAIR).error == "InferenceFailed"
+        answers(handler, {"inputs": "the fox"})
+
+
+def test_token_types_that_it_knows(tmp_path: Path) -> None:
+    with loaded(artifacts.bert_classifier(tmp_path)) as handler:
+        answers(handler, PAIR)
+
+
+def tiny(kind: str, **fields: Any) -> Any:
+    config = transformers.AutoConfig.for_model(
+        kind,
+        vocab_size=90,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=32,
+        **fields,
+    )
+    return transformers.AutoModel.from_config(config)
+
+
+@pytest.mark.parametrize(
+    "box", [[0, 0, 1001, 5], [0, 0, 5, 10**6], [-1, 0, 5, 5], [9, 0, 5, 5], [0, 9, 5, 5]]
+)
+def test_boxes_off_the_page(box: list[int]) -> None:
+    limits = Limits.of(tiny("layoutlm", max_2d_position_embeddings=1001), 64)
+    limits.check({"bbox": torch.tensor([[[0, 0, 0, 0], [1, 2, 3, 4], [1000] * 4]])})
+    with pytest.raises(InvalidRequest, match="word_boxes"):
+        limits.check({"bbox": torch.tensor([[[1, 2, 3, 4], box]])})
+
+
+def test_columns_and_rows_of_a_table_beyond_the_models() -> None:
+    limits = Limits.of(tiny("tapas", type_vocab_sizes=[3, 256, 256, 2, 256, 256, 10]), 64)
+    types = torch.zeros(1, 4, 7, dtype=torch.long)
+    types[0, 3, 1] = 255
+    limits.check({"token_type_ids": types})
+    types[0, 3, 2] = 256
+    with pytest.raises(InferenceFailed, match="kinds of tokens"):
+        limits.check({"token_type_ids": types})
+
+
+def test_texts_beside_pictures_are_checked_too() -> None:
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = transformers.CLIPConfig(
+        text_config=shape | {"vocab_size": 90, "max_position_embeddings": 7},
+        vision_config=shape | {"image_size": 30, "patch_size": 10},
+    )
+    limits = Limits.of(transformers.CLIPModel(config), None)
+    limits.check({"text_inputs": [{"input_ids": torch.full((2, 7), 89)}]})
+    with pytest.raises(InvalidRequest, match="8 tokens, the model takes at most 7"):
+        limits.check({"text_inputs": [{"input_ids": torch.zeros(2, 8, dtype=torch.long)}]})
+    with pytest.raises(InferenceFailed, match="does not"):
+        limits.check({"text_inputs": [{"input_ids": torch.full((2, 7), 90)}]})
+
+
+def test_an_encoder_and_a_decoder_with_positions_of_their_own(tmp_path: Path) -> None:
+    """Such a configuration has no number of positions itself."""
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    shape |= {"intermediate_size": 32, "vocab_size": 90}
+    config = transformers.EncoderDecoderConfig(
+        encoder=transformers.BertConfig(**shape, max_position_embeddings=20).to_dict(),
+        decoder=transformers.BertConfig(**shape, max_position_embeddings=12).to_dict(),
+    )
+    model = transformers.EncoderDecoderModel(config)
+    limits = Limits.of(model, None)
+    limits.check({"input_ids": torch.zeros(1, 20, dtype=torch.long)})
+    with pytest.raises(InvalidRequest, match="at most 20"):
+        limits.check({"input_ids": torch.zeros(1, 21, dtype=torch.long)})
+    assert positions(model.config) == 12
+
+
+def test_tokens_of_a_model_that_says_nothing_of_them_cannot_be_named(tmp_path: Path) -> None:
+    with loaded(artifacts.wav2vec2(tmp_path)) as handler:
+        assert isinstance(handler, PipelineHandler)
+        sound = {"raw": artifacts.wave(0.2).tolist(), "sampling_rate": 16000}
+        document = {"inputs": sound, "parameters": {"generate_kwargs": {"eos_token_id": 3}}}
+        assert "not known" in refusal(handler, document).message
