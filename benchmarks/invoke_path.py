@@ -37,11 +37,8 @@ def main() -> None:
 
 def recorded(root: Path) -> tuple[Calls, Calls]:
     """The calls of the front and of the worker for one request to the model `root/0000`."""
-    settings = {
-        "INVOKE_PATH_DIR": str(root),
-        "PYTHONPATH": os.pathsep.join([str(RECORDER), str(ROOT)]),
-    }
-    with stacks.serving(OURS, root, **settings) as server:
+    path = os.pathsep.join([str(RECORDER), str(ROOT)])
+    with stacks.serving(OURS, root, INVOKE_PATH_DIR=str(root), PYTHONPATH=path) as server:
         server.load("tiny", root / "0000" / "model")
         for _ in range(WARM_REQUESTS):
             server.invoke("tiny", TEXT)
@@ -60,8 +57,8 @@ def _one(server: Server, root: Path) -> tuple[Calls, Calls]:
 
 
 def _worker(server: Server) -> int:
-    (found,) = (each.pid for each in server.processes() if each.name() == "mme-worker")
-    return found
+    (found,) = (each for each in server.processes() if each.name() == "mme-worker")
+    return int(found.pid)
 
 
 def _written(file: Path) -> Calls:
