@@ -1,8 +1,8 @@
 """One client connection: bytes to requests, answers to bytes, on httptools and uvicorn's server.
 
 Invariant: of request lines, headers, chunk framing and trailers at most MAX_HEAD_NBYTES and one read of
-the socket are held. Reading pauses at MAX_PIPELINED waiting requests, and while the body of a request
-that is not read yet exceeds MAX_UNREAD_NBYTES. Answers leave in the order of their requests.
+the socket are held. Reading pauses when MAX_PIPELINED requests wait, and while more than MAX_UNREAD_NBYTES
+have arrived of a body that is not read yet. Answers leave in the order of their requests.
 """
 
 import asyncio
@@ -168,7 +168,7 @@ class HttpConnection(asyncio.Protocol):
             body.discard()
             if body.nbytes > MAX_DISCARDED_NBYTES:
                 self._close()
-        elif body.unread and body.nbytes > MAX_UNREAD_NBYTES:
+        elif self._overflows(request):
             self._pause_reading()
 
     def on_message_complete(self) -> None:
@@ -180,6 +180,8 @@ class HttpConnection(asyncio.Protocol):
         request.body.finish()
         if request.answered:
             self._next(close=self._closes)
+        elif not self._reading:
+            self._resume_reading()  # also to notice that the client leaves
 
     # ---- from request to answer ----
 
@@ -258,8 +260,12 @@ class HttpConnection(asyncio.Protocol):
         if self._unparsed is not None and len(self._waiting) < MAX_PIPELINED:
             data, self._unparsed = self._unparsed, None
             self._parse_in_parts(data)
-        if self._unparsed is None:
+        if self._arriving is None or not self._overflows(self._arriving):
             self._resume_reading()
+
+    def _overflows(self, request: Request) -> bool:
+        """Whether too much has arrived of a body that is not read yet."""
+        return request.body.unread and request.body.nbytes > MAX_UNREAD_NBYTES
 
     def _pause_reading(self) -> None:
         if self._reading:
@@ -300,7 +306,7 @@ class HttpConnection(asyncio.Protocol):
     # ---- the end ----
 
     def _expired(self) -> None:
-        if self._head_has_begun() and not self._congested and not self._ended:
+        if self._url and not self._congested and not self._ended:
             self._refuse(HeadTimeout(f"no complete request head within {self.head_timeout_s:g} s"))
         else:
             self._close()
