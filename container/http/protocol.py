@@ -15,7 +15,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from container.http import responses
-from container.http.deadline import Deadline
+from container.http.connection_timer import ConnectionTimer
 from container.http.error_replies import ErrorReply, HeadTimeout, HeadTooLarge, MalformedRequest
 from container.http.request import Request
 from container.http.responses import Response
@@ -48,7 +48,7 @@ class HttpConnection(asyncio.Protocol):
         self._keep_alive_s = config.timeout_keep_alive
         self._server = server_state
         self._loop = _loop or asyncio.get_running_loop()
-        self._deadline = Deadline(self._loop, self._expired)
+        self._timer = ConnectionTimer(self._loop, self._expired)
         self._transport: asyncio.Transport
         # ---- the head that is arriving ----
         self._parser = httptools.HttpRequestParser(self)
@@ -74,11 +74,11 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._server.connections.add(cast("Any", self))
-        self._deadline.set(self.head_timeout_s)
+        self._timer.set(self.head_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(cast("Any", self))
-        self._deadline.cancel()
+        self._timer.cancel()
         self._ended = True
         self._waiting.clear()
         del self._parser  # it refers to this object
@@ -100,7 +100,7 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._parse_in_parts(memoryview(data))
         if self._framing_nbytes and self._arriving is None and self._running is None:
-            self._deadline.shorten(self.head_timeout_s)
+            self._timer.shorten(self.head_timeout_s)
 
     def _parse_in_parts(self, data: memoryview) -> None:
         while data and not self._ended:
@@ -193,7 +193,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _start(self, request: Request) -> None:
         self._running = request
-        self._deadline.clear()
+        self._timer.clear()
         tasks = self._server.tasks
         task = self._loop.create_task(self._app(request))
         tasks.add(task)
@@ -236,7 +236,7 @@ class HttpConnection(asyncio.Protocol):
         unread data is reset, and the client would lose the answer."""
         self._closes = close
         request.body.discard()
-        self._deadline.set(self.discard_timeout_s)
+        self._timer.set(self.discard_timeout_s)
         self._resume_reading()
 
     def _next(self, *, close: bool) -> None:
@@ -246,7 +246,7 @@ class HttpConnection(asyncio.Protocol):
         self._advance()
         if self._running is None:
             begun = self._head_has_begun()
-            self._deadline.set(self.head_timeout_s if begun else self._keep_alive_s)
+            self._timer.set(self.head_timeout_s if begun else self._keep_alive_s)
 
     def _head_has_begun(self) -> bool:
         return self._arriving is None and (self._framing_nbytes > 0 or self._url != b"")
