@@ -19,7 +19,7 @@ CLIENT_GONE = 499  # never sent: the status of requests whose client left before
 _encode = msgspec.json.Encoder().encode
 
 
-class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
+class LogLine(msgspec.Struct, kw_only=True, omit_defaults=True):
     """In the order of the fields that `model_handler.logs.JsonFormatter` writes."""
 
     time: str
@@ -51,7 +51,7 @@ class RequestLog:
         level = logging.WARNING if status >= 500 else logging.INFO
         if not log.isEnabledFor(level):
             return
-        line = Line(
+        line = LogLine(
             time=datetime.now(UTC).isoformat(timespec="milliseconds"),
             level="WARNING" if status >= 500 else "INFO",
             logger=__name__,
@@ -76,11 +76,11 @@ class RequestLog:
             return
 
 
-def _printable(line: Line) -> bool:
+def _printable(line: LogLine) -> bool:
     """Whether the values that a client chose need no escapes beyond JSON's."""
     return (line.model or "").isprintable() and (line.target or "").isprintable()
 
 
-def _facts(line: Line) -> dict[str, object]:
+def _facts(line: LogLine) -> dict[str, object]:
     names = line.__struct_fields__[4:]
     return {name: getattr(line, name) for name in names}

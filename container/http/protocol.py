@@ -1,8 +1,8 @@
 """One client connection: bytes to requests, answers to bytes, on httptools and uvicorn's server.
 
 Invariant: of request lines, headers, chunk framing and trailers at most MAX_HEAD_NBYTES and one read of
-the socket are held. Reading pauses at MAX_PIPELINED waiting requests, and while the body of a request
-that is not read yet exceeds MAX_UNREAD_NBYTES. Answers leave in the order of their requests.
+the socket are held. Reading pauses when MAX_PIPELINED requests wait, and while more than MAX_UNREAD_NBYTES
+have arrived of a body that is not read yet. Answers leave in the order of their requests.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from container.http import responses
-from container.http.deadline import Deadline
+from container.http.connection_timer import ConnectionTimer
 from container.http.error_replies import ErrorReply, HeadTimeout, HeadTooLarge, MalformedRequest
 from container.http.request import Request
 from container.http.responses import Response
@@ -48,7 +48,7 @@ class HttpConnection(asyncio.Protocol):
         self._keep_alive_s = config.timeout_keep_alive
         self._server = server_state
         self._loop = _loop or asyncio.get_running_loop()
-        self._deadline = Deadline(self._loop, self._expired)
+        self._timer = ConnectionTimer(self._loop, self._expired)
         self._transport: asyncio.Transport
         # ---- the head that is arriving ----
         self._parser = httptools.HttpRequestParser(self)
@@ -74,11 +74,11 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._server.connections.add(cast("Any", self))
-        self._deadline.set(self.head_timeout_s)
+        self._timer.set(self.head_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(cast("Any", self))
-        self._deadline.cancel()
+        self._timer.cancel()
         self._ended = True
         self._waiting.clear()
         del self._parser  # it refers to this object
@@ -100,7 +100,7 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._parse_in_parts(memoryview(data))
         if self._framing_nbytes and self._arriving is None and self._running is None:
-            self._deadline.shorten(self.head_timeout_s)
+            self._timer.shorten(self.head_timeout_s)
 
     def _parse_in_parts(self, data: memoryview) -> None:
         while data and not self._ended:
@@ -168,7 +168,7 @@ class HttpConnection(asyncio.Protocol):
             body.discard()
             if body.nbytes > MAX_DISCARDED_NBYTES:
                 self._close()
-        elif body.unread and body.nbytes > MAX_UNREAD_NBYTES:
+        elif self._overflows(request):
             self._pause_reading()
 
     def on_message_complete(self) -> None:
@@ -180,6 +180,8 @@ class HttpConnection(asyncio.Protocol):
         request.body.finish()
         if request.answered:
             self._next(close=self._closes)
+        elif not self._reading:
+            self._resume_reading()  # also to notice that the client leaves
 
     # ---- from request to answer ----
 
@@ -191,7 +193,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _start(self, request: Request) -> None:
         self._running = request
-        self._deadline.clear()
+        self._timer.clear()
         tasks = self._server.tasks
         task = self._loop.create_task(self._app(request))
         tasks.add(task)
@@ -234,7 +236,7 @@ class HttpConnection(asyncio.Protocol):
         unread data is reset, and the client would lose the answer."""
         self._closes = close
         request.body.discard()
-        self._deadline.set(self.discard_timeout_s)
+        self._timer.set(self.discard_timeout_s)
         self._resume_reading()
 
     def _next(self, *, close: bool) -> None:
@@ -244,7 +246,7 @@ class HttpConnection(asyncio.Protocol):
         self._advance()
         if self._running is None:
             begun = self._head_has_begun()
-            self._deadline.set(self.head_timeout_s if begun else self._keep_alive_s)
+            self._timer.set(self.head_timeout_s if begun else self._keep_alive_s)
 
     def _head_has_begun(self) -> bool:
         return self._arriving is None and (self._framing_nbytes > 0 or self._url != b"")
@@ -258,8 +260,12 @@ class HttpConnection(asyncio.Protocol):
         if self._unparsed is not None and len(self._waiting) < MAX_PIPELINED:
             data, self._unparsed = self._unparsed, None
             self._parse_in_parts(data)
-        if self._unparsed is None:
+        if self._arriving is None or not self._overflows(self._arriving):
             self._resume_reading()
+
+    def _overflows(self, request: Request) -> bool:
+        """Whether too much has arrived of a body that is not read yet."""
+        return request.body.unread and request.body.nbytes > MAX_UNREAD_NBYTES
 
     def _pause_reading(self) -> None:
         if self._reading:
@@ -300,7 +306,7 @@ class HttpConnection(asyncio.Protocol):
     # ---- the end ----
 
     def _expired(self) -> None:
-        if self._head_has_begun() and not self._congested and not self._ended:
+        if self._url and not self._congested and not self._ended:
             self._refuse(HeadTimeout(f"no complete request head within {self.head_timeout_s:g} s"))
         else:
             self._close()

@@ -14,7 +14,7 @@ MAX_TARGET_CHARS = 1024  # the limit of the platform's API
 T = TypeVar("T")
 
 
-class Connection(Protocol):
+class ClientConnection(Protocol):
     """The connection that a request came from."""
 
     def answer(self, request: "Request", response: Response) -> None:
@@ -46,7 +46,7 @@ class Request:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: ClientConnection,
         method: str = "",
         raw_path: bytes = b"",
         query: bytes = b"",

@@ -1,5 +1,7 @@
 """Request bodies: both framings, up to the limit and over it, slow and incomplete ones."""
 
+import threading
+
 import pytest
 
 from tests.container.conftest import Running, Serve
@@ -130,6 +132,20 @@ def test_a_client_that_leaves_while_waiting(small: Running) -> None:
             client.send(head("POST", INVOKE, "Content-Length: 4"), b"wait")
             assert small.engine.waiting.wait(5)
         assert small.engine.cancelled.wait(5)
+
+
+def test_a_client_that_leaves_after_a_large_body(small: Running) -> None:
+    """Reading pauses when much has arrived and is not read yet; it has to go on, to see the client leave."""
+    body = b"wait " + bytes(100_000)
+    all_sent = threading.Event()
+    with small.raw() as client:
+        for _ in range(20):  # the kernel widens the connection's window
+            assert client.request("POST", INVOKE, body=bytes(MIB)).status == 200
+        small.call_soon(lambda: all_sent.wait(5))  # so that the server reads all of it at once
+        client.send(head("POST", INVOKE, f"Content-Length: {len(body)}"), body)
+        all_sent.set()
+        assert small.engine.waiting.wait(5)
+    assert small.engine.cancelled.wait(5)
 
 
 def test_a_client_that_leaves_does_not_undo_a_load(small: Running) -> None:

@@ -1,4 +1,4 @@
-"""A deadline that moves with every request of a connection, at the cost of reading the clock."""
+"""The deadline of a connection. Moving it with every request costs a look at the clock and no timer."""
 
 import asyncio
 import math
@@ -7,7 +7,7 @@ from collections.abc import Callable
 RESOLUTION_S = 0.001  # of the event loop's clock
 
 
-class Deadline:
+class ConnectionTimer:
     """Calls `expired` once the deadline has passed. The timer beneath is not restarted when the deadline
     moves further away: when it fires too early, it waits for the rest."""
 
