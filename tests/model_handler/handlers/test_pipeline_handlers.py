@@ -223,7 +223,7 @@ def test_zero_shot_classification(root: Path) -> None:
 
 def best_span(handler: PipelineHandler, question: str, context: str) -> tuple[float, str]:
     """The answer by its definition, over every pair of tokens."""
-    tokenizer, model = handler._pipeline.tokenizer, handler.model
+    tokenizer, model = handler.pipeline.tokenizer, handler.model
     encoded = tokenizer(question, context, return_offsets_mapping=True, return_tensors="pt")
     offsets = encoded.pop("offset_mapping")[0].tolist()
     sides = encoded.sequence_ids(0)
