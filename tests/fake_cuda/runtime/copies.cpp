@@ -45,7 +45,7 @@ static cudaError_t copy(void *to, const void *from, size_t nbytes, Stream *strea
   }
   count_copy(to_device, from_device, nbytes);
   bool source_waits = from_device || is_pinned(from, nbytes), target_waits = to_device || is_pinned(to, nbytes);
-  if (!source_waits || !target_waits) counter("pageable_copies")++;
+  if (!source_waits || !target_waits) counter("pageable_nbytes") += nbytes;
   if (!target_waits) {
     run(stream);
     move_bytes(to, from, nbytes);
