@@ -38,7 +38,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
         --requirement multi-model-server.lock ;; \
       *) echo "FRONT is uvicorn or multi-model-server, not $FRONT" >&2; exit 1 ;; \
     esac
-COPY setup.py README.md ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY container container
 COPY model_handler model_handler
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
@@ -52,7 +52,7 @@ ARG FRONT
 RUN [ "$FRONT" = uvicorn ] || { mkdir -p /usr/share/man/man1 && apt-get update \
     && apt-get install --yes --no-install-recommends openjdk-17-jre-headless \
     && rm -rf /var/lib/apt/lists/*; }
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0.dev0
 ARG CUDA=none
 LABEL com.amazonaws.sagemaker.capabilities.multi-models=true \
       com.amazonaws.sagemaker.capabilities.accept-bind-to-port=true \

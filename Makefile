@@ -13,7 +13,7 @@ help: ## print this list
 
 install: $(STAMP) ## make .venv with everything the other commands need
 
-$(STAMP): setup.py constraints.txt
+$(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
@@ -85,7 +85,7 @@ FAKE_CUDA_STAMP = $(filter .venv-fake-cuda/.installed,$(FAKE_CUDA_VENV)/.install
 FAKE_CUDA_RUNTIME := build/fake_cuda
 
 # "===": a version with "+cpu" behind it would satisfy "=="
-.venv-fake-cuda/.installed: setup.py constraints.txt
+.venv-fake-cuda/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-fake-cuda
 	.venv-fake-cuda/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 	  "$$(sed -n 's/^torch==/torch===/p' constraints.txt)" nvidia-cuda-crt
@@ -120,7 +120,7 @@ define environment
 endef
 
 # In the place of pins of constraints.txt those of constraints-lowest.txt
-.venv-lowest/.installed: setup.py constraints.txt constraints-lowest.txt tests/versions/cpu_torch.py
+.venv-lowest/.installed: pyproject.toml constraints.txt constraints-lowest.txt tests/versions/cpu_torch.py
 	@mkdir -p .venv-lowest
 	awk -F== '!/^#/ && !seen[$$1]++' constraints-lowest.txt constraints.txt > .venv-lowest/constraints.txt
 	$(call environment,$(PYTHON),.venv-lowest,.venv-lowest/constraints.txt)
@@ -132,7 +132,7 @@ CONTRACT_FILES := $(foreach name,invoke load unload robustness headers life,test
 LOWEST := tests/model_handler --ignore=tests/model_handler/engine/test_engine.py \
   $(foreach name,protocol bodies server,tests/container/http/test_$(name).py) $(CONTRACT_FILES)
 
-test-lowest: .venv-lowest/.installed ## what touches libraries, with the lowest versions that setup.py promises
+test-lowest: .venv-lowest/.installed ## what touches libraries, with the lowest versions that pyproject.toml promises
 	.venv-lowest/bin/python -m pytest $(LOWEST)
 
 PYTHONS := 3.12 3.13
@@ -142,7 +142,7 @@ python = $(firstword $(shell python$(1) -c 'import sys; print(sys.executable)' 2
   $(wildcard $(PYENV)/$(1).*/bin/python$(1)))
 FOUND = $(foreach version,$(PYTHONS),$(if $(call python,$(version)),$(version)))
 
-.venv-3.%/.installed: setup.py constraints.txt tests/versions/cpu_torch.py
+.venv-3.%/.installed: pyproject.toml constraints.txt tests/versions/cpu_torch.py
 	$(call environment,$(call python,3.$*),.venv-3.$*,constraints.txt)
 	@touch $@
 

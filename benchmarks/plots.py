@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.document import middle, plain
+from benchmarks.medians import middle, plain
 from benchmarks.targets import Raw
 
 SHOWN = ("hot-tiny-015", "hot-tiny-032", "hot-distilbert-032", "zipf-20", "zipf-50", "five-models")

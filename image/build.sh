@@ -28,7 +28,7 @@ revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 arguments=(
   --build-arg "FLAVOR=$flavor"
   --build-arg "FRONT=${FRONT:-uvicorn}"
-  --build-arg "VERSION=$(sed -n 's/^ *version="\(.*\)",/\1/p' setup.py)"
+  --build-arg "VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)"
   --build-arg "CUDA=$([ "$flavor" = gpu ] && echo 13.0 || echo none)"
   # As a label and no argument: a new commit with the same files is the same image but for its name
   --label "org.opencontainers.image.revision=$revision"

@@ -5,6 +5,7 @@ PyTorch in the version of constraints.txt, whose file and CUDA libraries differ 
 """
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,8 +21,11 @@ LEAVE = ("setuptools", "wheel")
 
 
 def main() -> None:
-    name, version = (found(rf'{each}="(.+)"', "setup.py") for each in ("name", "version"))
-    image = Component(name=name, version=version, type=ComponentType.CONTAINER, bom_ref=name)
+    project = tomllib.loads(text("pyproject.toml"))["project"]
+    name = project["name"]
+    image = Component(
+        name=name, version=project["version"], type=ComponentType.CONTAINER, bom_ref=name
+    )
     bom = Bom(components=packages())
     bom.metadata.component = image
     bom.register_dependency(image, bom.components)

@@ -69,7 +69,7 @@ def local_sagemaker() -> Iterator[dict[str, str]]:
 
 
 def exports(lines: Iterator[str]) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for line in lines:
         if line.strip() == "ready":
             return found

@@ -141,11 +141,11 @@ async def _connected(port: int) -> Reading:
 
 def together(port: int, asks: Iterable[Ask], clients: int) -> list[CallerAnswer]:
     """All of `asks`, by so many clients with one request at a time each."""
-    answers: list[CallerAnswer] = uvloop.run(_together(port, iter(asks), clients))
+    answers: list[CallerAnswer] = uvloop.run(together_async(port, iter(asks), clients))
     return answers
 
 
-async def _together(port: int, asks: Iterator[Ask], clients: int) -> list[CallerAnswer]:
+async def together_async(port: int, asks: Iterator[Ask], clients: int) -> list[CallerAnswer]:
     answers: list[CallerAnswer] = []
     await asyncio.gather(*(_client(port, asks, answers) for _ in range(clients)))
     return answers
@@ -162,11 +162,11 @@ async def _client(port: int, asks: Iterator[Ask], answers: list[CallerAnswer]) -
 
 def volleys(port: int, asks: Sequence[Ask], rounds: int) -> list[tuple[float, list[CallerAnswer]]]:
     """`rounds` times all of `asks` at one moment, each on its own connection: seconds to the last answer."""
-    found: list[tuple[float, list[CallerAnswer]]] = uvloop.run(_volleys(port, asks, rounds))
+    found: list[tuple[float, list[CallerAnswer]]] = uvloop.run(volleys_async(port, asks, rounds))
     return found
 
 
-async def _volleys(
+async def volleys_async(
     port: int, asks: Sequence[Ask], rounds: int
 ) -> list[tuple[float, list[CallerAnswer]]]:
     found = []

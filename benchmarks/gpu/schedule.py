@@ -61,7 +61,7 @@ def run_section(section: Section, day: Day, budget: float) -> dict[str, Any]:
         state = f"{NOT_RUN}: {reason}"
     except OutOfTime as error:
         state, details = CUT, _details(error)
-    except (Exception, SystemExit) as error:  # of any kind: the other sections must go on
+    except (Exception, SystemExit) as error:  # noqa: BLE001  the other sections must go on
         state, details = FAILED, _details(error)
     return _record(section, state, found) | details | {"seconds": _since(began)}
 

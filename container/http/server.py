@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from socket import socket
 from types import FrameType
@@ -77,7 +78,12 @@ class HttpServer(uvicorn.Server):
         if self._loop is None:
             self.should_exit = True
         else:
-            self._loop.call_soon_threadsafe(self._stop, sig)
+            self.call_soon(self._stop, sig)
+
+    def call_soon(self, callback: Callable[..., object], *arguments: object) -> None:
+        """On the server's event loop, from any thread or signal handler, once it has started."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(callback, *arguments)
 
     def _stop(self, sig: int) -> None:
         log.info("stopping", extra={"signal": signal.Signals(sig).name})

@@ -25,9 +25,10 @@ def digits() -> tuple[Any, Any, Any, Any]:
     """Pictures of 8 × 8 pixels from 0 to 16, and what they show; one in five is held out."""
     bunch = load_digits()
     pictures = bunch.images.astype("float32")
-    return train_test_split(
+    split = train_test_split(
         pictures, bunch.target, test_size=0.2, random_state=SEED, stratify=bunch.target
     )
+    return tuple(split)
 
 
 class Network(nn.Module):

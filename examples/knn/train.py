@@ -26,7 +26,8 @@ def flowers() -> tuple[Any, Any, Any, Any]:
     """Rows to train with, rows held out, and their labels; one flower in five is held out."""
     iris = load_iris()
     labels = iris.target_names[iris.target].astype(str)
-    return train_test_split(iris.data, labels, test_size=0.2, random_state=SEED, stratify=labels)
+    split = train_test_split(iris.data, labels, test_size=0.2, random_state=SEED, stratify=labels)
+    return tuple(split)
 
 
 def main() -> None:

@@ -188,7 +188,7 @@ def _read(reading: Callable[[], object]) -> object:
     try:
         return reading()
     # A line in the log must not end a worker, whatever PyTorch and the driver raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         return f"{UNKNOWN}: {type(error).__name__}: {error}".partition("\n")[0]
 
 

@@ -47,7 +47,7 @@ class Engine:
         scheduler: Scheduler,
         metrics: Metrics,
     ) -> None:
-        self._options = options
+        self.options = options
         self._forks = forks
         self._workers = workers
         self._supervisor = workers.main.supervisor
@@ -146,28 +146,28 @@ class Engine:
     async def _departed(self, name: str) -> None:
         """Wait while a namesake is being unloaded, within the time a load may take."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._options.load_timeout_s):
+            async with asyncio.timeout(self.options.load_timeout_s):
                 while (holder := self._registry.find(name)) and holder.state is State.UNLOADING:
                     await holder.gone.wait()
 
     async def _bring_up(self, model: Model) -> None:
         try:
-            async with asyncio.timeout(self._options.load_timeout_s):
+            async with asyncio.timeout(self.options.load_timeout_s):
                 await self._supervisor.available()
                 model.artifact = await asyncio.to_thread(self._inspect, model.info.url)
                 work_queue = self._workers.assign(model)
                 overhead = self._workers.overhead(model)
                 await self._residency.admit(model, model.artifact.nbytes, overhead)
         except TimeoutError:
-            limit = self._options.load_timeout_s
+            limit = self.options.load_timeout_s
             raise ModelLoadFailed(f"loading took longer than {limit:g} s") from None
         self._scheduler.open(
-            model, work_queue, admission.queue_bounds(model.artifact, self._options)
+            model, work_queue, admission.queue_bounds(model.artifact, self.options)
         )
         model.become(State.READY)
 
     def _inspect(self, url: str) -> artifact.Artifact:
-        options = self._options
+        options = self.options
         return artifact.inspect(
             artifact.locate(url, options.model_roots),
             default_task=options.default_task,
@@ -206,7 +206,7 @@ class Engine:
 
     async def _take_down(self, model: Model) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._options.unload_timeout_s):
+            async with asyncio.timeout(self.options.unload_timeout_s):
                 await self._scheduler.drained(model)
         self._scheduler.abandon(model, unloading(model.info.name))
         if model.isolated:
@@ -230,7 +230,7 @@ class Engine:
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
-        deadline = began + self._options.request_timeout_s
+        deadline = began + self.options.request_timeout_s
         outcome = "ok"
         try:
             self._refuse_if_draining()
@@ -241,7 +241,7 @@ class Engine:
                     return await self._scheduler.submit(model, job)
         except TimeoutError:
             outcome = DeadlineExceeded.__name__
-            limit = self._options.request_timeout_s
+            limit = self.options.request_timeout_s
             raise DeadlineExceeded(f"no answer within {limit:g} s") from None
         except BaseException as error:
             outcome = type(error).__name__
@@ -277,9 +277,9 @@ class Engine:
     def _worker_ready(self, ready: Ready) -> None:
         if not self._device:
             self._device = ready.device.partition(":")[0]
-            budget = admission.budget(self._options, ready)
+            budget = admission.budget(self.options, ready)
             self._residency.open(budget.device_nbytes, budget.host_nbytes)
-            self._workers.settle(admission.process_options(self._options, ready, budget))
+            self._workers.settle(admission.process_options(self.options, ready, budget))
         self._recovery.device_ready(self._workers.main)
 
     def _forget(self, model: Model, reason: str) -> None:

@@ -62,7 +62,7 @@ def image(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data)).convert("RGB")
     # Pillow's decoders raise nearly anything on damaged files
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         raise InvalidRequest(f"this is not a readable image ({type(error).__name__})") from None
 
 

@@ -83,13 +83,13 @@ class PipelineHandler:
 
     @property
     def model(self) -> Any:
-        return self._pipeline.model
+        return self.pipeline.model
 
     @property
     def processors(self) -> list[Any]:
         """Its tokenizer and what else comes before the model."""
         names = ("tokenizer", "image_processor", "feature_extractor")
-        return [each for name in names if (each := getattr(self._pipeline, name)) is not None]
+        return [each for name in names if (each := getattr(self.pipeline, name)) is not None]
 
     @property
     def whole(self) -> Any:
@@ -106,7 +106,8 @@ class PipelineHandler:
         return self._staged
 
     @property
-    def _pipeline(self) -> Any:
+    def pipeline(self) -> Any:
+        """The transformers pipeline, which stops between its steps."""
         return self._stages.pipeline
 
     # ---- before ----
@@ -135,7 +136,7 @@ class PipelineHandler:
         return Prepared(units, state)
 
     def _rate(self) -> int | None:
-        rate = getattr(self._pipeline.feature_extractor, "sampling_rate", None)
+        rate = getattr(self.pipeline.feature_extractor, "sampling_rate", None)
         return rate if isinstance(rate, int) else None
 
     def _read(self, inputs: Any, parameters: dict[str, Any]) -> PipelineCall:
@@ -162,7 +163,7 @@ class PipelineHandler:
     # ---- which rows may be together ----
 
     def _safe_padding(self) -> Padding:
-        config, tokenizer = self.model.config, self._pipeline.tokenizer
+        config, tokenizer = self.model.config, self.pipeline.tokenizer
         pad = getattr(tokenizer, "pad_token_id", None)
         if self._traits.padding is not Padding.MASKED or self._family == "text-generation":
             return self._traits.padding
@@ -212,7 +213,7 @@ class PipelineHandler:
         return bool(defaults.get("do_sample"))
 
     def _effective(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        return precedence.effective(self._pipeline, parameters)
+        return precedence.effective(self.pipeline, parameters)
 
     @property
     def _composed(self) -> bool:
@@ -262,11 +263,11 @@ class PipelineHandler:
         return self._plain.answers(outputs)
 
     def _side(self) -> str:
-        side = getattr(self._pipeline.tokenizer, "padding_side", "right")
+        side = getattr(self.pipeline.tokenizer, "padding_side", "right")
         return "left" if self._family == "text-generation" else str(side)
 
     def _pad_id(self) -> int:
-        return getattr(self._pipeline.tokenizer, "pad_token_id", None) or 0
+        return getattr(self.pipeline.tokenizer, "pad_token_id", None) or 0
 
     def _alone(self, row: Row, output: Any) -> Any:
         """A generated output without the padding on either side that only its batch needed."""

@@ -33,7 +33,8 @@ class _Read(Exception):
 class _Stages:
     """Mixed in before a pipeline class: takes the place where `__call__` hands over to the work."""
 
-    _answers: list[Any] | None = None
+    answers: list[Any] | None = None
+    """Of the items of the call that is made next."""
 
     def run_single(self, inputs: Any, *steps: dict[str, Any]) -> Any:
         return next(self._take([inputs], *steps))
@@ -42,9 +43,9 @@ class _Stages:
         return self._take(list(inputs), *steps)
 
     def _take(self, items: list[Any], *steps: dict[str, Any]) -> Iterator[Any]:
-        if self._answers is None:
+        if self.answers is None:
             raise _Read(PipelineCall(items, *steps))
-        return iter(self._answers)
+        return iter(self.answers)
 
 
 @functools.cache
@@ -96,8 +97,8 @@ class Staged:
 
     def answer(self, inputs: Any, parameters: dict[str, Any], answers: list[Any]) -> Any:
         """The answers of a call's items in the shape this pipeline gives them."""
-        self.pipeline._answers = answers
+        self.pipeline.answers = answers
         try:
             return self.pipeline(inputs, **parameters)
         finally:
-            self.pipeline._answers = None
+            self.pipeline.answers = None

@@ -41,6 +41,9 @@ class StructureCache:
     def __init__(self) -> None:
         self._known: dict[str, Structure] = {}
 
+    def __len__(self) -> int:
+        return len(self._known)
+
     def build(self, key: str, files: list[Path], config: Any) -> Any | None:
         """A model of a known structure with the files' weights and the config's labels, or None."""
         skeleton = self._known.get(key)

@@ -52,10 +52,10 @@ class MemoryPool:
 
     def reserve(self, nbytes: int) -> "Reservation":
         """Raises InsufficientMemory with both figures; nothing is taken then."""
-        self._take(nbytes)
+        self.take(nbytes)
         return Reservation(self, nbytes)
 
-    def _take(self, nbytes: int) -> None:
+    def take(self, nbytes: int) -> None:
         if nbytes > self.free:
             raise InsufficientMemory(
                 f"{nbytes} bytes of {self.tier.value} memory needed,"
@@ -63,7 +63,7 @@ class MemoryPool:
             )
         self.reserved += nbytes
 
-    def _give(self, nbytes: int) -> None:
+    def give_back(self, nbytes: int) -> None:
         self.reserved -= nbytes
         assert self.reserved >= 0
 
@@ -78,13 +78,13 @@ class Reservation:
     def resize(self, nbytes: int) -> None:
         """Correct an estimate by a measurement. Raises InsufficientMemory and stays as it was."""
         if nbytes > self.nbytes:
-            self._pool._take(nbytes - self.nbytes)
+            self._pool.take(nbytes - self.nbytes)
         else:
-            self._pool._give(self.nbytes - nbytes)
+            self._pool.give_back(self.nbytes - nbytes)
         self.nbytes = nbytes
 
     def release(self) -> None:
-        self._pool._give(self.nbytes)
+        self._pool.give_back(self.nbytes)
         self.nbytes = 0
 
     def __enter__(self) -> Self:

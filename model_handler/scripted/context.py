@@ -47,21 +47,21 @@ class HandlerContext:
             "server_version": "1.0",
         }
         self.metrics = HandlerMetrics(name)
-        self._request = InferenceRequest(b"")
-        self._headers = Headers()
-        self._answers = Headers()
-        self._status: tuple[int, str] = (200, "")
+        self._begin(InferenceRequest(b""))
 
     def of(self, request: InferenceRequest) -> Self:
         """A context for one request; also with what the code itself put on the model's."""
         one = copy.copy(self)
-        one._request = request
-        one._headers = Headers(
+        one._begin(request)  # noqa: SLF001  a copy of itself
+        return one
+
+    def _begin(self, request: InferenceRequest) -> None:
+        self._request = request
+        self._headers = Headers(
             (name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers
         )
-        one._answers = Headers()
-        one._status = (200, "")
-        return one
+        self._answers = Headers()
+        self._status: tuple[int, str] = (200, "")
 
     # ---- the request ----
 

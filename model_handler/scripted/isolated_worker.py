@@ -181,7 +181,7 @@ class IsolatedWorker:
         began = time.monotonic()
         try:
             script = open_script(command, self._device, store=self._store, alone=self._held.alone)
-        except BaseException as error:  # code out of an artifact raises anything, SystemExit too
+        except BaseException as error:  # noqa: BLE001  an artifact's code also raises SystemExit
             self._exit_if_sticky(error)
             self._send(LoadFailed(command.model_id, refusals.of_load(error)))
             return
@@ -223,7 +223,7 @@ class IsolatedWorker:
             return refusals.named(ModelNotFound("the model is not in this process"))
         try:
             return script(request)
-        except BaseException as error:  # code out of an artifact raises anything, SystemExit too
+        except BaseException as error:  # noqa: BLE001  an artifact's code also raises SystemExit
             self._exit_if_sticky(refusals.cause(error))
             return refusals.of_request(error, request.body)
 

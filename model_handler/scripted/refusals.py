@@ -90,7 +90,7 @@ def _said(error: BaseException) -> str:
     kind = type(error).__name__
     try:
         return _encodable(forward.one_line(f"{kind}: {error}"))
-    except Exception:  # its own __str__ raises
+    except Exception:  # noqa: BLE001  its own __str__ raises
         return kind
 
 

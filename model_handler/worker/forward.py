@@ -103,7 +103,7 @@ def _decoded(handler: Handler, request: InferenceRequest) -> Slot:
         codec.check_accept(request.accept)
         slot.payload = codec.decode(request)
     # A codec may be the artifact's own
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         slot.error = _refusal(error, InvalidRequest, request.body)
     return slot
 
@@ -128,7 +128,7 @@ def _preprocess(handler: Handler, slot: Slot, encoded: Any) -> None:
         slot.prepared = handler.preprocess(payload, *ahead)
         slot.outputs = [None] * len(slot.prepared.units)
     # Tokenizers and image processors raise anything at odd inputs
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         slot.error = _refusal(error, InvalidRequest, slot.request.body)
 
 
@@ -238,7 +238,7 @@ def _result(handler: Handler, slot: Slot) -> InferenceResponse | Refusal:
         try:
             return _answer(handler, slot)
         # The same reason as in the forward
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             slot.error = _refusal(error, InferenceFailed, slot.request.body)
     return Refusal(type(slot.error).__name__, one_line(str(slot.error)))
 

@@ -168,7 +168,7 @@ class Worker:
         began = time.monotonic()
         try:
             resident = self._promoted(kept) or self._opened(command)
-        except Exception as error:  # a broken artifact must not end the others' process
+        except Exception as error:  # noqa: BLE001  a broken artifact must not end the process
             self._exit_if_sticky(error, command.model_id)
             refused = LoadFailed(command.model_id, _refusal(error))
             self._arrived(refused, None, None if kept is None or kept.unloaded else kept)

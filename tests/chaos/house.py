@@ -13,6 +13,7 @@ from model_handler.engine.engine import Engine
 from model_handler.errors import WorkerDied
 from model_handler.messages import InferenceRequest
 from tests.chaos.scripts import do
+from tests.model_handler import ledger
 
 BUDGET_NBYTES = 600 << 20
 PATIENCE_S = 90.0
@@ -66,8 +67,8 @@ class House:
             asking.cancel()
 
     def reserved(self) -> int:
-        return self.engine._residency.device.reserved
+        return ledger.residency(self.engine).device.reserved
 
     def held(self) -> int:
-        places = self.engine._residency._residences.values()
+        places = ledger.residences(ledger.residency(self.engine)).values()
         return sum(place.device.nbytes for place in places if place.device is not None)

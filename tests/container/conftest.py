@@ -50,8 +50,7 @@ class Running:
         return self.http.post(path, content=json.dumps(document))
 
     def call_soon(self, callback: Callable[[], object]) -> None:
-        assert self.server._loop is not None
-        self.server._loop.call_soon_threadsafe(callback)
+        self.server.call_soon(callback)
 
     def join(self) -> bool:
         """Wait for the server to stop. False if it does not."""

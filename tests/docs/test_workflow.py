@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from tests.docs.test_docs import REPOSITORY
+from tests.versions.declared import project
 
 WORKFLOW = REPOSITORY / ".github/workflows/ci.yml"
 
@@ -34,9 +35,8 @@ def test_they_are_in_the_makefile() -> None:
 
 
 def test_the_oldest_python_that_is_supported_is_among_those() -> None:
-    oldest = re.search(r'python_requires=">=(.+)"', (REPOSITORY / "setup.py").read_text("utf-8"))
-    assert oldest
-    assert job()["strategy"]["matrix"]["python"] == [oldest[1]]
+    oldest = project()["requires-python"].removeprefix(">=")
+    assert job()["strategy"]["matrix"]["python"] == [oldest]
 
 
 def test_it_may_read_and_nothing_else() -> None:

@@ -8,8 +8,19 @@ from typing import Any
 import pytest
 import transformers
 
+from model_handler.codecs.toolkit import decode
 from model_handler.handlers.pipeline import PipelineHandler
-from tests.model_handler.harness import Builder, answers, loaded
+from tests.model_handler.harness import Builder, answers, loaded, request
+
+LONG = "the quick brown fox jumps over the lazy dog"
+TEXTS = [
+    "good",
+    "the film was a wonderful surprise",
+    LONG,
+    f"{LONG}, while {LONG} in Berlin!",
+    "Angela Merkel met Emmanuel Macron in Berlin on Monday",
+]
+GREEDY = {"do_sample": False, "max_new_tokens": 8}
 
 
 class Pair:
@@ -53,3 +64,9 @@ def pair(root: Path, build: Builder, task: str) -> Iterator[Pair]:
         build(path)
     with loaded(path, task) as handler:
         yield Pair(path, task, handler)
+
+
+def groups(handler: PipelineHandler, *documents: dict[str, Any]) -> int:
+    """How many sorts of units these requests make: units of one sort may share a forward."""
+    prepared = [handler.preprocess(decode(request(document))) for document in documents]
+    return len({unit.group for each in prepared for unit in each.units})

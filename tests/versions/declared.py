@@ -1,27 +1,26 @@
-"""What setup.py declares, read without running it.
+"""What pyproject.toml declares.
 
 python tests/versions/declared.py prints what product and local platform need as a requirements file for pip:
 without PyTorch, which would bring CUDA's libraries; tests/versions/cpu_torch.py does without them.
 """
 
-import ast
 import re
+import tomllib
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
 
 
-def requirements(*lists: str) -> list[str]:
-    """The entries of these lists of setup.py, such as `SERVING`."""
-    tree = ast.parse((REPOSITORY / "setup.py").read_text("utf-8"))
-    found = {
-        statement.targets[0].id: ast.literal_eval(statement.value)
-        for statement in tree.body
-        if isinstance(statement, ast.Assign)
-        and isinstance(statement.targets[0], ast.Name)
-        and statement.targets[0].id in lists
-    }
-    return [entry for name in lists for entry in found[name]]
+def project() -> dict[str, Any]:
+    """The table `[project]`."""
+    return dict(tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"])
+
+
+def requirements(*extras: str) -> list[str]:
+    """What serving needs, and with it these extras."""
+    optional = project()["optional-dependencies"]
+    return [*project()["dependencies"], *(entry for extra in extras for entry in optional[extra])]
 
 
 def pins(file: str) -> dict[str, str]:
@@ -37,5 +36,5 @@ def name(requirement: str) -> str:
 
 
 if __name__ == "__main__":
-    every = requirements("SERVING", "FORMATS", "LOCAL_PLATFORM")
+    every = requirements("formats", "emulator")
     print(*(each for each in every if name(each) != "torch"), sep="\n")

@@ -1,12 +1,12 @@
-"""The lowest versions that setup.py promises are those that `make test-lowest` runs."""
+"""The lowest versions that pyproject.toml promises are those that `make test-lowest` runs."""
 
 import re
 
 import pytest
 
-from tests.versions.declared import REPOSITORY, name, pins, requirements
+from tests.versions.declared import REPOSITORY, name, pins, project, requirements
 
-DECLARED = requirements("SERVING", "FORMATS")
+DECLARED = requirements("formats")
 
 
 def plain(name: str) -> str:
@@ -26,7 +26,7 @@ def test_whatever_else_is_lowered_is_pinned_in_both_files_by_one_name() -> None:
     assert pins("constraints-lowest.txt").keys() <= pins("constraints.txt").keys()
 
 
-def test_what_is_pinned_is_within_the_bounds_of_setup_py() -> None:
+def test_what_is_pinned_is_within_the_declared_bounds() -> None:
     """No upper bound lies below the version that everything else is tested with."""
     pinned = {plain(each): version for each, version in pins("constraints.txt").items()}
     for requirement in DECLARED:
@@ -40,14 +40,13 @@ def numbers(version: str) -> list[int]:
 
 
 def test_the_pythons_that_are_declared_are_those_that_run() -> None:
-    text = (REPOSITORY / "setup.py").read_text("utf-8")
     makefile = (REPOSITORY / "Makefile").read_text("utf-8")
-    oldest = re.search(r'python_requires=">=([\d.]+)"', text)
     others = re.search(r"^PYTHONS := (.+)$", makefile, re.MULTILINE)
-    assert oldest
     assert others
-    declared = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', text)
-    assert declared == [oldest[1], *others[1].split()]
+    prefix = "Programming Language :: Python :: "
+    declared = [each for each in project()["classifiers"] if each.startswith(prefix)]
+    pythons = [project()["requires-python"].removeprefix(">="), *others[1].split()]
+    assert declared == [prefix + each for each in pythons]
 
 
 @pytest.mark.parametrize("file", ["constraints.txt", "constraints-lowest.txt"])

@@ -158,7 +158,7 @@ def test_many_at_once_have_their_answers_and_statuses() -> None:
     async def ask() -> list[CallerAnswer]:
         async with serving(answer) as port:
             asks = [callers.text_of(name, "text") for name in "abab"]
-            return await callers._together(port, iter(asks), 2)
+            return await callers.together_async(port, iter(asks), 2)
 
     answers = asyncio.run(ask())
     assert sorted(seen) == [("/models/a/invoke", "text")] * 2 + [("/models/b/invoke", "text")] * 2
@@ -172,7 +172,7 @@ def test_a_connection_that_ends_is_an_answer_of_its_own() -> None:
 
     async def ask() -> list[CallerAnswer]:
         async with serving(hang_up) as port:
-            return await callers._together(port, iter([callers.text_of("a", "text")] * 3), 1)
+            return await callers.together_async(port, iter([callers.text_of("a", "text")] * 3), 1)
 
     assert callers.statuses(asyncio.run(ask())) == {"0": 3}
 
@@ -187,7 +187,7 @@ def test_a_volley_is_timed_to_its_last_answer() -> None:
 
         async with serving(wait_for_all) as port:
             asks = [callers.text_of(name, "text") for name in "abcd"]
-            return await callers._volleys(port, asks, 1)
+            return await callers.volleys_async(port, asks, 1)
 
     ((seconds, answers),) = asyncio.run(ask())
     assert callers.statuses(answers) == {"200": 4}

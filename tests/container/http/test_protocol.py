@@ -30,7 +30,7 @@ def test_a_thousand_requests_on_one_connection(running: Running) -> None:
 
 def test_what_is_used_of_uvicorn_is_there() -> None:
     """Its server makes a protocol for each connection and shares its state with it. None of that is a public
-    interface: setup.py bounds the version, and a new one has to pass here."""
+    interface: pyproject.toml bounds the version, and a new one has to pass here."""
     state = {"connections", "tasks", "default_headers", "total_requests"}
     assert state <= vars(ServerState()).keys()
     config = configuration(nothing, "127.0.0.1", 0)

@@ -27,6 +27,7 @@ from model_handler.memory.pools import Footprint, Tier
 from model_handler.memory.residency import Residency
 from model_handler.messages import InferenceRequest, InferenceResponse
 from model_handler.model import Model, ModelInfo
+from tests.model_handler import ledger
 from tests.model_handler.fake_worker import FakeWorker
 
 SIZES = {1: 30, 2: 40, 3: 50, 4: 60, 5: 90, 6: 20}
@@ -144,7 +145,7 @@ class SchedulingMachine(RuleBasedStateMachine):
         return await self.scheduler.submit(model, job)
 
     def loading(self, key: int) -> bool:
-        return key in self.residency._residences
+        return key in ledger.residences(self.residency)
 
     # ---- rules ----
 
@@ -239,10 +240,10 @@ class SchedulingMachine(RuleBasedStateMachine):
 
     @invariant()
     def never_more_than_there_is(self) -> None:
-        places = self.residency._residences.values()
+        places = ledger.residences(self.residency).values()
         device, host = self.residency.device, self.residency.host
         held = sum(one.device.nbytes for one in places if one.device and one.home is device)
-        overhead = self.residency._overheads.nbytes
+        overhead = ledger.overhead_nbytes(self.residency)
         assert held + overhead == device.reserved <= CAPACITY
         if host is not None:
             reserved = [one.waiting for one in places] + [one.main for one in places]
@@ -262,7 +263,7 @@ class SchedulingMachine(RuleBasedStateMachine):
     @invariant()
     def isolated_models_stay(self) -> None:
         """Code of an artifact's own is never demoted to make room, only unloaded or lost."""
-        place = self.residency._residences.get(ISOLATED)
+        place = ledger.residences(self.residency).get(ISOLATED)
         if place is not None and place.demotion is not None:
             assert place.closed or ISOLATED not in self.models
 
@@ -282,7 +283,7 @@ class SchedulingMachine(RuleBasedStateMachine):
         for worker in (self.workers.shared, self.workers.own):
             assert not worker.held
             assert not worker.demoted
-        assert self.scheduler._held_nbytes == self.scheduler.waiting() == 0
+        assert ledger.queued_nbytes(self.scheduler) == self.scheduler.waiting() == 0
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
 

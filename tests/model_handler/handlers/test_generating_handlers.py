@@ -2,97 +2,17 @@
 
 import io
 import json
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import transformers
 from PIL import Image
 
-from model_handler.handlers.pipeline import PipelineHandler
 from model_handler.messages import InferenceRequest
 from tests import artifacts
-from tests.model_handler.harness import Builder, answers, loaded, refusal
-
-LONG = "the quick brown fox jumps over the lazy dog"
-TEXTS = [
-    "good",
-    "the film was a wonderful surprise",
-    LONG,
-    f"{LONG}, while {LONG} in Berlin!",
-    "Angela Merkel met Emmanuel Macron in Berlin on Monday",
-]
-GREEDY = {"do_sample": False, "max_new_tokens": 8}
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("artifacts")
-
-
-class Pair:
-    """One artifact, served by us and by the plain pipeline."""
-
-    def __init__(self, path: Path, task: str, handler: PipelineHandler) -> None:
-        self.handler = handler
-        self._plain = transformers.pipeline(task, model=str(path), device="cpu")
-
-    def plain(self, document: dict[str, Any], **defaults: Any) -> Any:
-        parameters = defaults | document.get("parameters", {})
-        return self._plain(document["inputs"], **parameters)
-
-    def check(self, documents: Sequence[dict[str, Any]], **defaults: Any) -> None:
-        """`documents` as one batch of ours, and one by one in the plain pipeline."""
-        ours = answers(self.handler, *documents)
-        for document, answer in zip(documents, ours, strict=True):
-            assert_same(
-                answer, json.loads(json.dumps(self.plain(document, **defaults), default=float))
-            )
-
-
-def assert_same(ours: Any, plain: Any) -> None:
-    """Equal in shape, labels and text; numbers to 1e-5."""
-    if isinstance(plain, dict):
-        assert list(ours) == list(plain)
-        ours, plain = list(ours.values()), list(plain.values())
-    if isinstance(plain, list):
-        assert len(ours) == len(plain)
-        for left, right in zip(ours, plain, strict=True):
-            assert_same(left, right)
-    elif isinstance(plain, float):
-        assert ours == pytest.approx(plain, abs=1e-5)
-    else:
-        assert ours == plain
-
-
-def pair(root: Path, build: Builder, task: str) -> Iterator[Pair]:
-    path = root / build.__name__
-    if not path.exists():
-        build(path)
-    with loaded(path, task) as handler:
-        yield Pair(path, task, handler)
-
-
-@pytest.fixture(scope="module")
-def classifier(root: Path) -> Iterator[Pair]:
-    yield from pair(root, artifacts.bert_classifier, "text-classification")
-
-
-@pytest.fixture(scope="module")
-def generator(root: Path) -> Iterator[Pair]:
-    yield from pair(root, artifacts.gpt2, "text-generation")
-
-
-def groups(handler: PipelineHandler, *documents: dict[str, Any]) -> int:
-    """How many sorts of units these requests make: units of one sort may share a forward."""
-    from model_handler.codecs.toolkit import decode
-    from tests.model_handler.harness import request
-
-    prepared = [handler.preprocess(decode(request(document))) for document in documents]
-    return len({unit.group for each in prepared for unit in each.units})
-
+from tests.model_handler.harness import answers, loaded, refusal
+from tests.model_handler.pairs import GREEDY, TEXTS, Pair, assert_same, groups, pair
 
 # ---- generation ----
 

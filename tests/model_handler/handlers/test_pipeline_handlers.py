@@ -1,7 +1,6 @@
 """Every task answers in a batch what the plain transformers pipeline answers alone."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,39 +12,7 @@ from model_handler.handlers.pipeline import PipelineHandler
 from model_handler.messages import InferenceRequest, InferenceResponse, Refusal
 from tests import artifacts
 from tests.model_handler.harness import answers, loaded, refusal, request, run
-from tests.model_handler.pairs import Pair, assert_same, pair
-
-LONG = "the quick brown fox jumps over the lazy dog"
-TEXTS = [
-    "good",
-    "the film was a wonderful surprise",
-    LONG,
-    f"{LONG}, while {LONG} in Berlin!",
-    "Angela Merkel met Emmanuel Macron in Berlin on Monday",
-]
-GREEDY = {"do_sample": False, "max_new_tokens": 8}
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("artifacts")
-
-
-@pytest.fixture(scope="module")
-def classifier(root: Path) -> Iterator[Pair]:
-    yield from pair(root, artifacts.bert_classifier, "text-classification")
-
-
-@pytest.fixture(scope="module")
-def generator(root: Path) -> Iterator[Pair]:
-    yield from pair(root, artifacts.gpt2, "text-generation")
-
-
-def groups(handler: PipelineHandler, *documents: dict[str, Any]) -> int:
-    """How many sorts of units these requests make: units of one sort may share a forward."""
-    prepared = [handler.preprocess(decode(request(document))) for document in documents]
-    return len({unit.group for each in prepared for unit in each.units})
-
+from tests.model_handler.pairs import LONG, TEXTS, Pair, assert_same, groups, pair
 
 # ---- text ----
 
@@ -223,7 +190,7 @@ def test_zero_shot_classification(root: Path) -> None:
 
 def best_span(handler: PipelineHandler, question: str, context: str) -> tuple[float, str]:
     """The answer by its definition, over every pair of tokens."""
-    tokenizer, model = handler._pipeline.tokenizer, handler.model
+    tokenizer, model = handler.pipeline.tokenizer, handler.model
     encoded = tokenizer(question, context, return_offsets_mapping=True, return_tensors="pt")
     offsets = encoded.pop("offset_mapping")[0].tolist()
     sides = encoded.sequence_ids(0)

@@ -41,7 +41,7 @@ def summariser(root: Path) -> Iterator[PipelineHandler]:
 
 def alone(handler: PipelineHandler, text: str, **parameters: Any) -> list[str]:
     """What the model itself generates for one text."""
-    tokenizer = handler._pipeline.tokenizer
+    tokenizer = handler.pipeline.tokenizer
     encoded = tokenizer(text, truncation=True, return_tensors="pt")
     encoded.pop("token_type_ids", None)
     with torch.inference_mode():
@@ -152,7 +152,7 @@ def test_languages_of_a_multilingual_model(root: Path) -> None:
             {"inputs": TEXTS[0], "parameters": {"src_lang": "en_XX", "tgt_lang": target}}
             for target in targets
         ]
-        tokenizer = handler._pipeline.tokenizer
+        tokenizer = handler.pipeline.tokenizer
         expected = []
         for target in targets:
             tokenizer.src_lang = "en_XX"

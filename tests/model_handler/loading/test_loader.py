@@ -171,7 +171,7 @@ def test_models_share_a_tokenizer_while_one_of_them_lives(tmp_path: Path) -> Non
     paths = [artifacts.bert_classifier(tmp_path / str(seed), seed=seed) for seed in range(3)]
     other = artifacts.gpt2(tmp_path / "gpt2")
     handlers = [owner.load(path, implied_task(path)) for path in [*paths, other]]
-    tokenizers = [handler._pipeline.tokenizer for handler in handlers]
+    tokenizers = [handler.pipeline.tokenizer for handler in handlers]
     assert tokenizers[0] is tokenizers[1] is tokenizers[2]
     assert tokenizers[3] is not tokenizers[0]
     assert len(owner.processors) == 2
@@ -213,8 +213,8 @@ def test_tasks_do_not_share_what_they_change(tmp_path: Path) -> None:
     owner = loader()
     generator = owner.load(path, "text-generation")
     features = owner.load(path, "feature-extraction")
-    assert generator._pipeline.tokenizer.padding_side == "left"
-    assert features._pipeline.tokenizer.padding_side == "right"
+    assert generator.pipeline.tokenizer.padding_side == "left"
+    assert features.pipeline.tokenizer.padding_side == "right"
 
 
 # ---- unloading ----

@@ -31,7 +31,7 @@ KINDS: dict[Callable[..., Path], dict[str, Any]] = {
 
 
 def known(owner: TorchLoader) -> int:
-    return len(owner.structure_cache._known)
+    return len(owner.structure_cache)
 
 
 def both(tmp_path: Path, build: Callable[..., Path]) -> tuple[Path, Path]:

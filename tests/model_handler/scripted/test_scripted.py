@@ -302,7 +302,7 @@ def predict_fn(data, model): return model
         house.load(name)
         assert house.ask(name, {}) == "from a wheel"
         house.run(house.engine.unload(name))
-    store = house.engine._options.requirements_dir
+    store = house.engine.options.requirements_dir
     assert len([entry for entry in store.iterdir() if entry.is_dir()]) == 1
 
 

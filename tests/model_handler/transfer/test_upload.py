@@ -18,8 +18,8 @@ from model_handler.transfer.file_pages import FilePages
 from model_handler.transfer.layout import ALIGNMENT, Cast, Piece, lay_out
 from model_handler.transfer.upload import Uploader
 from tests import artifacts
-from tests.model_handler.handlers.test_pipeline_handlers import assert_same
 from tests.model_handler.harness import Builder, answers, implied_task, loader
+from tests.model_handler.pairs import assert_same
 from tests.model_handler.tensors_alive import TEXT
 
 SIZE = 2000
