@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks import plots, ratios
 from benchmarks.gpu import page as gpu_page
 from benchmarks.marked import filled
 from benchmarks.scenarios import CLIENTS, SCENARIOS, Hot, Mix
-from benchmarks.targets import TARGETS, Raw, Target, throughput
+from benchmarks.targets import TARGETS, Raw, Target, middle, plain, throughput
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/performance.md"
@@ -47,8 +48,6 @@ def main() -> None:
     arguments.output.write_text(page(results, arguments.results, days), encoding="utf-8")
     text = README.read_text(encoding="utf-8")
     README.write_text(readme(text, results, days), encoding="utf-8")
-    from benchmarks import plots
-
     for name in plots.draw(results, arguments.output.parent / "images"):
         print(f"drew {name}")
 
@@ -59,6 +58,7 @@ def read(directory: Path) -> dict[str, Raw]:
 
 def readme(text: str, results: Mapping[str, Raw], days: gpu_page.Days) -> str:
     """`text` with its tables as the results have them."""
+    text = filled(text, "chart", picture(results))
     text = filled(text, "beside others", short_table(results))
     return filled(text, "on a GPU", gpu_page.short(days))
 
@@ -159,25 +159,6 @@ def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
-def plain(raw: Raw) -> float | None:
-    """Texts per second of plain PyTorch in batches of 32, with as many threads as serve it best."""
-    figures = [middle(raw, "bare", ("per_s",), batch=32, threads=count) for count in (1, 2)]
-    return max((each for each in figures if each is not None), default=None)
-
-
-def middle(raw: Raw, side: str, keys: tuple[str, ...], **wanted: Any) -> float | None:
-    """The median over the runs of a side with these settings."""
-    wanted["side"] = side
-    runs = [run for run in raw["runs"] if all(run.get(key) == wanted[key] for key in wanted)]
-    values = []
-    for run in runs:
-        value: Any = run
-        for key in keys:
-            value = value[key]
-        values.append(float(value))
-    return statistics.median(values) if values else None
-
-
 # ---- the README's ----
 
 SPEED = {
@@ -185,6 +166,10 @@ SPEED = {
     "distilbert, 32 clients": "hot-distilbert-032",
     "traffic over the fifty, 32 clients": "zipf-50",
 }
+
+
+def picture(results: Mapping[str, Raw]) -> Iterator[str]:
+    yield f"![{ratios.described(results)}](docs/images/{plots.RATIOS})"
 
 
 def short_table(results: Mapping[str, Raw]) -> Iterator[str]:
