@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks import plots, ratios
 from benchmarks.gpu import page as gpu_page
 from benchmarks.marked import filled
 from benchmarks.medians import middle, plain
@@ -48,8 +49,6 @@ def main() -> None:
     arguments.output.write_text(page(results, arguments.results, days), encoding="utf-8")
     text = README.read_text(encoding="utf-8")
     README.write_text(readme(text, results, days), encoding="utf-8")
-    from benchmarks import plots
-
     for name in plots.draw(results, arguments.output.parent / "images"):
         print(f"drew {name}")
 
@@ -60,6 +59,7 @@ def read(directory: Path) -> dict[str, Raw]:
 
 def readme(text: str, results: Mapping[str, Raw], days: gpu_page.Days) -> str:
     """`text` with its tables as the results have them."""
+    text = filled(text, "chart", picture(results))
     text = filled(text, "beside others", short_table(results))
     return filled(text, "on a GPU", gpu_page.short(days))
 
@@ -167,6 +167,10 @@ SPEED = {
     "distilbert, 32 clients": "hot-distilbert-032",
     "traffic over the fifty, 32 clients": "zipf-50",
 }
+
+
+def picture(results: Mapping[str, Raw]) -> Iterator[str]:
+    yield f"![{ratios.described(results)}](docs/images/{plots.RATIOS})"
 
 
 def short_table(results: Mapping[str, Raw]) -> Iterator[str]:

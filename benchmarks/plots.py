@@ -1,13 +1,22 @@
-"""The plots of docs/performance.md, as SVG."""
+"""The charts of README.md and docs/performance.md, as SVG."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks import ratios
 from benchmarks.medians import middle, plain
 from benchmarks.targets import Raw
 
-SHOWN = ("hot-tiny-015", "hot-tiny-032", "hot-distilbert-032", "zipf-20", "zipf-50", "five-models")
+SHOWN = {
+    "hot-tiny-015": "one small model,\n13 words",
+    "hot-tiny-032": "one small model,\n30 words",
+    "hot-distilbert-032": "distilbert,\n30 words",
+    "zipf-20": "20 small models,\nZipf",
+    "zipf-50": "50 small models,\nZipf",
+    "five-models": "five tasks,\nfull-size models",
+}
+RATIOS = "ratios.svg"
 COLOURS = {"ours": "#2166ac", "hugging-face": "#b2182b", "bare": "#999999"}
 LABELS = {
     "ours": "this container",
@@ -18,11 +27,10 @@ LABELS = {
 
 def draw(results: Mapping[str, Raw], directory: Path) -> Iterator[str]:
     """Yields the names of what was drawn."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "benchmarks"  # the same plot is the same file
     directory.mkdir(parents=True, exist_ok=True)
+    if ratios.MANY in results:
+        (directory / RATIOS).write_text(ratios.chart(results), encoding="utf-8")
+        yield RATIOS
     shown = [name for name in SHOWN if name in results]
     if shown:
         _bars(results, shown).savefig(
@@ -32,12 +40,15 @@ def draw(results: Mapping[str, Raw], directory: Path) -> Iterator[str]:
 
 
 def _bars(results: Mapping[str, Raw], names: list[str]) -> Any:
+    import matplotlib
     from matplotlib import pyplot
 
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "benchmarks"  # the same plot is the same file
     figure, _ = pyplot.subplots(1, len(names), figsize=(2.2 * len(names), 3))
     for axis, name in zip(figure.axes, names, strict=True):
         _panel(axis, results[name])
-        axis.set_title(name, fontsize=9)
+        axis.set_title(SHOWN[name], fontsize=9)
     figure.axes[0].set_ylabel("requests per second")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(
