@@ -210,6 +210,7 @@ BENCH_PEERS = .venv-hf/.installed $(if $(findstring triton,$(SCENARIO)),.venv-tr
 bench: $(STAMP) $(BENCH_PEERS) java ## beside plain PyTorch and a peer: make bench SCENARIO=hot-tiny-032
 	$(BIN)/python -m benchmarks $(SCENARIO) --output $(RESULTS)
 
-bench-docs: $(STAMP) ## docs/performance.md, tables of README and docs/sizing.md: make bench-docs RESULTS=…
+bench-docs: $(STAMP) ## docs/performance.md, pictures, tables of README and docs/sizing.md: make bench-docs RESULTS=…
 	$(BIN)/python -m benchmarks.document $(RESULTS)
 	$(BIN)/python -m benchmarks.eviction_table
+	$(BIN)/python -m benchmarks.demo_animation

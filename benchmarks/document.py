@@ -163,9 +163,9 @@ def _cell(value: float | None) -> str:
 # ---- the README's ----
 
 SPEED = {
-    "one tiny model, 32 clients": "hot-tiny-015",
+    "one small model, 32 clients": "hot-tiny-015",
     "distilbert, 32 clients": "hot-distilbert-032",
-    "traffic over the fifty, 32 clients": "zipf-50",
+    "50 small models, Zipf, 32 clients": "zipf-50",
 }
 
 
@@ -183,8 +183,8 @@ def short_table(results: Mapping[str, Raw]) -> Iterator[str]:
     ]
     yield "| | here | there |"
     yield "|---|---|---|"
-    yield f"| fifty tiny models, loaded over HTTP | {' | '.join(loads)} |"
-    yield f"| memory for them, all asked (PSS) | {' | '.join(memory)} |"
+    yield f"| fifty small models, loaded over HTTP one after the other | {' | '.join(loads)} |"
+    yield f"| memory for them after one request each (PSS) | {' | '.join(memory)} |"
     for what, scenario in SPEED.items():
         ratio = throughput(32)(results[scenario])
         yield f"| {what} | {ratio:.1f} times the requests per second | 1 |"
