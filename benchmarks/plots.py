@@ -17,7 +17,7 @@ LABELS = {
 
 
 def draw(results: Mapping[str, Raw], directory: Path) -> Iterator[str]:
-    """Yields the names of what was drawn."""
+    """Draw all plots. Yields their file names."""
     import matplotlib
 
     matplotlib.use("svg")
