@@ -1,7 +1,7 @@
 """python -m benchmarks [SCENARIO…] [--output DIR] [--models DIR]
 
-Without a name: every regular scenario. Writes one raw JSON per scenario with the environment beside it;
-`python -m benchmarks.targets DIR` makes the tables of them.
+Runs the named scenarios (default: all regular scenarios). Writes the raw results of each scenario and its
+environment to one JSON file; `python -m benchmarks.targets DIR` prints tables of them.
 """
 
 import argparse
@@ -53,8 +53,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO")
     parser.add_argument("--output", type=Path, default=None, help="directory for the raw JSON")
-    parser.add_argument("--models", type=Path, default=MODELS, help="where models are built")
-    parser.add_argument("--cycles", type=int, default=None, help="for the scenario `cycles`")
+    parser.add_argument("--models", type=Path, default=MODELS, help="directory for the models")
+    parser.add_argument("--cycles", type=int, default=None, help="cycles of the scenario `cycles`")
     return parser.parse_args()
 
 
@@ -66,13 +66,13 @@ def _chosen(name: str, cycles: int | None) -> Scenario:
 
 
 def _build(root: Path, scenario: Scenario) -> None:
-    """In a process of its own: this one must not hold PyTorch."""
+    """Build the models in a separate process, since this one must not import PyTorch."""
     command = [sys.executable, "-m", "benchmarks.full_models", str(root), *needed(scenario)]
     subprocess.run(command, check=True)
 
 
 def needed(scenario: Scenario) -> tuple[str, ...]:
-    """The models a scenario asks for."""
+    """The models that a scenario needs."""
     match scenario:
         case Hot(model=model) | Cold(model=model):
             return (model,)

@@ -1,4 +1,4 @@
-"""What the first answer costs: the server's start, and a load beside `from_pretrained`."""
+"""Cold starts: the time to start the server, and the time of a load compared with `from_pretrained`."""
 
 import itertools
 import json
@@ -63,7 +63,7 @@ def _starts(scenario: Start, root: Path) -> Iterator[dict[str, Any]]:
 
 
 def _colds(scenario: Cold, root: Path) -> Iterator[dict[str, Any]]:
-    """The first round of each side pays for imports and the page cache, and is dropped."""
+    """The first round of each side includes imports and reads from disk, and is dropped."""
     directory, text = root / scenario.model / "model", texts(30, 1, seed=3)[0]
     with stacks.serving(OURS, root) as server, _plain() as plain:
         for repetition in range(-1, scenario.repetitions):
@@ -107,7 +107,7 @@ def _from_pretrained(
 
 
 def _over(stamps: list[tuple[float, float]]) -> dict[str, float]:
-    """Load and first answer, less the median hot answer: wall seconds and CPU seconds."""
+    """Load and first response minus the median hot response: wall seconds and CPU seconds."""
     (wall, cpu), rest = stamps[0], stamps[1:]
     first = rest[0]
     hot = [(b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(rest)]

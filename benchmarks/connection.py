@@ -1,16 +1,16 @@
-"""One keep-alive HTTP connection with at most one request on it. Small, so that a client costs little CPU."""
+"""A keep-alive HTTP connection with at most one request in flight. Minimal, to save client CPU time."""
 
 import asyncio
 from collections.abc import Callable
 
 import httptools
 
-LOST = 0  # instead of a status: the connection ended before the answer
+LOST = 0  # instead of a status: the connection was closed before the response
 Done = Callable[["Connection", int], None]
 
 
 def request(method: str, path: str, body: bytes, **headers: str) -> bytes:
-    """The bytes of a whole request."""
+    """The bytes of a complete request."""
     fields = {"Host": "127.0.0.1", "Content-Type": "application/json", **headers}
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
@@ -30,7 +30,7 @@ class Connection(asyncio.Protocol):
         return self._transport is not None
 
     def send(self, payload: bytes) -> None:
-        """Needs an open connection without a request on it."""
+        """Requires an open connection without a request in flight."""
         assert self._transport is not None
         assert not self._busy
         self._busy = True

@@ -1,9 +1,9 @@
 """python -m benchmarks.density [--models 200] [--output DIR]
 
-How much memory an idle model costs beyond its weights, and how long a load takes beside
-`from_pretrained` in the same run. 200 tiny BERTs with weights of their own and one tokenizer are loaded
-into one container over HTTP. Memory is the anonymous memory (RssAnon) of the worker process: weights
-are file-backed pages and do not count. Writes raw JSON with the environment beside it.
+Measures the memory of an idle model besides its weights, and the time of a load compared with
+`from_pretrained` in the same run. 200 tiny BERTs with different weights and the same tokenizer are loaded
+into one container over HTTP. Memory is the anonymous memory (RssAnon) of the worker process: weights are
+file-backed pages and are not counted. Writes the raw results and the environment as JSON.
 """
 
 import argparse
@@ -53,20 +53,22 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", type=int, default=200)
+    parser.add_argument(
+        "--models", type=int, default=200, help="number of models (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, default=None, help="directory for the raw JSON")
     return parser.parse_args()
 
 
 def _make(root: Path, count: int) -> list[Path]:
-    """In a process of its own: this one must not hold PyTorch."""
+    """Build the models in a separate process, since this one must not import PyTorch."""
     command = [sys.executable, "-m", "benchmarks.tiny_models", str(root), str(count)]
     subprocess.run(command, check=True)
     return [root / f"{number:04}" / "model" for number in range(count)]
 
 
 def _measure(root: Path, paths: list[Path]) -> dict[str, Any]:
-    """The first fifth warms both sides up; the rest is loaded in alternating blocks."""
+    """The first fifth is the warm-up of both sides; the rest is loaded in alternating blocks."""
     warm, rest = paths[: len(paths) // 5], paths[len(paths) // 5 :]
     size = len(rest) // REPETITIONS
     blocks = [rest[at : at + size] for at in range(0, size * REPETITIONS, size)]
@@ -103,7 +105,7 @@ def _load(server: Server, paths: list[Path]) -> list[float]:
 
 
 def _from_pretrained(paths: list[Path]) -> list[float]:
-    """Seconds per model in a fresh process, whose first two loads pay for imports and are dropped."""
+    """Seconds per model in a new process, whose first two loads include imports and are dropped."""
     command = [sys.executable, "-c", BASELINE, *map(str, [*paths[:2], *paths])]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     seconds: list[float] = json.loads(output.splitlines()[-1])

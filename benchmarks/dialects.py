@@ -1,6 +1,6 @@
-"""How a server wants to be spoken to: where a model lies, and how a request and its answer are written.
+"""The protocols of the measured servers: where a model is stored, and the format of requests and responses.
 
-What is measured is said in one way, the Hugging Face one; a dialect translates and decides nothing.
+Scenarios use the Hugging Face format; a dialect only translates it.
 """
 
 import json
@@ -14,7 +14,7 @@ _TRITON = Path(__file__).parent / "peers/triton_server"
 
 class Dialect(Protocol):
     def place(self, model: str, directory: Path, scratch: Path) -> Path:
-        """What the server is to load for the artifact in `directory`; made in `scratch` if need be."""
+        """The path that the server loads for the artifact in `directory`; created in `scratch` if needed."""
 
     def request(self, document: Any) -> Any: ...
 
@@ -22,7 +22,7 @@ class Dialect(Protocol):
 
 
 class HuggingFace:
-    """The artifact as it is; `{"inputs": …}`, answered by the pipeline's own output."""
+    """The artifact unchanged; requests are `{"inputs": …}`, responses the pipeline's output."""
 
     def place(self, model: str, directory: Path, scratch: Path) -> Path:
         return directory.resolve()
@@ -35,7 +35,7 @@ class HuggingFace:
 
 
 class Triton:
-    """A repository with one model of the Python backend around the artifact; tensors of JSON strings."""
+    """A repository with one Python-backend model that contains the artifact; tensors of JSON strings."""
 
     def place(self, model: str, directory: Path, scratch: Path) -> Path:
         repository = scratch / "models" / model

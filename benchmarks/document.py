@@ -1,8 +1,8 @@
 """python -m benchmarks.document DIR [--output docs/performance.md]
 
-Writes the page from the raw results in DIR: every target with its measured value, tables and plots, and
-the short tables of the README. `notes.md` in DIR, written by hand, says why a target is missed. What was
-measured on a GPU (`make gpu-day`) comes from the gpu_day.json of the directories beside DIR.
+Writes docs/performance.md from the raw results in DIR: all targets with their measured values, tables and
+plots; also the short tables of the README. The hand-written file `notes.md` in DIR explains missed targets.
+GPU results (of `make gpu-day`) are read from the gpu_day.json of the directories beside DIR.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def read(directory: Path) -> dict[str, Raw]:
 
 
 def readme(text: str, results: Mapping[str, Raw], days: gpu_page.Days) -> str:
-    """`text` with its tables as the results have them."""
+    """`text` with its tables replaced by those of the results."""
     text = filled(text, "chart", picture(results))
     text = filled(text, "beside others", short_table(results))
     return filled(text, "on a GPU", gpu_page.short(days))
@@ -174,7 +174,7 @@ def picture(results: Mapping[str, Raw]) -> Iterator[str]:
 
 
 def short_table(results: Mapping[str, Raw]) -> Iterator[str]:
-    """Beside the Hugging Face toolkit."""
+    """Compared with the Hugging Face toolkit."""
     many, sides = results["zipf-50"], ("ours", "hugging-face")
     loads = [f"{sum(many['load_s'][side]):,.3g} s" for side in sides]
     memory = [
@@ -194,7 +194,7 @@ def short_table(results: Mapping[str, Raw]) -> Iterator[str]:
 
 
 def footprint_table(results: Mapping[str, Raw]) -> Iterator[str]:
-    """What it takes to have the models of a mix loaded."""
+    """Processes and memory for the loaded models of a mix."""
     found = [name for name, each in SCENARIOS.items() if isinstance(each, Mix) and name in results]
     if not found:
         return

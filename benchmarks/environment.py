@@ -1,4 +1,4 @@
-"""Where and with what a figure was measured; written beside every raw result."""
+"""The machine and the software versions of a measurement; stored with every raw result."""
 
 import json
 import os

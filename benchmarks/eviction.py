@@ -1,8 +1,8 @@
 """python -m benchmarks.eviction [--output DIR]
 
-Who should leave a full device? Seeded traffic is played against the engine's own `eviction.choose` and
-`eviction.use`, with several costs of a return. Nothing is timed, so the results depend on no machine. A
-promotion is taken to need a fixed time and one for its bytes; `LINKS` has three such pairs.
+Compares eviction policies in a simulation: seeded traffic against the engine's `eviction.choose` and
+`eviction.use`, with several cost functions. Nothing is timed, so that the results do not depend on the
+machine. A promotion is assumed to take a fixed time plus a time per byte; `LINKS` has three such pairs.
 `benchmarks.eviction_table` writes the table in docs/sizing.md.
 """
 
@@ -85,7 +85,7 @@ def sizes(setting: Setting) -> list[int]:
 
 
 def requests(setting: Setting) -> list[int]:
-    """Which model each asks for."""
+    """The model of each request."""
     draw = random.Random(SEED)
     by_rank = list(range(setting.models))
     every = round(setting.drift * setting.models)
@@ -100,7 +100,7 @@ def requests(setting: Setting) -> list[int]:
 
 
 class SimulatedDevice:
-    """What is there, and who left for whom; every request is a use of its own."""
+    """The models on a simulated device, and its evictions; every request is one use."""
 
     def __init__(self, sizes: Sequence[int], capacity: int) -> None:
         self.sizes = sizes
@@ -109,7 +109,7 @@ class SimulatedDevice:
         self.clock = 0.0
 
     def bring(self, model: int) -> bool:
-        """Whether it had to be promoted."""
+        """Use a model. True if it had to be promoted."""
         if model in self.here:
             return False
         choice = eviction.choose(self.here.values(), self.sizes[model] - self.free)
@@ -137,7 +137,8 @@ def misses(setting: Setting, cost: Cost) -> Iterator[int]:
 
 
 def clairvoyant_misses(setting: Setting) -> Iterator[int]:
-    """Belady's rule. With sizes it is no bound, only what knowing the future is worth."""
+    """Belady's rule. With models of different sizes it is not a bound, but shows the value of knowing the
+    future."""
     device = _device(setting)
     asked = requests(setting)
     for number, (model, after) in enumerate(zip(asked, next_uses(asked), strict=True), start=1):
@@ -152,7 +153,7 @@ def _device(setting: Setting) -> SimulatedDevice:
 
 
 def next_uses(asked: Sequence[int]) -> list[int]:
-    """For each request when its model is asked for again; far off where it never is."""
+    """For each request, the index of the next request of its model; beyond the end if there is none."""
     following: dict[int, int] = {}
     found = []
     for number in reversed(range(len(asked))):

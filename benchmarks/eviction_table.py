@@ -1,6 +1,6 @@
 """python -m benchmarks.eviction_table
 
-Writes the table of docs/sizing.md, between its two comments, from what `benchmarks.eviction` stored.
+Writes the table in docs/sizing.md, between its two comments, from the results of `benchmarks.eviction`.
 """
 
 import json
@@ -57,7 +57,7 @@ def _row(name: str, runs: Sequence[Run], lru: Sequence[Run]) -> str:
 
 
 def _largest(runs: Sequence[Run], lru: Sequence[Run]) -> Iterator[str]:
-    """What the means hide."""
+    """The largest ratios, which the means do not show."""
     of_largest = "miss_ratio_of_largest"
     ratios = [ours[of_largest] / theirs[of_largest] for ours, theirs in zip(runs, lru, strict=True)]
     worse, better = sum(ratio > 1 for ratio in ratios), sum(ratio < 1 for ratio in ratios)

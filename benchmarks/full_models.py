@@ -1,7 +1,7 @@
 """python -m benchmarks.full_models DIR NAME…
 
-Writes DIR/NAME/model for each name: models of true size with random weights, float32. What is there
-already stays. `tiny-000`, `tiny-001`, … are two-layer BERTs; the others are listed in MODELS.
+Writes DIR/NAME/model for each name: full-size models with random float32 weights. Existing models are kept.
+`tiny-000`, `tiny-001`, … are two-layer BERTs; the others are listed in MODELS.
 """
 
 import inspect
@@ -94,7 +94,7 @@ def _seq2seq(*, layers: int, heads: int, wide: int) -> dict[str, int]:
 
 
 def _generating(model: Any) -> Any:
-    """Four beams and always as many tokens: random weights would never end a sentence."""
+    """Four beams and a fixed number of tokens, since a model with random weights does not end a sentence."""
     limits = {"max_new_tokens": GENERATED_TOKENS, "min_new_tokens": GENERATED_TOKENS}
     start = {"decoder_start_token_id": model.config.decoder_start_token_id}
     model.generation_config = transformers.GenerationConfig(

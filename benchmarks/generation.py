@@ -1,4 +1,4 @@
-"""Short requests beside a model that generates: each alone, then together, in turning order."""
+"""Short requests and a generating model: each alone, then both together, in rotating order."""
 
 import json
 import os

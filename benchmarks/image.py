@@ -1,7 +1,7 @@
 """python -m benchmarks.image [--image localhost/mme:cpu] [--repetitions 5] [--output DIR]
 
-A container of the built image from `run` to its first /ping, and to the first answer of a model that is
-loaded as soon as it listens. Writes raw JSON with the environment.
+Measures the time from `run` of the built image to its first successful /ping, and to the first response of
+a model that is loaded as soon as the server listens. Writes raw JSON with the environment.
 """
 
 import argparse
@@ -38,8 +38,12 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--image", default="localhost/mme:cpu")
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument(
+        "--image", default="localhost/mme:cpu", help="image to measure (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--repetitions", type=int, default=5, help="number of starts (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, default=None, help="directory for the raw JSON")
     return parser.parse_args()
 

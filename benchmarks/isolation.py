@@ -1,9 +1,10 @@
 """python -m benchmarks.isolation --peer .venv-mms/bin/python [--models 50] [--output DIR]
 
-Isolated handlers side by side: the same code/inference.py artifacts in our container and in
-multi-model-server with sagemaker-inference, one process (there: two) per model. Time per load over
-HTTP, and memory per model as the growth of the proportional set size (PSS) of all processes. Each
-server runs alone; the order alternates over the repetitions. Writes raw JSON with the environment.
+Compares isolated models: the same code/inference.py artifacts in this container, with one process per
+model, and in multi-model-server with sagemaker-inference, with two processes per model. Measures the time
+per load over HTTP, and the memory per model as the growth of the proportional set size (PSS) of all
+processes. Only one server runs at a time; the order alternates between repetitions. Writes raw JSON with
+the environment.
 """
 
 import argparse
@@ -73,8 +74,12 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peer", type=Path, required=True, help="Python with multi-model-server")
-    parser.add_argument("--models", type=int, default=50)
-    parser.add_argument("--repetitions", type=int, default=2)
+    parser.add_argument(
+        "--models", type=int, default=50, help="number of models (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--repetitions", type=int, default=2, help="runs of each server (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, default=None, help="directory for the raw JSON")
     return parser.parse_args()
 
@@ -99,11 +104,11 @@ def _stacks(peer: Path, root: Path) -> dict[str, Stack]:
     return {"ours": stacks.OURS, "peer": Stack("mms", command, path)}
 
 
-# ---- what is measured ----
+# ---- measurements ----
 
 
 def _measured(server: Server, directories: list[Path]) -> dict[str, float]:
-    """The first model warms the server up; the others count."""
+    """The first model is the warm-up; the others are measured."""
     _load(server, directories[0])
     before = server.pss_nbytes()
     seconds = [_load(server, directory) for directory in directories[1:]]

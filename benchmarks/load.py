@@ -1,8 +1,8 @@
-"""The load generator, a process of its own: `python -m benchmarks.load < plan.json > outcome.json`.
+"""The load generator, a separate process: `python -m benchmarks.load < plan.json > outcome.json`.
 
-Open loop: arrivals are computed beforehand, and latency counts from the time a request was due, so that
-a server which falls behind cannot hide it. Closed loop: so many clients, each with one request at a time.
-Never more than `clients` requests are in flight.
+Open loop: arrival times are computed in advance, and latency is measured from the arrival time, so that it
+includes the delay of a server that falls behind. Closed loop: `clients` clients, each with one request at a
+time. In both, at most `clients` requests are in flight.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ clock = time.perf_counter  # uvloop's own counts whole milliseconds
 
 
 class RequestKind(msgspec.Struct, frozen=True):
-    """Requests reported together: they go to one path, one body after the other."""
+    """Requests with a common result: they go to one path and use its bodies in turn."""
 
     name: str
     path: str
@@ -34,7 +34,7 @@ class RequestKind(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """`rate` per second makes it an open loop. What is due in the first `warmup_s` is not counted."""
+    """`rate` per second selects the open loop. Requests of the first `warmup_s` are not counted."""
 
     port: int
     kinds: list[RequestKind]
@@ -46,7 +46,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Of the requests that were answered 200, in milliseconds."""
+    """Latency of the requests with status 200, in milliseconds."""
 
     count: int
     p50: float
@@ -56,7 +56,8 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 class RequestOutcome(msgspec.Struct, frozen=True):
-    """`statuses` counts all answers but 200 (0: none came); `waited` were due while all clients were busy."""
+    """`statuses` counts responses other than 200 (0: no response); `waited` counts arrivals while all clients
+    were busy."""
 
     per_s: float
     all: Latency
@@ -67,7 +68,7 @@ class RequestOutcome(msgspec.Struct, frozen=True):
 
 
 class Failed(Exception):
-    """Not one request was answered 200."""
+    """No request got status 200."""
 
 
 # ---- for the process that measures ----
@@ -105,7 +106,7 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Loop:
-    """Sends what is due on connections that are free; `closed` decides what is due when."""
+    """Sends due requests on free connections; `closed` selects the closed loop."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -139,7 +140,7 @@ class Loop:
             self.samples.append(Sample(name, due - self._began, now, LOST))
 
     def _tick(self) -> None:
-        """Open loop: all that is due by now, then sleep until the next arrival."""
+        """Open loop: send all due requests, then sleep until the next arrival."""
         now = clock()
         while self._arrivals and self._began + self._arrivals[0] <= now:
             self._due.append(self._began + self._arrivals.popleft())
@@ -183,7 +184,7 @@ class Loop:
 
 
 def _requests(plan: Plan) -> Iterator[tuple[str, bytes]]:
-    """Endless: models as drawn by their weights, each model's bodies in turn."""
+    """An endless sequence: models drawn by their weights, and the bodies of each in turn."""
     payloads = [
         [request("POST", kind.path, body.encode()) for body in kind.bodies] for kind in plan.kinds
     ]
@@ -202,7 +203,7 @@ def _arrivals(plan: Plan) -> list[float]:
 
 
 def summary(plan: Plan, samples: list[Sample], waited: int, cpu_s: float) -> RequestOutcome:
-    """Raises Failed when there is nothing to summarise."""
+    """Raises Failed if no request got status 200."""
     counted = [each for each in samples if each.due >= plan.warmup_s]
     good = [each for each in counted if each.status == OK]
     if not good:

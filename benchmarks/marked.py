@@ -1,10 +1,10 @@
-"""The part of a page that is written from results: what lies between two comments with a name."""
+"""Generated parts of a page, between two comments with a name."""
 
 from collections.abc import Iterable
 
 
 def filled(text: str, name: str, lines: Iterable[str]) -> str:
-    """`text` with `lines` in that place. Raises ValueError where it has no such place."""
+    """`text` with `lines` between the two comments. Raises ValueError if they do not exist."""
     begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
     before, found, rest = text.partition(begin)
     _, ended, after = rest.partition(end)

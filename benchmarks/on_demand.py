@@ -1,6 +1,6 @@
-"""The platform's part, for traffic over more models than memory: load on demand, unload on 507.
+"""The platform's behaviour for more models than fit into memory: load on demand, unload on 507.
 
-Always true: one load per model is under way at most; a model with a request on it is not unloaded.
+Invariants: at most one load per model is in progress; a model with a request in flight is not unloaded.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class Trace:
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """Misses count the load, and the unloads before it, into their latency."""
+    """The latency of a miss includes the load, and the unloads before it."""
 
     per_s: float
     hit_ratio: float
@@ -43,7 +43,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Client:
-    """As many connections as requests at once, at most MOST."""
+    """Opens one connection per concurrent request, at most MOST."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -126,7 +126,7 @@ class Platform:
 
 
 async def replay(port: int, trace: Trace, clients: int, root: Path) -> Outcome:
-    """A closed loop; what a former call left in memory is unloaded first."""
+    """Run a closed loop, after unloading models of an earlier call."""
     client = Client(port)
     for model in trace.models:
         await client.ask("DELETE", f"/models/{model}")
@@ -164,7 +164,7 @@ def _outcome(samples: list[tuple[bool, Sample]], lasted: float, refusals: int) -
 
 
 async def load_all(port: int, models: Iterable[str], hands: int, root: Path) -> None:
-    """Every model, `hands` at a time. Raises RuntimeError where a load fails."""
+    """Load all models, `hands` at a time. Raises RuntimeError if a load fails."""
     client = Client(port)
     platform = Platform(client, root)
     queue = list(models)

@@ -26,7 +26,7 @@ LABELS = {
 
 
 def draw(results: Mapping[str, Raw], directory: Path) -> Iterator[str]:
-    """Yields the names of what was drawn."""
+    """Draw all plots. Yields their file names."""
     directory.mkdir(parents=True, exist_ok=True)
     if ratios.MANY in results:
         (directory / RATIOS).write_text(ratios.chart(results), encoding="utf-8")

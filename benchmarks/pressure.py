@@ -1,4 +1,4 @@
-"""More models than memory, loads beside traffic, loads by the thousand."""
+"""Scenarios under memory pressure: more models than fit, loads during traffic, thousands of loads."""
 
 import asyncio
 import contextlib
@@ -66,7 +66,7 @@ def _churn(scenario: Churn, root: Path) -> dict[str, Any]:
 
 
 def _wake(server: Server, model: Path) -> None:
-    """The worker is up and has a model called "first"."""
+    """Wait for the worker by loading a model named "first"."""
     server.load("first", model)
     server.invoke("first", TEXT)
 
@@ -83,7 +83,7 @@ def _trace(scenario: Churn, seed: int) -> on_demand.Trace:
 
 
 def _storm(scenario: Storm, root: Path, repetition: int) -> dict[str, Any]:
-    """A fresh server whose worker is up: one model more has been loaded and asked."""
+    """A new server with a running worker: one additional model was loaded and invoked."""
     models = tiny(scenario.models)
     with stacks.serving(OURS, root) as server:
         _wake(server, root / models[0] / "model")
@@ -124,7 +124,7 @@ def _neighbours(scenario: Neighbours, root: Path) -> dict[str, Any]:
 
 
 def _beside(scenario: Neighbours, server: Server, root: Path) -> dict[str, Any]:
-    """Latency of one client alone, and while the others come and go, one by one, as long as it asks."""
+    """Latency of one client alone, and while other models are loaded and unloaded one after the other."""
     bodies = [json.dumps({"inputs": text}) for text in traffic.texts(30, 64, seed=5)]
     kind = load.RequestKind("asked", f"/models/{scenario.asked}/invoke", bodies)
     alone = load.run(load.Plan(server.port, [kind], ALONE_S, 1))
@@ -164,7 +164,7 @@ def _cycles(scenario: Cycles, root: Path) -> dict[str, Any]:
 
 
 def _spin(server: Server, models: tuple[str, ...], root: Path, first: int) -> dict[str, Any]:
-    """Some cycles, each with an answer that must be the model's own; then the server's memory."""
+    """Run some cycles, each with a check of the response; then read the server's memory."""
     for number in range(first, first + MEMORY_EVERY):
         _spin_once(server, models[number % len(models)], root)
     memory = {"cycles": first + MEMORY_EVERY, "anonymous_nbytes": server.anonymous_nbytes()}
@@ -185,7 +185,7 @@ _ANSWERS: dict[str, Any] = {}
 
 
 def _refusals(server: Server, models: tuple[str, ...], root: Path, count: int) -> list[float]:
-    """Milliseconds of each 507, with the device full."""
+    """Milliseconds of each 507 of a full device."""
     for model in models[:3]:
         server.load(model, root / model / "model")
     draw, taken = random.Random(0), []

@@ -1,6 +1,6 @@
-"""What is measured, as frozen records. A scenario's name is its file in results/ and its SCENARIO= in make.
+"""The scenarios, as frozen records. A scenario's name is its file in results/ and its SCENARIO= in make.
 
-`seconds` is the length of one window; windows of the sides alternate, `repetitions` times.
+`seconds`: length of one window. The windows of both sides alternate, `repetitions` times.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ CLIENTS = (1, 8, 32)
 
 @dataclass(frozen=True)
 class Hot:
-    """One model, all texts of one length (`words` tokens and two more), beside a peer and plain PyTorch.
+    """One model, texts of equal length (`words` + 2 tokens), compared with a peer and plain PyTorch.
 
     `bare`: pairs of batch size and threads. On two cores the container computes short forwards with one
     thread, since the other core is the front's and the client's, and long ones with two.
@@ -30,7 +30,7 @@ class Hot:
 
 @dataclass(frozen=True)
 class Mix:
-    """Several loaded models; the first is asked most, by Zipf's law. Texts of ragged lengths."""
+    """Several loaded models, with requests by Zipf's law, most for the first. Texts of various lengths."""
 
     models: tuple[str, ...]
     skew: float
@@ -54,7 +54,7 @@ class Churn:
 
 @dataclass(frozen=True)
 class Storm:
-    """All models are loaded at once by the platform's eight hands, then each is asked."""
+    """All models are loaded, eight at a time as by the platform, then each is invoked."""
 
     models: int
     repetitions: int = 5
@@ -62,7 +62,7 @@ class Storm:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """One client asks a tiny model while others are loaded and unloaded beside it."""
+    """One client invokes a tiny model while others are loaded and unloaded."""
 
     asked: str = "tiny-000"
     coming: tuple[str, ...] = ("ner", "marian", "bart-large")
@@ -71,7 +71,7 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Hog:
-    """Short requests beside a client that generates all the time."""
+    """Short requests, together with a client that generates text all the time."""
 
     short: str = "tiny-000"
     generating: str = "marian"
@@ -83,7 +83,7 @@ class Hog:
 
 @dataclass(frozen=True)
 class Cycles:
-    """Load, invoke, unload; memory at intervals; a load that is refused now and then."""
+    """Load, invoke, unload; memory at intervals, and a refused load at times."""
 
     models: int = 20
     cycles: int = 2000
@@ -92,7 +92,7 @@ class Cycles:
 
 @dataclass(frozen=True)
 class Cold:
-    """Load and first answer less a hot answer, beside `from_pretrained`; CPU and wall time."""
+    """Load and first response minus a hot response, compared with `from_pretrained`; CPU and wall time."""
 
     model: str = "topics"
     repetitions: int = 7

@@ -1,6 +1,6 @@
-"""The servers under measurement, each started by its own command in its own environment.
+"""The measured servers, each started by its own command in its own environment.
 
-A server runs in a session of its own, and everything in that session is ended with its block.
+A server runs in a separate process session; all processes of the session are ended with its block.
 """
 
 import contextlib
@@ -83,17 +83,17 @@ class Server:
     def _place(self, model: str, directory: Path) -> str:
         return str(self.dialect.place(model, directory, self.scratch))
 
-    # ---- what it costs ----
+    # ---- CPU time and memory ----
 
     def processes(self) -> list[psutil.Process]:
         return session(self.leader)
 
     def cpu_s(self) -> float:
-        """Of every thread that is still there, to the nanosecond; psutil counts ticks of 10 ms."""
+        """CPU seconds of all live threads, to the nanosecond; psutil has a resolution of 10 ms."""
         return sum(cpu_s(process.pid) for process in self.processes())
 
     def pss_nbytes(self) -> int:
-        """Memory shared by n processes counts as an nth for each."""
+        """Proportional set size: memory shared by n processes counts 1/n for each."""
         return sum(_rollup(process.pid, "Pss") for process in self.processes())
 
     def anonymous_nbytes(self) -> int:
@@ -104,7 +104,7 @@ class Server:
 def serving(
     stack: Stack, root: Path, *, output: IO[bytes] | int = subprocess.DEVNULL, **settings: str
 ) -> Iterator[Server]:
-    """`root` holds the models; `output` gets what the server writes."""
+    """`root`: directory of the models; `output`: file for the server's output."""
     port = free_port()
     contract = {"SAGEMAKER_MULTI_MODEL": "true", "SAGEMAKER_BIND_TO_PORT": str(port)}
     contract |= {"SAGEMAKER_SAFE_PORT_RANGE": "21000-25000"}
@@ -134,7 +134,7 @@ def serving(
 
 
 def _await_ping(port: int, process: subprocess.Popen[bytes]) -> None:
-    """A fresh connection every few milliseconds, since the time to the first answer is measured."""
+    """Open a new connection every few milliseconds, since the time to the first response is measured."""
     limit = time.monotonic() + START_LIMIT_S
     while not _pings(port):
         if process.poll() is not None or time.monotonic() > limit:
@@ -166,7 +166,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def session(leader: int) -> list[psutil.Process]:
-    """All that the server started: its children, and what left them but not their session."""
+    """All processes of the server's session, including those that are no longer its descendants."""
     found = set()
     with contextlib.suppress(psutil.Error):
         top = psutil.Process(leader)

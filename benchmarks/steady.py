@@ -44,7 +44,7 @@ Window = Any  # called without arguments, returns one run
 
 
 def _round(repetition: int, windows: Sequence[Window]) -> list[dict[str, Any]]:
-    """Every window once, in turning order."""
+    """Run every window once, in rotating order."""
     ordered = windows if repetition % 2 == 0 else list(reversed(windows))
     runs = []
     for window in ordered:
@@ -70,7 +70,7 @@ def _load(server: Server, models: Sequence[str], root: Path) -> list[float]:
 
 
 def _compare(servers: Sequence[Server], models: Sequence[str], bodies: Sequence[str]) -> float:
-    """The largest difference between two servers' scores. Exits where an answer differs otherwise."""
+    """The largest difference between the scores of two servers. Exits if responses differ otherwise."""
     largest = 0.0
     for model in models:
         for text in bodies[:CHECKED]:
@@ -85,7 +85,8 @@ def _compare(servers: Sequence[Server], models: Sequence[str], bodies: Sequence[
 
 
 def comparable(answer: Any) -> list[tuple[tuple[Any, ...], tuple[float, ...]]]:
-    """What has to be equal, and what nearly. Generated text has another name in each toolkit."""
+    """The parts of a response that must be equal, and those that must be close. The toolkits use different
+    keys for generated text."""
     rows = answer if isinstance(answer, list) else [answer]
     exact = ("label", "entity", "index", "word", "start", "end")
     texts_of = ("generated_text", "translation_text", "summary_text")
@@ -99,7 +100,7 @@ def comparable(answer: Any) -> list[tuple[tuple[Any, ...], tuple[float, ...]]]:
 
 
 def difference(mine: list[Any], theirs: list[Any]) -> float:
-    """Raises SystemExit where more than scores differ."""
+    """Raises SystemExit if anything except scores differs."""
     if [row[0] for row in mine] != [row[0] for row in theirs]:
         raise SystemExit(f"answers differ: {mine} {theirs}")
     pairs = zip(mine, theirs, strict=True)

@@ -1,7 +1,7 @@
-"""What the container is held to: each target with its bound and how it follows from the raw results.
+"""The performance targets: each with its bound, and the computation of its value from the raw results.
 
-Ratios are taken within one repetition, where both sides ran within seconds of each other; the figure is
-their median.
+Ratios are computed within one repetition, in which both sides ran within seconds of each other; the value
+is their median.
 """
 
 import statistics
@@ -17,7 +17,7 @@ SHORT_TASKS = ("distilbert", "topics", "ner")
 
 @dataclass(frozen=True)
 class Target:
-    """`figure` reads the raw result of `scenario`; it is met at or below `most`, or at or above `least`."""
+    """`figure` computes the value from the result of `scenario`; bounds: at most `most`, at least `least`."""
 
     name: str
     what: str
@@ -60,7 +60,7 @@ def median(raw: Raw, figure: Callable[[list[Raw]], float]) -> float:
 
 
 def throughput(clients: int, peer: str = PEER) -> Callable[[Raw], float]:
-    """Requests per second: ours over the peer's."""
+    """Requests per second: the container's divided by the peer's."""
 
     def ratio(runs: list[Raw]) -> float:
         ours, theirs = (one(runs, side, clients=clients) for side in (OURS, peer))
@@ -70,7 +70,7 @@ def throughput(clients: int, peer: str = PEER) -> Callable[[Raw], float]:
 
 
 def served_over_bare(threads: int = 1) -> Callable[[Raw], float]:
-    """32 clients over batches of 32 in plain PyTorch."""
+    """Throughput with 32 clients divided by that of plain PyTorch with batches of 32."""
 
     def ratio(runs: list[Raw]) -> float:
         bare = one(runs, BARE, batch=32, threads=threads)
@@ -80,7 +80,7 @@ def served_over_bare(threads: int = 1) -> Callable[[Raw], float]:
 
 
 def overhead_us(raw: Raw) -> float:
-    """CPU time per request of all processes, less what plain PyTorch takes per text."""
+    """CPU time per request of all processes, minus the CPU time of plain PyTorch per text."""
 
     def over(runs: list[Raw]) -> float:
         bare = one(runs, BARE, batch=32, threads=1)["cpu_s_per_text"]
@@ -96,7 +96,7 @@ def front_us(raw: Raw) -> float:
 
 
 def short_p99(raw: Raw) -> float:
-    """The worst of the short tasks' p99: theirs over ours."""
+    """The worst ratio of the p99 of short tasks: the peer's divided by the container's."""
 
     def worst(run: Raw) -> float:
         return max(float(run["kinds"][name]["p99"]) for name in SHORT_TASKS)
@@ -107,7 +107,7 @@ def short_p99(raw: Raw) -> float:
 
 
 def load_times(raw: Raw) -> float:
-    """Theirs over ours, the median over the models."""
+    """The peer's load time divided by the container's; median over the models."""
     pairs = zip(raw["load_s"][PEER], raw["load_s"][OURS], strict=True)
     return statistics.median(float(theirs / ours) for theirs, ours in pairs)
 
@@ -139,7 +139,7 @@ def beside_alone(side: str) -> Callable[[Raw], float]:
 
 
 def steps_waited(raw: Raw) -> float:
-    """How many decode steps the p99 of short requests grows by beside a generating model."""
+    """Increase of the p99 of short requests by a generating model, in decode steps."""
 
     def steps(runs: list[Raw]) -> float:
         run = one(runs, OURS)
@@ -165,7 +165,7 @@ def refusal_ms(raw: Raw) -> float:
 
 
 def drift(raw: Raw) -> float:
-    """Anonymous memory at the end over the first tenth of the cycles, which warms up; in percent."""
+    """Growth of anonymous memory after the first tenth of the cycles (warm-up), in percent."""
     sizes = [each["anonymous_nbytes"] for each in raw["memory"]]
     warm = sizes[max(1, len(sizes) // 10)]
     return float(sizes[-1] / warm - 1) * 100

@@ -1,7 +1,7 @@
 """python -m benchmarks.tiny_models DIR COUNT
 
-Writes DIR/0000/model, DIR/0001/model, …: two-layer BERT classifiers of 4.4 million random weights each,
-all different, with one word-piece tokenizer among them.
+Writes DIR/0000/model, DIR/0001/model, …: two-layer BERT classifiers with 4.4 million different random
+weights each, and the same word-piece tokenizer.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Who asks for what, and when: seeded, computed before the first request is sent.
+"""Traffic: models, texts and arrival times, computed from a seed before the first request is sent.
 
-Pure: the same seed gives the same traffic on every machine.
+The functions are pure: the same seed gives the same traffic on every machine.
 """
 
 import bisect
@@ -44,7 +44,7 @@ def texts(words: int, count: int, seed: int) -> list[str]:
 
 
 def ragged(count: int, seed: int, longest: int = 126) -> list[str]:
-    """Texts as people write them: lengths lognormal, 20 words in the middle."""
+    """Texts of lognormal length, with a median of 20 words."""
     draw = random.Random(seed)
     lengths = (min(longest, max(1, round(draw.lognormvariate(3.0, 0.7)))) for _ in range(count))
     return [texts(length, 1, seed + number)[0] for number, length in enumerate(lengths)]

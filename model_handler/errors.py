@@ -1,30 +1,30 @@
-"""Every error of the engine. Errors carry data and no HTTP: statuses are in container.http.responses.
+"""All errors of the engine. They do not depend on HTTP: container.http.responses assigns the statuses.
 
 EngineError
-├── InvalidRequest              what the caller sent cannot be understood
-│   ├── UnsupportedContentType  the request's media type has no decoder
-│   └── UnacceptableAccept      the answer's media type has no encoder
+├── InvalidRequest              the request cannot be decoded or is not valid for the model
+│   ├── UnsupportedContentType  no decoder for the request's media type
+│   └── UnacceptableAccept      no encoder for the media types that the caller accepts
 ├── NotFound
 │   ├── ModelNotFound           no such model is loaded (or it is being unloaded)
 │   └── ArtifactNotFound        no directory at the given url
-├── ModelAlreadyLoaded          the name is taken: loaded or loading
-├── InsufficientMemory          the one error that makes the platform evict and retry
-├── ModelLoadFailed             the artifact is there and cannot be served
-├── InferenceFailed             the model raised
-│   └── HandlerRefusal          the artifact's own code answered with a status of its choice
-├── DeadlineExceeded            the answer would come too late to be of use
-└── Unavailable                 try again: nothing is wrong with the request
-    ├── QueueFull
-    ├── Draining
-    ├── ModelUnloading          the model left while the request was in flight
-    └── WorkerDied              the process that was computing is gone
+├── ModelAlreadyLoaded          the name is in use by a loaded or loading model
+├── InsufficientMemory          the only error on which the platform evicts models and retries
+├── ModelLoadFailed             the artifact exists but cannot be served
+├── InferenceFailed             the model raised an exception
+│   └── HandlerRefusal          the artifact's own code returned an error with its own status
+├── DeadlineExceeded            the request's deadline passed before its response
+└── Unavailable                 the request is valid and can be retried
+    ├── QueueFull               the model's queue has reached its limit
+    ├── Draining                the server is shutting down gracefully
+    ├── ModelUnloading          the model was unloaded while the request was in flight
+    └── WorkerDied              the process that computed the request exited
 """
 
 from collections.abc import Iterator
 
 
 class EngineError(Exception):
-    """Base of all; `str(error)` is one line that may be shown to the caller."""
+    """Base class of all errors; `str(error)` is one line that may be shown to the caller."""
 
 
 class InvalidRequest(EngineError):
@@ -68,7 +68,7 @@ class InferenceFailed(EngineError):
 
 
 class HandlerRefusal(InferenceFailed):
-    """`status` is between 400 and 599, and none that the platform acts upon (404, 409, 507)."""
+    """`status` is between 400 and 599, except the statuses in PLATFORMS_OWN."""
 
     def __init__(self, message: str, status: int = 500) -> None:
         super().__init__(message)
@@ -100,20 +100,21 @@ class WorkerDied(Unavailable):
 
 
 def tree(root: type[EngineError] = EngineError) -> Iterator[type[EngineError]]:
-    """The given error class and all below it, parents first."""
+    """The given error class and all its subclasses, parents first."""
     yield root
     for child in root.__subclasses__():
         yield from tree(child)
 
 
-PLATFORMS_OWN = (404, 409, 507)  # the platform reloads, forgets or evicts on these
+# Statuses on which the platform loads a model again (404), considers it loaded (409) or evicts others (507)
+PLATFORMS_OWN = (404, 409, 507)
 
 
 def from_wire(name: str, message: str, status: int | None = None) -> EngineError:
-    """The error a worker named; an unknown name means an engine newer than this front.
+    """The error with the class name that a worker sent; an unknown name becomes InferenceFailed.
 
-    A status comes from code out of an artifact: one that is no error's, or that the platform acts
-    upon, becomes 500.
+    `status` comes from code in an artifact: if it is not an error status, or is in PLATFORMS_OWN, it
+    becomes 500.
     """
     if status is not None:
         allowed = 400 <= status <= 599 and status not in PLATFORMS_OWN

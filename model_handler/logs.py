@@ -1,6 +1,6 @@
-"""Log lines: a constant event and its facts, as one JSON object, or as text where a person watches.
+"""Log lines: a constant event name and its fields, as one JSON object, or as text on a terminal.
 
-Always true: one record is one line, whatever its values hold.
+Invariant: one JSON record is one line, whatever characters its values contain.
 """
 
 import logging
@@ -21,14 +21,17 @@ def configure(level: int, stream: TextIO) -> None:
     """Send every log line of this process to `stream`."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if stream.isatty() else JsonFormatter())
-    # Never printed, and together a third of what a line costs.
+    # Not printed by either formatter, and a third of the cost of a log line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
 def redirect(stream: TextIO) -> None:
-    """What `configure` sent elsewhere goes to `stream`: for a forked process, since to configure anew
-    writes to every logger there is, and so to pages that it shares with its parent."""
+    """Send the log lines of a forked process to `stream`, after `configure` in its parent.
+
+    A second `configure` would write to every logger object, and so copy memory pages that the process
+    shares with its parent.
+    """
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setStream(stream)
@@ -36,7 +39,7 @@ def redirect(stream: TextIO) -> None:
 
 
 def facts(record: logging.LogRecord) -> dict[str, object]:
-    """What the caller gave as `extra`, without the empty ones, fit for one line."""
+    """The caller's `extra` fields without those that are None, each printable on one line."""
     return {
         key: _clean(value)
         for key, value in vars(record).items()

@@ -1,7 +1,7 @@
-"""What crosses the socket between the front process and a worker, in both directions.
+"""Messages that the front process and a worker exchange over a socket, in both directions.
 
-Frames are a 4-byte big-endian length and one MessagePack document. MessagePack and not pickle: a worker
-may run code out of an artifact, and what it sends must not be able to execute in the front.
+A frame is a 4-byte big-endian length and one MessagePack document. The format is MessagePack and not
+pickle because a worker may run code from an artifact, and its messages must not execute code in the front.
 """
 
 import struct
@@ -16,29 +16,29 @@ MAX_FRAME_NBYTES = 2**31 - 1
 
 
 class InferenceRequest(msgspec.Struct, frozen=True, array_like=True):
-    """One caller's request, undecoded: the front never looks inside a payload."""
+    """One caller's request, undecoded: the front never parses a payload."""
 
     body: bytes
     content_type: str | None = None
     accept: str | None = None
     custom_attributes: str | None = None
     request_id: str | None = None
-    headers: tuple[tuple[bytes, bytes], ...] = ()  # all of them, names in lower case
+    headers: tuple[tuple[bytes, bytes], ...] = ()  # all request headers, names in lower case
 
 
 class InferenceResponse(msgspec.Struct, frozen=True, array_like=True, tag="answer"):
-    """A model's answer, encoded. `custom_attributes` only where the handler set it."""
+    """A model's encoded response. `custom_attributes` is set only if the handler set it."""
 
     body: bytes
     content_type: str
     custom_attributes: str | None = None
-    headers: tuple[tuple[str, str], ...] = ()  # further ones that the handler set
+    headers: tuple[tuple[str, str], ...] = ()  # additional headers that the handler set
 
 
 class Refusal(msgspec.Struct, frozen=True, array_like=True, tag="refusal"):
-    """An error that belongs to one request or one load; `error` is a class name of errors.py.
+    """The error of one request or one load; `error` is the name of a class in errors.py.
 
-    `status`: what a handler of the artifact's own asked to be answered, see `errors.HandlerRefusal`.
+    `status`: HTTP status chosen by the artifact's own handler, see `errors.HandlerRefusal`.
     """
 
     error: str
@@ -50,10 +50,10 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True, tag="refusal"):
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
-    """Bring one model to the device. `model_id` is the front's own number, never reused.
+    """Load one model onto the device. The front assigns `model_id` and never reuses it.
 
-    `task` is empty where the convention needs none. `name`: as the platform says it, for the artifact's
-    own code to see.
+    `task` is empty if the convention needs none. `name`: the platform's name for the model, passed on to
+    the artifact's own code.
     """
 
     model_id: int
@@ -61,7 +61,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     task: str
     dtype: str
     convention: str = "huggingface"
-    concurrency: int = 1  # requests that a handler of the artifact's own may be given at a time
+    concurrency: int = 1  # requests that the artifact's own handler may process at the same time
     name: str = ""
 
 
@@ -70,21 +70,21 @@ class Unload(msgspec.Struct, frozen=True, array_like=True, tag="unload"):
 
 
 class Demote(msgspec.Struct, frozen=True, array_like=True, tag="demote"):
-    """Free the model's device memory and keep the rest of it (handler, tokenizer, modules), so that the
-    next `Load` of this model only copies weights. Answered by `Unloaded`. Works for any loaded model; one
+    """Free the model's device memory and keep its handler, tokenizer and modules, so that the next `Load`
+    of this model only copies weights. The response is `Unloaded`. Valid for every loaded model; a model
     that cannot be kept is unloaded."""
 
     model_id: int
 
 
 class Trim(msgspec.Struct, frozen=True, array_like=True, tag="trim"):
-    """Return the allocator's unused blocks to the device, for other processes. Answered by `Trimmed`."""
+    """Return the allocator's unused blocks to the device, for other processes. The response is `Trimmed`."""
 
     trim_id: int
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):
-    """One batch for one model. `timeout_s` is what is left of the most patient request's time."""
+    """One batch for one model. `timeout_s`: time left until the latest deadline of its requests."""
 
     batch_id: int
     model_id: int
@@ -96,7 +96,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
-    """First message of a worker. Bytes are those of the device's memory, 0 where there is no device."""
+    """The worker's first message. The byte counts describe device memory and are 0 on a CPU."""
 
     pid: int
     device: str
@@ -105,8 +105,8 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
 
 
 class Loaded(msgspec.Struct, frozen=True, array_like=True, tag="loaded"):
-    """`nbytes`: what the model holds on the device. `main_nbytes`: main memory that its own process holds
-    besides, on a machine with a GPU."""
+    """`nbytes`: memory that the model holds on the device. `main_nbytes`: main memory that the model's own
+    process holds in addition, on a machine with a GPU."""
 
     model_id: int
     nbytes: Count
@@ -120,24 +120,24 @@ class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag="load_failed"
 
 
 class Unloaded(msgspec.Struct, frozen=True, array_like=True, tag="unloaded"):
-    """`leaked_nbytes`: bytes of the model that are still held after collection, normally 0."""
+    """`leaked_nbytes`: bytes of the model that are still held after garbage collection, normally 0."""
 
     model_id: int
     leaked_nbytes: Count
 
 
 class Trimmed(msgspec.Struct, frozen=True, array_like=True, tag="trimmed"):
-    """`free_nbytes`: device memory that the driver reports as free now; 0 on a CPU."""
+    """`free_nbytes`: device memory that the driver now reports as free; 0 on a CPU."""
 
     trim_id: int
     free_nbytes: Count
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
-    """One result per request of the batch, in its order.
+    """One result per request of the batch, in the order of the batch.
 
-    `held_nbytes` and `held_main_nbytes`: what an isolated process holds now because of its models, as in
-    `Loaded`; 0 where it was not measured.
+    `held_nbytes` and `held_main_nbytes`: memory that an isolated process now holds for its models, as in
+    `Loaded`; 0 if it was not measured.
     """
 
     batch_id: int
@@ -149,9 +149,9 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
 
 
 class Poisoned(msgspec.Struct, frozen=True, array_like=True, tag="poisoned"):
-    """The device refuses all further work in this process; the worker exits after sending this.
+    """The device accepts no further work from this process; the worker exits after it sends this message.
 
-    `model_id`: whose load or batch was running when it was noticed; 0 where none was.
+    `model_id`: the model whose load or batch detected the failure; 0 if neither was running.
     """
 
     reason: str
@@ -182,13 +182,16 @@ def decode_report(payload: bytes | bytearray | memoryview) -> Report:
 
 
 class FrameBuffer:
-    """Cuts a byte stream back into frames; holds at most one incomplete frame."""
+    """Splits a byte stream into frames; holds at most one incomplete frame."""
 
     def __init__(self) -> None:
         self._data = bytearray()
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """The payloads completed by `chunk`, in order. Raises ValueError on an absurd length."""
+        """Yield the payloads completed by `chunk`, in order.
+
+        Raises ValueError if a frame is longer than MAX_FRAME_NBYTES.
+        """
         self._data += chunk
         while (payload := self._take()) is not None:
             yield payload

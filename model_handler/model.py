@@ -1,6 +1,6 @@
-"""One model as the platform knows it: a name, its artifact and its state.
+"""One registered model: its name, its artifact and its state.
 
-The state is what the platform was told; where the weights are is residency's business.
+The state is the one that the platform's API reports; Residency records where the weights are.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What listings show. `target` is the caller's TargetModel seen at the load, for logging."""
+    """Fields that listings show. `target`: the TargetModel header of the load request, for log lines."""
 
     name: str
     url: str
@@ -36,9 +36,10 @@ class ModelInfo:
 
 @dataclass(slots=True, eq=False)
 class Model:
-    """A registered model. `model_id` is never reused, so a late message cannot hit a namesake.
+    """A registered model. `model_id` is never reused, so a late message cannot reach a newer model of the
+    same name.
 
-    `worker`: the name of the device worker that carries it; empty for one with a process of its own code.
+    `worker`: name of the device worker that serves the model; empty for a model in an isolated process.
     """
 
     model_id: int
@@ -51,12 +52,12 @@ class Model:
 
     @property
     def isolated(self) -> bool:
-        """It brings code of its own, which runs apart from the device's worker."""
+        """The artifact runs in an isolated process, not in the device worker."""
         return self.artifact is not None and self.artifact.isolated
 
     @property
     def on_cpu(self) -> bool:
-        """It computes in main memory, whatever the device is."""
+        """The model computes on the CPU, also on a machine with a GPU."""
         return self.artifact is not None and self.artifact.on_cpu
 
     def become(self, state: State) -> None:

@@ -1,9 +1,9 @@
 """python scripts/add_model.py sentiment.tar.gz s3://my-bucket/models/
 
-Uploads an archive below the prefix of a running endpoint (or: the endpoint's name instead of the
-prefix). It can be invoked at once as TargetModel; nothing is deployed again. A key that exists is
-never overwritten, since instances may keep the old model in memory or on disk: use a new name, such
-as sentiment-v2.tar.gz (--name).
+Uploads a model archive to the S3 prefix of a running multi-model endpoint. The second argument is the
+prefix or the endpoint's name. The model can be invoked immediately, as TargetModel, without a new
+deployment. An existing key is never overwritten, since instances may keep the old model in memory or on
+disk: choose a new name with --name, such as sentiment-v2.tar.gz.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 
 class Mistake(Exception):
-    """Its text is one line for the user."""
+    """An error of the user; its text is one line to print."""
 
 
 def main() -> None:
@@ -37,16 +37,21 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("archive", type=Path)
-    parser.add_argument("where", metavar="S3_PREFIX|ENDPOINT")
+    parser.add_argument("archive", type=Path, help="the .tar.gz file to upload")
     parser.add_argument(
-        "--name", help="below the prefix, e.g. team/ner-v2.tar.gz; default: its own"
+        "where",
+        metavar="S3_PREFIX|ENDPOINT",
+        help="destination: s3://bucket/prefix/ or an endpoint",
+    )
+    parser.add_argument(
+        "--name",
+        help="key below the prefix, e.g. team/ner-v2.tar.gz (default: the archive's file name)",
     )
     return parser.parse_args()
 
 
 def check(archive: Path) -> None:
-    """What SageMaker could not extract is not uploaded; package_model.py checks much more."""
+    """Raises Mistake if SageMaker could not extract the archive; package_model.py checks more."""
     try:
         with tarfile.open(archive, "r:gz") as tar:
             members = tar.getmembers()
@@ -66,7 +71,7 @@ def is_config(member: tarfile.TarInfo) -> bool:
 
 
 def prefix(where: str) -> str:
-    """The S3 prefix itself, or that of the endpoint's first multi-model container."""
+    """The given S3 prefix, or the prefix of the endpoint's multi-model containers."""
     if not where.startswith("s3://"):
         return endpoint_prefix(where)
     if where.endswith("/"):

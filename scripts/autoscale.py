@@ -1,7 +1,8 @@
 """python scripts/autoscale.py many-models --variant AllTraffic --min 2 --max 6 --invocations 600
 
-Keeps each instance of a variant near 600 invocations a minute, with 2 to 6 instances. --remove ends
-it and leaves the instances as they are.
+Registers a target-tracking scaling policy for a variant of an endpoint: here, about 600 invocations per
+minute and instance, with 2 to 6 instances. --remove deletes the policy and keeps the present number of
+instances.
 """
 
 import argparse
@@ -36,15 +37,31 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("endpoint")
-    parser.add_argument("--variant", default="AllTraffic", help="default: %(default)s")
-    parser.add_argument("--min", type=int, default=2, help="instances; default: %(default)s")
-    parser.add_argument("--max", type=int, default=4, help="instances; default: %(default)s")
-    parser.add_argument("--invocations", type=float, default=600, help="a minute and instance")
-    parser.add_argument("--cooldown-out", type=int, default=60, help="s; default: %(default)s")
-    # Instances that come and go lose their loaded models: leave slowly.
-    parser.add_argument("--cooldown-in", type=int, default=600, help="s; default: %(default)s")
-    parser.add_argument("--remove", action="store_true")
+    option = parser.add_argument
+    option("endpoint", help="name of the endpoint")
+    option("--variant", default="AllTraffic", help="variant to scale (default: %(default)s)")
+    option("--min", type=int, default=2, help="minimum number of instances (default: %(default)s)")
+    option("--max", type=int, default=4, help="maximum number of instances (default: %(default)s)")
+    option(
+        "--invocations",
+        type=float,
+        default=600,
+        help="target of invocations per minute and instance (default: %(default)s)",
+    )
+    option(
+        "--cooldown-out",
+        type=int,
+        default=60,
+        help="seconds between two scale-outs (default: %(default)s)",
+    )
+    # An instance that is removed loses its loaded models, so scale in slowly.
+    option(
+        "--cooldown-in",
+        type=int,
+        default=600,
+        help="seconds between two scale-ins (default: %(default)s)",
+    )
+    option("--remove", action="store_true", help="delete the scaling policy instead")
     return parser.parse_args()
 
 
@@ -74,7 +91,7 @@ def register(client: Any, target: dict[str, str], options: argparse.Namespace) -
 
 
 def remove(client: Any, target: dict[str, str]) -> None:
-    """Its policies go with a target."""
+    """Deregister the target, which also deletes its policies."""
     registered = client.describe_scalable_targets(
         ServiceNamespace=target["ServiceNamespace"], ResourceIds=[target["ResourceId"]]
     )

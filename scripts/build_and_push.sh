@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Builds the image, or takes one that is built, and pushes it to ECR under its commit and its version.
+# Builds the image and pushes it to ECR, tagged with its commit and its version.
 #
-#   scripts/build_and_push.sh [cpu|gpu]
+#   scripts/build_and_push.sh [cpu|gpu]      (default: cpu)
 #
-#   IMAGE=…       push this image of image/build.sh instead of building one
-#   REPOSITORY=…  its name in the registry (default mme); ECR gets it when it is missing
-#   REGISTRY=…    host:port of a registry that is not ECR; AWS is not asked, and logging in is yours
+#   IMAGE=…       push this image, built earlier with image/build.sh, instead of building one
+#   REPOSITORY=…  repository name (default: mme); created in ECR if it does not exist
+#   REGISTRY=…    host:port of another registry than ECR; log in to it first. No AWS API is called.
 #
-# Account and region are what boto3 finds, AWS_ENDPOINT_URL included. The last line printed is what
-# `deploy.py --image` takes. It can be run again: a tag that ECR has is not pushed twice and never moves.
+# Account and region come from the usual AWS settings of boto3, including AWS_ENDPOINT_URL. The last line
+# of the output is the image URI for `deploy.py --image`. The script can be run again: existing tags in ECR
+# are neither pushed again nor moved.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,7 +27,7 @@ python=${PYTHON:-.venv/bin/python}
 command -v "$python" >/dev/null || python=python3
 ecr() { "$python" scripts/ecr.py "$@"; }
 
-# What would fail is asked before the minutes that a build takes
+# Check what can fail before the build, which takes minutes
 
 if [ -z "${IMAGE:-}" ]; then
   changes=$(git status --porcelain)
@@ -49,7 +50,7 @@ docker info >/dev/null 2>&1 || engine=podman
 command -v "$engine" >/dev/null || fail "there is neither a Docker engine nor podman"
 export CONTAINERS_CONF=${CONTAINERS_CONF:-$PWD/image/containers.conf}
 
-# The image says itself what it is
+# Read commit, version and flavor from the labels of the image
 
 label() { "$engine" image inspect --format "{{index .Config.Labels \"$1\"}}" "$image"; }
 
@@ -65,7 +66,7 @@ cuda=$(label com.amazonaws.sagemaker.inference.cuda.verified_versions)
 options=(--quiet)
 if [ "$engine" = podman ]; then
   options+=(--format v2s2) # SageMaker refuses OCI manifests
-  # As docker treats the loopback by itself
+  # Docker allows HTTP on the loopback interface by default; podman needs an option
   [[ ! $uri =~ ^(127\.|localhost[:/]) ]] || options+=(--tls-verify=false)
 fi
 

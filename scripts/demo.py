@@ -1,9 +1,10 @@
 """python scripts/demo.py
 
-The five models of examples/five_models behind a multi-model endpoint, with boto3 all the way: starts the
-local SageMaker, uploads the archives, creates model, configuration and endpoint, invokes each model by
-TargetModel with memory for only three of the five, so that the container refuses loads (507) and the
-platform unloads and tries again, prints the platform's own metrics, and takes everything down again.
+Serves the five models of examples/five_models from one multi-model endpoint of the local SageMaker, using
+boto3 only. Steps: start the local SageMaker; upload the archives; create model, configuration and endpoint;
+invoke each model by TargetModel; print the metrics of the platform; delete everything. The container has
+memory for only three of the five models, so that it refuses loads with status 507, and the platform evicts
+models and retries.
 """
 
 import contextlib
@@ -27,7 +28,12 @@ BUCKET, PREFIX, NAME, VARIANT = "five-models", "models/", "five", "AllTraffic"
 ROLE = "arn:aws:iam::123456789012:role/SageMakerExecutionRole"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/multi-model:latest"
 DEVICE_MEMORY = "10MiB"  # the five need 14 MB
-COLUMNS = ("1st", "again", "2nd", "again")  # two rounds, each model asked twice in a row
+COLUMNS = (
+    "1st",
+    "again",
+    "2nd",
+    "again",
+)  # two rounds, each with two consecutive requests per model
 SETTLING_LIMIT_S = 30.0
 METRICS = {
     "Invocations": "Sum",
@@ -58,7 +64,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def local_sagemaker() -> Iterator[dict[str, str]]:
-    """`python -m emulator up`, and the environment that it says to export."""
+    """Run `python -m emulator up`. Yields the environment variables that it prints."""
     command = [sys.executable, "-m", "emulator", "up"]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as platform:
         try:
@@ -135,7 +141,7 @@ def ask(runtime: Any, model: dict[str, Any]) -> str:
 
 
 def show_metrics(invocations: int) -> None:
-    """Metrics arrive a little after what they count, as on AWS."""
+    """Print the metrics, after a wait: as on AWS, they arrive later than the requests they count."""
     cloudwatch = boto3.client("cloudwatch")
     deadline = time.monotonic() + SETTLING_LIMIT_S
     while statistics(cloudwatch, "Invocations", "Sum") != [(invocations, "None")]:
@@ -147,7 +153,7 @@ def show_metrics(invocations: int) -> None:
 
 
 def statistics(cloudwatch: Any, name: str, statistic: str) -> list[tuple[float, str]]:
-    """One value over the last hours, with its unit; none while nothing has arrived."""
+    """One value over the last hours, with its unit; empty if no data has arrived yet."""
     now = datetime.datetime.now(datetime.UTC)
     dimensions = {"EndpointName": NAME, "VariantName": VARIANT}
     answer = cloudwatch.get_metric_statistics(

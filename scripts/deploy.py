@@ -2,12 +2,14 @@
     --image 123456789012.dkr.ecr.us-east-1.amazonaws.com/mme:latest \
     --role arn:aws:iam::123456789012:role/many-models --instance-type ml.g5.xlarge
 
-Creates a model in MultiModel mode, an endpoint configuration and an endpoint, and waits until it is
-in service. Every archive.tar.gz below the --models prefix can then be invoked by its name, and ones
-added later need no further deployment. --dry-run prints the requests and sends nothing.
+Creates a model in MultiModel mode, an endpoint configuration and an endpoint, and waits until the
+endpoint is in service. Every .tar.gz archive below the --models prefix can then be invoked by its name;
+archives added later need no new deployment. --dry-run prints the requests without sending them.
 
-Two variants, 90 % of the requests to one: --variant a,weight=9 --variant b,weight=1,image=NEW
-(keys: image, models, instance-type, count, weight). A container in front: --preprocessor IMAGE.
+Example of two variants, with 90 % of the requests to the first:
+    --variant a,weight=9 --variant b,weight=1,image=NEW_IMAGE
+Keys of --variant: image, models, instance-type, count, weight. To run another container before the
+multi-model container, as a serial inference pipeline, use --preprocessor IMAGE.
 """
 
 import argparse
@@ -39,7 +41,7 @@ POLL_S, POLLS = 10, 360
 
 
 class Mistake(Exception):
-    """Its text is one line for the user."""
+    """An error of the user; its text is one line to print."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +72,69 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("endpoint", help="name of the endpoint to create")
-    parser.add_argument("--models", required=True, metavar="S3_PREFIX", help="where archives are")
-    parser.add_argument("--image", required=True, help="in ECR, with the multi-models label")
-    parser.add_argument("--role", default=os.environ.get("SAGEMAKER_ROLE"), help="execution role")
-    parser.add_argument("--instance-type", default="ml.m5.xlarge", help="default: %(default)s")
-    parser.add_argument("--count", type=int, default=2, help="instances; default: %(default)s")
-    parser.add_argument("--variant", action="append", default=[], metavar="NAME[,KEY=VALUE…]")
-    parser.add_argument("--cache", choices=("Enabled", "Disabled"), default="Enabled")
-    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--tag", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--preprocessor", metavar="IMAGE", help="serial pipeline: it goes first")
-    parser.add_argument("--preprocessor-data", metavar="S3_ARCHIVE", help="its model.tar.gz")
-    parser.add_argument("--cuda", choices=AMI_OF_CUDA, default="13.0", help="CUDA of the image")
-    parser.add_argument("--health-check-timeout", type=int, default=600, help="s; %(default)s")
-    parser.add_argument("--download-timeout", type=int, default=600, help="s; %(default)s")
-    parser.add_argument("--volume-gb", type=int, help="EBS volume, where instances have no disk")
-    parser.add_argument("--subnet", action="append", help="with --security-group: in your VPC")
-    parser.add_argument("--security-group", action="append")
-    parser.add_argument("--network-isolation", action="store_true")
-    parser.add_argument("--dry-run", action="store_true", help="print the requests, send nothing")
+    option = parser.add_argument
+    option("endpoint", help="name of the endpoint to create")
+    option("--models", required=True, metavar="S3_PREFIX", help="prefix of the model archives")
+    option("--image", required=True, help="URI of the multi-model image in ECR")
+    option(
+        "--role",
+        default=os.environ.get("SAGEMAKER_ROLE"),
+        help="ARN of the execution role (default: the environment variable SAGEMAKER_ROLE)",
+    )
+    option("--instance-type", default="ml.m5.xlarge", help="instance type (default: %(default)s)")
+    option("--count", type=int, default=2, help="number of instances (default: %(default)s)")
+    option(
+        "--variant",
+        action="append",
+        default=[],
+        metavar="NAME[,KEY=VALUE…]",
+        help="a variant and its settings; may be repeated (default: one variant, AllTraffic)",
+    )
+    option(
+        "--cache",
+        choices=("Enabled", "Disabled"),
+        default="Enabled",
+        help="ModelCacheSetting: keep models in memory after a request (default: %(default)s)",
+    )
+    option(
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="environment variable of the container; may be repeated",
+    )
+    option(
+        "--tag",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="tag of all created resources; may be repeated",
+    )
+    option("--preprocessor", metavar="IMAGE", help="container before the multi-model container")
+    option("--preprocessor-data", metavar="S3_ARCHIVE", help="model.tar.gz of the preprocessor")
+    option(
+        "--cuda",
+        choices=AMI_OF_CUDA,
+        default="13.0",
+        help="CUDA version of the image, for GPU instances (default: %(default)s)",
+    )
+    option(
+        "--health-check-timeout",
+        type=int,
+        default=600,
+        help="time limit for the container's start, in seconds (default: %(default)s)",
+    )
+    option(
+        "--download-timeout",
+        type=int,
+        default=600,
+        help="time limit for downloading a model, in seconds (default: %(default)s)",
+    )
+    option("--volume-gb", type=int, help="size of the EBS volume, for instances without local disk")
+    option("--subnet", action="append", help="VPC subnet, with --security-group; may be repeated")
+    option("--security-group", action="append", help="VPC security group; may be repeated")
+    option("--network-isolation", action="store_true", help="run containers without network access")
+    option("--dry-run", action="store_true", help="print the requests without sending them")
     return parser.parse_args()
 
 
@@ -131,7 +176,7 @@ def prefix(url: str) -> str:
         raise Mistake(f"--models takes the prefix above the archives, not an archive: {url}")
     if url.endswith("/"):
         return url
-    # Key = prefix + TargetModel: without the slash, "a.tar.gz" would be looked for as "modelsa.tar.gz".
+    # Key = prefix + TargetModel: without the slash, the key of "a.tar.gz" would be "modelsa.tar.gz".
     print(f"using {url}/ (a prefix ends with a slash)", file=sys.stderr)
     return url + "/"
 
@@ -144,7 +189,7 @@ def pairs(texts: list[str]) -> dict[str, str]:
 
 
 def planned(options: argparse.Namespace, variants: list[Variant]) -> list[tuple[str, Request]]:
-    """The operations in their order, each valid for the service model of botocore."""
+    """The operations in order, with requests that botocore's service model accepts. Raises Mistake."""
     check_role(options.role)
     if bool(options.subnet) != bool(options.security_group):
         raise Mistake("--subnet and --security-group go together")
@@ -223,7 +268,7 @@ def variant_request(model: str, variant: Variant, options: argparse.Namespace) -
 
 
 def check_request(operation: str, request: Request) -> None:
-    """Structure, types and lower bounds, as botocore checks them before it sends anything."""
+    """Check structure, types and lower bounds, as botocore does before it sends a request."""
     service = botocore.session.get_session().get_service_model("sagemaker")
     report = ParamValidator().validate(request, service.operation_model(operation).input_shape)
     if report.has_errors():
@@ -241,7 +286,7 @@ def check_buckets(variants: list[Variant]) -> None:
             region = s3.head_bucket(Bucket=bucket).get("BucketRegion")
         except ClientError as error:
             if error.response["Error"]["Code"] not in ("404", "NoSuchBucket"):
-                continue  # The caller may lack s3:ListBucket where the execution role has it.
+                continue  # The caller may lack s3:ListBucket even if the execution role has it.
             raise Mistake(f"there is no bucket {bucket}") from error
         if region and region != s3.meta.region_name:
             raise Mistake(
@@ -272,7 +317,7 @@ def wait(client: Any, endpoint: str) -> None:
     )
 
 
-# Explain what went wrong
+# Explain errors
 
 
 def explained(error: Exception) -> str:

@@ -1,8 +1,10 @@
 """python scripts/ecr.py repository mme
 
-Prints the URI of a repository in ECR, which it creates when it is missing: tags that do not move, a scan
-of what is pushed. `tags NAME` prints the tags that are taken, `password` what docker login takes for the
-user AWS. build_and_push.sh asks for the three; the AWS CLI is not needed.
+Three commands for build_and_push.sh, which therefore does not need the AWS CLI:
+    repository NAME  prints the URI of an ECR repository. Creates it if it does not exist, with immutable
+                     tags and a vulnerability scan of every push.
+    tags NAME        prints the existing tags of the repository.
+    password         prints the password for `docker login --username AWS`.
 """
 
 import argparse
@@ -29,7 +31,7 @@ def arguments() -> argparse.Namespace:
     commands = parser.add_subparsers(required=True)
     for answer in (repository, tags):
         command = commands.add_parser(answer.__name__)
-        command.add_argument("name", help="of the repository")
+        command.add_argument("name", help="name of the repository")
         command.set_defaults(answer=answer)
     commands.add_parser("password").set_defaults(answer=password)
     return parser.parse_args()

@@ -1,8 +1,8 @@
 """python scripts/invoke.py many-models sentiment.tar.gz --text "I love this little camera."
 
-Sends one request to one model and prints the answer on stdout, the rest on stderr. Instead of --text:
---json '{"inputs": …, "parameters": {…}}', or --file photo.jpg (its content type is guessed; -  reads
-stdin). A model that is still being loaded after SageMaker's 60 s is asked again until --wait is over.
+Sends one request to one model and prints the response on stdout; variant, time and progress go to
+stderr. The input is --text, --json '{"inputs": …, "parameters": {…}}' or --file photo.jpg. If the model is
+still loading after SageMaker's limit of 60 s, the request is repeated until the --wait limit.
 """
 
 import argparse
@@ -17,8 +17,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-# SageMaker itself answers within 60 s. Only the legacy mode of retries knows ModelNotReadyException,
-# and waits longer from one attempt to the next.
+# SageMaker responds within 60 s. Only boto3's legacy retry mode retries on ModelNotReadyException, with
+# exponential backoff.
 CLIENT = Config(read_timeout=70, retries={"mode": "legacy", "max_attempts": 5})
 
 
@@ -41,17 +41,30 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("endpoint")
-    parser.add_argument("model", metavar="TARGET_MODEL", help="key below the endpoint's prefix")
+    option = parser.add_argument
+    option("endpoint", help="name of the endpoint")
+    option("model", metavar="TARGET_MODEL", help="key of the model below the endpoint's prefix")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--text")
-    source.add_argument("--json", type=valid_json)
-    source.add_argument("--file", type=Path)
-    parser.add_argument("--content-type", help="default: of the file's name, else of the option")
-    parser.add_argument("--accept", default="application/json")
-    parser.add_argument("--variant", help="TargetVariant; default: by the variants' weights")
-    parser.add_argument("--attributes", help="X-Amzn-SageMaker-Custom-Attributes")
-    parser.add_argument("--wait", type=float, default=600, help="s to wait for a load; %(default)s")
+    source.add_argument("--text", help="request body as plain text")
+    source.add_argument("--json", type=valid_json, help="request body as JSON")
+    source.add_argument("--file", type=Path, help="file with the request body; - reads stdin")
+    option(
+        "--content-type",
+        help="default: text/plain for --text, application/json for --json, by file name for --file",
+    )
+    option(
+        "--accept",
+        default="application/json",
+        help="media type of the response (default: %(default)s)",
+    )
+    option("--variant", help="TargetVariant (default: chosen by the weights of the variants)")
+    option("--attributes", help="value of the X-Amzn-SageMaker-Custom-Attributes header")
+    option(
+        "--wait",
+        type=float,
+        default=600,
+        help="time limit for loading the model, in seconds (default: %(default)s)",
+    )
     return parser.parse_args()
 
 

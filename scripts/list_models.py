@@ -1,8 +1,8 @@
 """python scripts/list_models.py many-models
 
-Lists what an endpoint (or an S3 prefix: s3://my-bucket/models/) can be asked for as TargetModel, with
-size and time of upload. Which of them are in memory at the moment, SageMaker does not tell; the metric
-LoadedModelCount tells how many.
+Lists the models of an endpoint, or of an S3 prefix such as s3://my-bucket/models/: the TargetModel name,
+size and upload time of each. SageMaker does not report which models are in memory; its metric
+LoadedModelCount reports their number.
 """
 
 import argparse
@@ -26,7 +26,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("where", metavar="ENDPOINT|S3_PREFIX")
+    parser.add_argument(
+        "where", metavar="ENDPOINT|S3_PREFIX", help="name of an endpoint, or s3://bucket/prefix/"
+    )
     return parser.parse_args()
 
 

@@ -1,11 +1,14 @@
 """python scripts/package_model.py sentiment --output sentiment.tar.gz --upload s3://my-bucket/models/
 
-Packs a model directory, with its files at the archive's root: as `save_pretrained` writes it, or with
-code of its own (code/inference.py, handler.py), or one model file (.pt2, .onnx, .skops, .ubj, .pt).
-Instead of a directory: the id of a model on the Hugging Face hub (needs huggingface_hub). Everything is
-checked first: that code compiles; without code, configuration, weights, tokenizer or processor, no
-pickles but pytorch_model.bin; no absolute links. The same files always give the same bytes.
---exclude 'training_args.bin' leaves files out.
+Packs a model into a .tar.gz archive for a multi-model endpoint. The model is a directory with one of:
+    - files written by `save_pretrained`
+    - your own code: code/inference.py or handler.py
+    - a single model file: .pt2, .onnx, .skops, .ubj or .pt
+or the id of a model on the Hugging Face hub, which needs the package huggingface_hub.
+
+The files are checked first: code must compile; without code, there must be a configuration, weights, a
+tokenizer or processor, and no pickle except pytorch_model.bin; links must not be absolute. Equal files
+give an archive with equal bytes.
 """
 
 import argparse
@@ -36,7 +39,7 @@ PICKLE_STARTS = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
 
 
 class Mistake(Exception):
-    """Its text is one line for the user."""
+    """An error of the user; its text is one line to print."""
 
 
 def main() -> None:
@@ -61,15 +64,29 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", metavar="DIRECTORY|HUB_ID")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: <name>.tar.gz")
-    parser.add_argument("--upload", metavar="S3_PREFIX", help="an existing key is not overwritten")
-    parser.add_argument("--exclude", action="append", default=[], metavar="PATTERN")
+    parser.add_argument(
+        "model", metavar="DIRECTORY|HUB_ID", help="model directory, or id of a model on the hub"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="archive to write (default: <name>.tar.gz)"
+    )
+    parser.add_argument(
+        "--upload",
+        metavar="S3_PREFIX",
+        help="upload the archive to this prefix; an existing key is not overwritten",
+    )
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out matching files, e.g. 'training_args.bin'; may be repeated",
+    )
     return parser.parse_args()
 
 
 def download(repository: str, directory: Path) -> Path:
-    """Weights in one format (safetensors where there are any) and the small files beside them."""
+    """Download the weights in one format, preferably safetensors, and the small files beside them."""
     if repository.count("/") != 1 or repository.startswith((".", "/")):
         raise Mistake(f"{repository} is neither a directory nor the id of a model on the hub")
     try:
@@ -86,7 +103,7 @@ def download(repository: str, directory: Path) -> Path:
         wanted = [n for n in names if "/" not in n and matches(n, [*HUB_FILES, weights])]
         folder = directory / "model"
         snapshot_download(repository, local_dir=folder, allow_patterns=wanted)
-    # Everything between here and the hub can fail in its own way; all of it means the same.
+    # The hub's client raises many kinds of exceptions; each means that the download failed.
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise Mistake(f"cannot download {repository}: {reason}") from error
@@ -104,7 +121,7 @@ def checked(directory: Path, exclude: list[str]) -> list[Path]:
     files = [path for path in paths if path.is_file()]
     names = {path.relative_to(directory).as_posix() for path in files}
     if not names.isdisjoint(CODE):
-        check_code(files)  # what else it needs, it knows best
+        check_code(files)  # only the code itself determines which other files it needs
     elif "config.json" in names or not any(matches(name, SINGLE_FILES) for name in names):
         check_hugging_face(directory, files, names)
     return files
@@ -130,7 +147,7 @@ def check_hugging_face(directory: Path, files: list[Path], names: set[str]) -> N
 
 
 def left_out(path: Path, directory: Path, exclude: list[str]) -> bool:
-    """Hidden files are the notes of git and of the hub's client; compiled code is made anew."""
+    """True for hidden files (of git and the hub's client), compiled code and excluded files."""
     inside = path.relative_to(directory)
     hidden = any(part.startswith(".") or part == "__pycache__" for part in inside.parts)
     return hidden or matches(inside.as_posix(), exclude)
@@ -141,7 +158,7 @@ def matches(name: str, patterns: list[str] | tuple[str, ...]) -> bool:
 
 
 def check_link(path: Path) -> None:
-    """Links become the files they lead to; one that only this machine understands is a mistake."""
+    """Links are replaced by their target files. Raises Mistake for absolute and broken links."""
     if not path.is_symlink():
         return
     if path.readlink().is_absolute():
@@ -172,7 +189,8 @@ def check_weights(directory: Path, names: set[str]) -> None:
 
 
 def check_pickle(path: Path, name: str) -> None:
-    """Pickles can run code when they are read; the container reads one kind, as weights only."""
+    """Pickles can run code when they are loaded; the container loads only pytorch_model*.bin, and only as
+    weights."""
     if fnmatch.fnmatchcase(name, "pytorch_model*.bin") and "/" not in name:
         return
     if matches(path.name, PICKLES) or is_pickle(path):
@@ -192,7 +210,7 @@ def is_pickle(path: Path) -> bool:
 
 
 def pack(directory: Path, files: list[Path], archive: Path) -> None:
-    """Plain files alone; owner, time and order are fixed."""
+    """Write regular files only, with fixed owner, time and order."""
     # Level 1: float weights hardly compress. An empty name and a zero time keep the bytes equal.
     with (
         archive.open("wb") as raw,
@@ -215,7 +233,7 @@ def upload(archive: Path, prefix: str) -> None:
     bucket, _, start = prefix.removeprefix("s3://").partition("/")
     key = start + archive.name
     s3 = boto3.client("s3")
-    # Of the keys that start so, the exact one is the first.
+    # Keys are listed in order, so that the exact key is the first of all keys with this prefix.
     found = s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", [])
     if [item["Key"] for item in found] == [key]:
         raise Mistake(f"s3://{bucket}/{key} exists and is not overwritten: choose a new --output")

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The image on this machine, without the platform: every directory and .tar.gz below a directory is a model.
+# Runs the image on this machine without SageMaker. Each subdirectory and .tar.gz in DIRECTORY is a model.
 #
 #   scripts/run_local.sh DIRECTORY [docker run options …]
 #
-#   IMAGE=…   which image (default localhost/mme:cpu, what `make image` builds)
-#   GPU=all   give it the GPUs (needs the NVIDIA container toolkit and an image of FLAVOR=gpu)
-#   PORT=…    where it listens on this machine (default 8080)
+#   IMAGE=…   image to run (default: localhost/mme:cpu, built by `make image`)
+#   GPU=all   give the container all GPUs (needs the NVIDIA container toolkit and an image of FLAVOR=gpu)
+#   PORT=…    port on 127.0.0.1 (default: 8080)
 #
-# Then, for a model in DIRECTORY/sentiment or DIRECTORY/sentiment.tar.gz:
+# Example request, for a model in DIRECTORY/sentiment or DIRECTORY/sentiment.tar.gz:
 #
 #   curl http://127.0.0.1:8080/invocations -H 'X-Amzn-SageMaker-Target-Model: sentiment' \
 #     -H 'Content-Type: application/json' -d '{"inputs": "I love this little camera."}'
@@ -20,11 +20,11 @@ engine=docker
 docker info >/dev/null 2>&1 || engine=podman
 
 options=(
-  --rm --interactive               # in the foreground, gone with ^C
+  --rm --interactive               # run in the foreground, and remove the container on Ctrl-C
   --publish "127.0.0.1:${PORT:-8080}:8080"
-  --volume "$models:/opt/ml/model:ro" # where SageMaker puts the one model of an ordinary endpoint
-  --read-only --tmpfs /tmp:exec    # as strict as it gets: archives are unpacked into /tmp
-  --shm-size 1g                    # PyTorch's workers share memory; the default is 64 MB
+  --volume "$models:/opt/ml/model:ro" # directory of the model of a single-model endpoint
+  --read-only --tmpfs /tmp:exec    # only /tmp is writable: archives are unpacked there
+  --shm-size 1g                    # shared memory for PyTorch; the default is 64 MB
 )
 [ -z "${GPU:-}" ] || options+=(--gpus "$GPU")
 

@@ -1,8 +1,8 @@
 """python scripts/teardown.py many-models --yes
 
-Deletes the endpoint, its scaling targets, and the configurations and models that deploy.py and
-update.py made for it. What is gone already is passed over, so it can be run again. Archives stay, unless
-their prefix is named: --archives s3://my-bucket/models/
+Deletes an endpoint, its scaling targets, and the configurations and models that deploy.py and update.py
+created for it. Resources that no longer exist are skipped, so the script can be run again. Model archives
+in S3 are kept, unless --archives s3://my-bucket/models/ names their prefix.
 """
 
 import argparse
@@ -40,11 +40,13 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("endpoint")
-    parser.add_argument("--archives", metavar="S3_PREFIX", help="delete everything below it too")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("endpoint", help="name of the endpoint")
+    parser.add_argument(
+        "--archives", metavar="S3_PREFIX", help="also delete all objects below this prefix"
+    )
+    parser.add_argument("--yes", action="store_true", help="delete without confirmation")
     options = parser.parse_args()
-    # Without a name after the bucket and a slash at the end it could mean far more than was meant.
+    # Without a key after the bucket and a final slash, the prefix could match unintended objects.
     if options.archives and not re.fullmatch(r"s3://[^/]+/.+/", options.archives):
         parser.error("--archives takes s3://bucket/prefix/ with its slash, never a whole bucket")
     return options
@@ -57,7 +59,7 @@ def confirm(options: argparse.Namespace) -> None:
 
 
 def belongings(client: Any, endpoint: str) -> tuple[set[str], set[str]]:
-    """Names of configurations and models: those named as deploy.py names them, and those in use."""
+    """Names of the endpoint's configurations and models: those created by deploy.py or in use."""
     ours = re.compile(re.escape(endpoint) + r"-\d{8}-\d{6}(-.+)?")
     configs = names(client, "list_endpoint_configs", "EndpointConfigs", endpoint, ours)
     models = names(client, "list_models", "Models", endpoint, ours)
@@ -98,7 +100,7 @@ def delete_endpoint(client: Any, endpoint: str) -> None:
 
 
 def gone(call: Callable[..., Any], **request: str) -> Any:
-    """Its answer, or None where there is nothing of the name (any more)."""
+    """The response of the call, or None if no resource of this name exists (any more)."""
     try:
         answer = call(**request)
     except ClientError as error:

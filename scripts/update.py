@@ -1,9 +1,13 @@
 """python scripts/update.py many-models --weight AllTraffic=1 --count AllTraffic=2
 
-Shifts traffic between variants, or changes their instances, in place. With --image, --env, --cache or
---instance-type: makes new models and a new configuration from the present ones and replaces the
-instances blue/green: the old ones serve until the new ones do, weights and counts stay. The old
-configuration is kept for going back (--config NAME); teardown.py removes all of them.
+Updates a running endpoint in one of three ways:
+    --weight, --count   change traffic weights or instance counts of variants in place.
+    --image, --env, --cache, --instance-type, --cuda
+                        create new models and a new configuration from the present ones, and replace the
+                        instances blue/green: old instances serve until the new ones are in service.
+                        Weights and counts stay.
+    --config NAME       go back to an earlier configuration. Old configurations are kept; teardown.py
+                        deletes them.
 """
 
 import argparse
@@ -23,7 +27,7 @@ AMI_OF_CUDA = {
     "12.4": "al2-ami-sagemaker-inference-gpu-3-1",
     "13.0": "al2023-ami-sagemaker-inference-gpu-4-1",
 }
-# What describe_* answers and create_* takes.
+# Members that describe_* returns and create_* accepts.
 MODEL_MEMBERS = (
     "PrimaryContainer", "Containers", "ExecutionRoleArn", "VpcConfig",
     "EnableNetworkIsolation", "InferenceExecutionConfig",
@@ -33,7 +37,7 @@ POLL_S, POLLS = 10, 360
 
 
 class Mistake(Exception):
-    """Its text is one line for the user."""
+    """An error of the user; its text is one line to print."""
 
 
 def main() -> None:
@@ -57,21 +61,44 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("endpoint")
-    parser.add_argument("--weight", action="append", default=[], metavar="VARIANT=WEIGHT")
-    parser.add_argument("--count", action="append", default=[], metavar="VARIANT=INSTANCES")
-    parser.add_argument("--variant", help="the one to replace; default: all")
-    parser.add_argument("--image", help="new image of the multi-model container")
-    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="added")
-    parser.add_argument("--cache", choices=("Enabled", "Disabled"))
-    parser.add_argument("--instance-type")
-    parser.add_argument("--cuda", choices=AMI_OF_CUDA, help="CUDA of the new image, on GPUs")
-    parser.add_argument("--config", help="an existing configuration to go to")
+    option = parser.add_argument
+    option("endpoint", help="name of the endpoint")
+    option(
+        "--weight",
+        action="append",
+        default=[],
+        metavar="VARIANT=WEIGHT",
+        help="new traffic weight of a variant; may be repeated",
+    )
+    option(
+        "--count",
+        action="append",
+        default=[],
+        metavar="VARIANT=INSTANCES",
+        help="new number of instances of a variant; may be repeated",
+    )
+    option("--variant", help="the variant to replace (default: all variants)")
+    option("--image", help="new image URI of the multi-model container")
+    option(
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="environment variable to add or change; may be repeated",
+    )
+    option("--cache", choices=("Enabled", "Disabled"), help="new ModelCacheSetting")
+    option("--instance-type", help="new instance type")
+    option("--cuda", choices=AMI_OF_CUDA, help="CUDA version of the new image, for GPU instances")
+    option("--config", help="existing endpoint configuration to switch to")
     options = parser.parse_args()
     in_place = options.weight or options.count
-    anew = options.image or options.env or options.cache or options.instance_type or options.cuda
-    if sum(map(bool, (in_place, anew, options.config))) != 1:
-        parser.error("give weights and counts, or what to replace, or --config: one of the three")
+    replacing = options.image or options.env or options.cache
+    replacing = replacing or options.instance_type or options.cuda
+    if sum(map(bool, (in_place, replacing, options.config))) != 1:
+        parser.error(
+            "give one of: --weight/--count; new settings (--image, --env, --cache, "
+            "--instance-type, --cuda); --config"
+        )
     return options
 
 
@@ -157,13 +184,13 @@ def change_container(container: Request, options: argparse.Namespace) -> None:
 
 def tags(client: Any, arn: str) -> Request:
     found = client.list_tags(ResourceArn=arn)["Tags"]
-    # Those of AWS's own services cannot be given again.
+    # Tags that AWS services created cannot be set by users.
     own = [tag for tag in found if not tag["Key"].startswith("aws:")]
     return {"Tags": own} if own else {}
 
 
 def replace_instances(client: Any, endpoint: str, config: str) -> None:
-    # Otherwise the new configuration would undo shifted weights and what autoscaling decided.
+    # Otherwise the new configuration would reset weights and the instance counts set by autoscaling.
     client.update_endpoint(
         EndpointName=endpoint, EndpointConfigName=config, RetainAllVariantProperties=True
     )
@@ -186,7 +213,7 @@ def wait(client: Any, endpoint: str) -> Request:
 
 
 def check_config(described: Request, config: str) -> None:
-    """An update that fails is rolled back: in service again, with the earlier configuration."""
+    """Raises Mistake if the update failed: SageMaker then rolls back to the earlier configuration."""
     if described["EndpointConfigName"] != config:
         reason = described.get("FailureReason", "no reason was given")
         raise Mistake(f"the endpoint serves as before, the update failed: {reason}")

@@ -1,8 +1,8 @@
 """python -m benchmarks.gpu [--device cpu --small] [--seconds 480] [--only A,B] [--skip A,B] [--output DIR]
 
-Runs the sections of `benchmarks/gpu/sections` on one device and writes DIR/gpu_day.json, which is there and
-whole after every section. Nothing is downloaded: models are random, of true size.
-`--device cpu --small` is the dry run on a machine without a GPU.
+Runs the sections of `benchmarks/gpu/sections` on one device. Writes DIR/gpu_day.json, which is complete
+after every section. Nothing is downloaded: the models have full size and random weights.
+`--device cpu --small` is a dry run for a machine without a GPU.
 """
 
 import argparse
@@ -23,7 +23,7 @@ BRIEF = 1000  # characters of a section, on the terminal
 
 
 def main() -> int:
-    """The exit status: 0 where no section failed or was cut short, and there was a device."""
+    """Returns the exit status: 0 if the device exists and no section failed or was interrupted."""
     arguments = _arguments()
     began, ends = time.monotonic(), time.monotonic() + arguments.seconds
     sections, day = _chosen(arguments), _day(arguments)
@@ -61,7 +61,7 @@ def _brief(record: dict[str, Any]) -> str:
 
 
 def _models(day: Day) -> dict[str, Any]:
-    """Sections that need none go on where they cannot be made."""
+    """Build the models. If that fails, only the sections without models run."""
     size = day.pick("full", "small")
     try:
         found: dict[str, Any] = child.run("models", day.models, size, timeout_s=BUILD_S)
@@ -79,7 +79,7 @@ def _day(arguments: argparse.Namespace) -> Day:
 
 
 def _chosen(arguments: argparse.Namespace) -> list[Section]:
-    """Raises SystemExit for a name that no section has."""
+    """Raises SystemExit for an unknown section name."""
     known = {section.name for section in ALL}
     if unknown := {*arguments.only, *arguments.skip} - known:
         raise SystemExit(f"no section {', '.join(sorted(unknown))}; there are {', '.join(known)}")
@@ -91,11 +91,17 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--small", action="store_true", help="small models and short windows")
-    parser.add_argument("--seconds", type=float, default=480.0, help="limit of the whole")
-    parser.add_argument("--only", type=_names, default=[], help="sections, with commas between")
-    parser.add_argument("--skip", type=_names, default=[], help="the same")
+    parser.add_argument(
+        "--seconds", type=float, default=480.0, help="time limit for all sections, in seconds"
+    )
+    parser.add_argument(
+        "--only", type=_names, default=[], help="run only these sections, separated by commas"
+    )
+    parser.add_argument("--skip", type=_names, default=[], help="skip these sections")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="directory for the results")
-    parser.add_argument("--models", type=Path, help="where models are built (default: in --output)")
+    parser.add_argument(
+        "--models", type=Path, help="directory for the models (default: in --output)"
+    )
     return parser.parse_args()
 
 

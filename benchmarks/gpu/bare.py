@@ -1,4 +1,4 @@
-"""Plain PyTorch in batches, in a process of its own: `benchmarks.peers.bare` on the day's device."""
+"""Plain PyTorch in batches, in a separate process: `benchmarks.peers.bare` on the measured device."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ class Bare:
         self._process = process
 
     def ready(self) -> None:
-        """Wait until the model is there. Raises ChildFailed."""
+        """Wait until the model is loaded. Raises ChildFailed."""
         self._line()
 
     def measure(self, batch: int, seconds: float, texts: list[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The sections' requests: one at a time, or many at once, with times and answers."""
+"""Requests of the sections, one at a time or concurrent, with times and responses."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ _SAMPLE = re.compile(r'^(mme_[a-z_]+(?:\{tier="[a-z]+"\})?) ([0-9.e+-]+)$', re.M
 
 
 class Refused(Exception):
-    """An answer other than 200 where the section cannot go on without one."""
+    """A response other than 200 without which the section cannot continue."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def text_of(model: str, text: str, **parameters: object) -> Ask:
 
 @dataclass(frozen=True)
 class CallerAnswer:
-    """`status` 0: the connection ended before the answer."""
+    """`status` 0: the connection was closed before the response."""
 
     ask: Ask
     status: int
@@ -140,7 +140,7 @@ async def _connected(port: int) -> Reading:
 
 
 def together(port: int, asks: Iterable[Ask], clients: int) -> list[CallerAnswer]:
-    """All of `asks`, by so many clients with one request at a time each."""
+    """Send all of `asks` with several clients, each with one request at a time."""
     answers: list[CallerAnswer] = uvloop.run(together_async(port, iter(asks), clients))
     return answers
 
@@ -161,7 +161,7 @@ async def _client(port: int, asks: Iterator[Ask], answers: list[CallerAnswer]) -
 
 
 def volleys(port: int, asks: Sequence[Ask], rounds: int) -> list[tuple[float, list[CallerAnswer]]]:
-    """`rounds` times all of `asks` at one moment, each on its own connection: seconds to the last answer."""
+    """Send all of `asks` at the same time, `rounds` times: seconds to the last response of each round."""
     found: list[tuple[float, list[CallerAnswer]]] = uvloop.run(volleys_async(port, asks, rounds))
     return found
 

@@ -1,4 +1,4 @@
-"""Programs in processes of their own: they import PyTorch, which this process does not."""
+"""Programs in separate processes, since they import PyTorch, which this process must not."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What all sections share: the device, the sizes, and where models and results are."""
+"""Shared by all sections: the device, the sizes, and the directories of models and results."""
 
 import contextlib
 import dataclasses

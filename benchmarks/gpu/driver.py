@@ -1,4 +1,4 @@
-"""What NVIDIA's driver says of the device, through nvidia-smi. Its bytes are those of all processes."""
+"""The state of the device according to NVIDIA's driver, read with nvidia-smi, for all processes together."""
 
 import contextlib
 import csv

@@ -1,4 +1,4 @@
-"""The pages' part about GPUs: predictions beside outcomes, from the JSON of `make gpu-day`."""
+"""The GPU parts of the docs: predictions and results, from the JSON of `make gpu-day`."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""One section after the other within a time limit; whatever becomes of one, the others go on."""
+"""Runs sections one after the other within a time limit; a failure of one does not stop the others."""
 
 import contextlib
 import json
@@ -103,7 +103,7 @@ def limited(seconds: float) -> Iterator[None]:
 
 
 def write(path: Path, document: dict[str, Any]) -> None:
-    """Whole or not at all."""
+    """Write the file atomically."""
     new = path.with_suffix(".new")
     new.write_text(json.dumps(finite(document), indent=1, default=str) + "\n", encoding="utf-8")
     new.replace(path)

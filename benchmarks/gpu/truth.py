@@ -1,4 +1,4 @@
-"""Whether an answer is the model's own: compared with what the same weights answered on the CPU."""
+"""Checks that a response is from the right model, by comparison with its expected response on the CPU."""
 
 import json
 from collections.abc import Iterable

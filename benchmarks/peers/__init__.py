@@ -1,1 +1,1 @@
-"""Other servers and plain PyTorch, to be measured beside the container; each in an environment of its own."""
+"""Other servers and plain PyTorch, for comparison with the container; each in a separate environment."""

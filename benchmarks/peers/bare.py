@@ -1,9 +1,9 @@
-"""python -m benchmarks.peers.bare DIR [DEVICE]: plain PyTorch in one process, asked over stdin.
+"""python -m benchmarks.peers.bare DIR [DEVICE]: plain PyTorch in one process, controlled over stdin.
 
-It says when it is ready. Then a line {"batch": 32, "threads": 1, "seconds": 3, "texts": [...]} is answered
-with texts per second and CPU seconds per text. Batch 1 goes through the transformers pipeline, as a
-handler with a dict of pipelines would; larger batches through the tokenizer and the model, sorted by
-length, answers and all.
+The program prints a line when it is ready. For each input line
+{"batch": 32, "threads": 1, "seconds": 3, "texts": [...]} it prints texts per second and CPU seconds per
+text. Batch 1 uses the transformers pipeline, as a handler with a dict of pipelines would; larger batches
+use the tokenizer and the model, sorted by length, including the post-processing of the results.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A multi-model-server service: the transformers pipeline that config.json asks for, JSON in and out."""
+"""A multi-model-server service: the transformers pipeline named by config.json, with JSON in and out."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,7 @@
-"""The device a worker owns: its memory, and what an exception says about its health.
+"""The device of a worker: its memory, and the classification of its errors.
 
-Only here is it decided whether an error is about memory, about the device, or about neither.
+Only this module decides whether an exception means that memory ran out, that the device is lost, or
+neither.
 """
 
 import ctypes
@@ -24,31 +25,31 @@ class Device(Protocol):
 
     @property
     def bfloat16(self) -> bool:
-        """It has arithmetic for it, and does not emulate it."""
+        """True if the device has bfloat16 arithmetic and does not emulate it."""
         ...
 
     def total_nbytes(self) -> int:
-        """0 where the device has no memory of its own."""
+        """0 if the device has no memory of its own."""
         ...
 
     def free_nbytes(self) -> int: ...
 
     def empty_cache(self) -> None:
-        """Give the allocator's unused blocks back to the device."""
+        """Return the allocator's unused blocks to the device."""
         ...
 
     def synchronize(self) -> None:
-        """Block until all that was launched has run; raises what it raised."""
+        """Block until all launched work has finished; raises its errors."""
         ...
 
     def probe(self) -> None:
-        """Compute one number and copy it to the host; raises what the device raises."""
+        """Compute one number and copy it to the host; raises the device's errors."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class CpuDevice:
-    """The host's own cores: no memory but the process's, which the front accounts for."""
+    """The host's CPU. It uses main memory, which the front accounts for."""
 
     @property
     def name(self) -> str:
@@ -120,10 +121,11 @@ _SPELLING = re.compile(r"cuda(?::(\d{1,3}))?")
 
 
 def parse(spelling: str, nodes: Path = Path("/dev")) -> Device:
-    """The device meant by `cpu`, `cuda`, `cuda:<n>` or `auto`.
+    """The device named `cpu`, `cuda`, `cuda:<n>` or `auto`.
 
-    Raises ValueError when there is none, and for `auto` also when there is one that cannot be used: an
-    endpoint that pays for a GPU must not serve from its CPU unnoticed. `nodes`: where the driver's are.
+    Raises ValueError if it does not exist, and for `auto` also if the machine has a GPU that cannot be
+    used: an endpoint on a GPU instance must not silently serve from its CPU. `nodes`: directory of the
+    driver's device files.
     """
     text = spelling.strip().lower()
     if text == "cpu":
@@ -137,7 +139,10 @@ def parse(spelling: str, nodes: Path = Path("/dev")) -> Device:
 
 
 def automatic(nodes: Path, *, built_for: str | None, works: bool) -> Device:
-    """`built_for`: the CUDA of this PyTorch, if any; `works`: whether it finds a device to use."""
+    """The first GPU, or the CPU of a machine without a GPU. Raises ValueError if a GPU cannot be used.
+
+    `built_for`: CUDA version of this PyTorch, None without CUDA; `works`: PyTorch can use a GPU.
+    """
     if works:
         return _cuda(0)
     if built_for and any(nodes.glob("nvidia[0-9]*")):
@@ -154,7 +159,7 @@ def _cuda(index: int) -> CudaDevice:
 
 
 def _why_not() -> str:
-    """What PyTorch says of CUDA here: no driver, one too old for this build, no device."""
+    """PyTorch's reason why CUDA is not available, such as a missing or too old driver."""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (AssertionError, RuntimeError) as error:
@@ -166,8 +171,8 @@ UNKNOWN = "unknown"
 
 
 def facts(device: Device) -> dict[str, object]:
-    """For the log: what computes, and whether driver and build fit each other. Never raises: what cannot
-    be read is `unknown`, with the reason."""
+    """Log fields that identify the device and the versions of driver and build. Never raises: a value that
+    cannot be read is `unknown`, with the reason."""
     found: dict[str, object] = {
         "device": device.name, "torch": torch.__version__, "built_for_cuda": torch.version.cuda,
     }  # fmt: skip
@@ -197,8 +202,8 @@ def _dotted(version: tuple[int, int]) -> str:
 
 
 def driver_version(library: str = "libcuda.so.1") -> str:
-    """The newest CUDA that the driver can run. Raises OSError or AttributeError without a driver, and
-    RuntimeError with one that returns an error."""
+    """The newest CUDA version that the driver supports. Raises OSError or AttributeError without a driver,
+    and RuntimeError if the driver returns an error."""
     number = ctypes.c_int(0)
     status = ctypes.CDLL(library).cuDriverGetVersion(ctypes.byref(number))
     if status != 0:
@@ -206,10 +211,10 @@ def driver_version(library: str = "libcuda.so.1") -> str:
     return _dotted((number.value // 1000, number.value % 1000 // 10))
 
 
-# ---- what went wrong ----
+# ---- classification of errors ----
 
 # Allocation failures that PyTorch reports as a plain RuntimeError. cuBLAS and cuDNN allocate their
-# workspaces when a handle is made, and name the handle instead of the memory.
+# workspaces when a handle is created, and their messages name the handle instead of the memory.
 _OUT_OF_MEMORY = (
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",
@@ -220,7 +225,7 @@ _OUT_OF_MEMORY = (
     "CUDA error: out of memory",
     "CUDA out of memory",
 )
-# After any of these every later call on the device fails too, in this process.
+# After any of these, every later call on the device fails too in this process.
 _STICKY = (
     "device-side assert triggered",
     "an illegal memory access was encountered",
@@ -238,17 +243,17 @@ _STICKY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True when less work, or fewer models, would have let it pass."""
+    """True if the error would not occur with less work or fewer models."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and _says(error, _OUT_OF_MEMORY)
 
 
 def is_sticky(error: BaseException, device: Device) -> bool:
-    """True when the process has lost its device for good and has to be replaced.
+    """True if the process has lost its device permanently and must be replaced.
 
-    An accelerator's error that is not known to be fatal (an invalid argument, a missing kernel) is judged
-    by whether the device still computes; that blocks until all that was launched has run.
+    For an accelerator error that is not known to be fatal (an invalid argument, a missing kernel), a probe
+    tests whether the device still computes; it blocks until all launched work has finished.
     """
     if is_out_of_memory(error) or not isinstance(error, RuntimeError):
         return False
@@ -260,7 +265,7 @@ def is_sticky(error: BaseException, device: Device) -> bool:
 def _computes(device: Device) -> bool:
     try:
         device.probe()
-    except RuntimeError as error:  # every failure of PyTorch and its devices is one
+    except RuntimeError as error:  # the type of all errors of PyTorch and its devices
         return is_out_of_memory(error)
     return True
 

@@ -1,6 +1,6 @@
-"""What a process with code of its own holds: main memory written by it alone, and its part of a GPU.
+"""Memory that an isolated process holds: its private main memory, and its memory on a GPU.
 
-Invariant: what is asked after every request costs microseconds.
+Invariant: the measurement after every request takes microseconds.
 """
 
 import resource
@@ -15,19 +15,22 @@ WORTH_COUNTING_NBYTES = 16 << 20
 
 
 class HeldMemory:
-    """`context_nbytes`: what a process takes of the GPU by itself, once it has used it. `alone`: the
-    process is for one model."""
+    """Measures the memory of this process.
+
+    `context_nbytes`: GPU memory that a process uses besides its tensors, once CUDA is initialized.
+    `alone`: the process serves one model only.
+    """
 
     def __init__(self, device: str, context_nbytes: int, *, alone: bool) -> None:
         self._device = device
         self._gpu = device.startswith("cuda")
         self._context_nbytes = context_nbytes
         self.alone = alone
-        self._counted = Footprint(0)  # in what the models loaded until now were said to hold
+        self._counted = Footprint(0)  # memory of the process at the last load or unload
         self._anonymous_at_load = 0
 
     def loaded(self) -> Footprint:
-        """What came since the load before; since the fork, for the first."""
+        """Growth since the last load or unload; for the first load, since the fork."""
         before, self._counted = self._counted, self._exact()
         self._anonymous_at_load = anonymous_nbytes()
         nbytes, main_nbytes = (max(0, a - b) for a, b in zip(self._counted, before, strict=True))
@@ -39,9 +42,9 @@ class HeldMemory:
         self._counted = self._exact()
 
     def now(self) -> Footprint:
-        """What the one model of this process holds: what it held after its load, and what came since.
+        """Memory of the only model of this process: its memory after the load, and the growth since then.
 
-        Nothing where several models share the process: it cannot be said whose it is.
+        0 if several models share the process, since the growth cannot be assigned to one of them.
         """
         if not self.alone:
             return Footprint(0)
@@ -55,21 +58,21 @@ class HeldMemory:
         return Footprint(self._on_gpu(), private) if self._gpu else Footprint(private)
 
     def _on_gpu(self) -> int:
-        """What the driver has given to this process: also what its allocator keeps for later."""
+        """GPU memory allocated to this process, including the allocator's unused blocks."""
         if not self._started():
             return 0
         return self._context_nbytes + torch.cuda.memory_reserved(torch.device(self._device))
 
     def _started(self) -> bool:
-        """Nothing here starts CUDA in a process that does not use it."""
+        """True if this process uses CUDA. The measurement itself never initializes CUDA."""
         return self._gpu and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
 def private_nbytes() -> int:
-    """Written by this process and shared with nobody: what would come back if it ended.
+    """Memory written by this process and not shared: the memory that its end would free.
 
-    For the exact figure the kernel visits every page that is shared with the fork server, which takes
-    longer than a small model's load. Of a process that hardly wrote, the faults say enough.
+    For the exact number, the kernel visits every page shared with the fork server, which takes longer than
+    loading a small model. For a process with few page faults, their number is a sufficient estimate.
     """
     faulted = resource.getrusage(resource.RUSAGE_SELF).ru_minflt * PAGE_NBYTES
     if faulted < WORTH_COUNTING_NBYTES:
@@ -81,6 +84,7 @@ def private_nbytes() -> int:
 
 
 def anonymous_nbytes() -> int:
-    """Cheap enough to be asked after every request; counts pages shared with the fork server too."""
-    _, resident, shared, *_ = Path("/proc/self/statm").read_text().split()
-    return (int(resident) - int(shared)) * PAGE_NBYTES
+    """Anonymous memory, cheap enough to read after every request; includes pages shared with the fork
+    server."""
+    _, resident_pages, shared_pages, *_ = Path("/proc/self/statm").read_text().split()
+    return (int(resident_pages) - int(shared_pages)) * PAGE_NBYTES

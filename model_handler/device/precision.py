@@ -1,4 +1,4 @@
-"""In which precision a device computes: what a model runs in, and how float32 is multiplied."""
+"""The precision of a device's computations: the dtype of a model, and that of float32 matrix products."""
 
 import logging
 from pathlib import Path
@@ -17,10 +17,10 @@ DTYPES = {
 
 
 def run_dtype(asked: str, stored: torch.dtype, device: Device, artifact: Path) -> torch.dtype:
-    """What a checkpoint's weights run in. `asked`: a name of DTYPES, or `auto`.
+    """The dtype in which a checkpoint runs. `asked`: a name in DTYPES, or `auto`.
 
-    bfloat16 on a device that emulates it becomes float16, of the same size, unless it was asked for; the
-    log says either once per load.
+    With `auto`, bfloat16 becomes float16, of the same size, on a device that emulates bfloat16. Each load
+    logs this, or that bfloat16 was requested and is emulated.
     """
     if asked != "auto":
         dtype = DTYPES[asked]
@@ -42,13 +42,13 @@ def _emulated(dtype: torch.dtype, device: Device) -> bool:
 def _say(
     level: int, event: str, artifact: Path, stored: torch.dtype, run: torch.dtype, device: Device
 ) -> None:
-    reason = f"{device.name} has no arithmetic for bfloat16: that begins with capability 8.0"
+    reason = f"{device.name} has no bfloat16 arithmetic, which needs compute capability 8.0"
     facts = {"artifact": str(artifact), "stored_dtype": str(stored), "run_dtype": str(run)}
     log.log(level, event, extra=facts | {"reason": reason})
 
 
 def multiply(device: str, precision: str) -> None:
-    """How this process multiplies matrices of float32 on a GPU: as torch.set_float32_matmul_precision
-    says. On a CPU nothing changes."""
+    """Set the precision of float32 matrix products of this process on a GPU, as named by
+    torch.set_float32_matmul_precision. No effect on a CPU."""
     if device != "cpu":
         torch.set_float32_matmul_precision(precision)

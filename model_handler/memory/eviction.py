@@ -1,26 +1,27 @@
-"""Choosing who leaves the device: a pure decision over plain records.
+"""The eviction policy: which models to demote from a full device, as pure functions of plain records.
 
 Greedy-Dual-Size-Frequency (Cherkasova, HPL-98-69, 1998; Arlitt et al., 2000): a model's priority is the
-clock when it was last used, plus what its return costs times how often it is used, per byte; whoever
-leaves takes the clock up to its own priority, so that what is no longer used falls behind. At cost 0
-all priorities are equal and the least recently used leaves. docs/sizing.md compares them.
+clock at its last use, plus the cost of its return times the frequency of its use, divided by its bytes.
+Every eviction advances the clock to the priority of the evicted model, so that unused models fall behind.
+At cost 0 all priorities are equal, and the least recently used model is evicted. docs/sizing.md compares
+the two policies.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-Cost = Callable[[int], float]  # of bringing a model of so many bytes back, in any one unit
+Cost = Callable[[int], float]  # bytes of a model -> cost of its promotion, in any one unit
 
-FIXED_NBYTES = 100_000_000  # could be copied in the time that any return needs besides its copy
-HALF_LIFE = 2  # uses of all models together, per model there is, until a use counts half
+FIXED_NBYTES = 100_000_000  # bytes that could be copied in the fixed time of a promotion
+HALF_LIFE = 2  # uses of all models, per registered model, until a use counts half
 POLICIES: dict[str, Cost] = {"lru": lambda _: 0.0, "gdsf": lambda nbytes: FIXED_NBYTES + nbytes}
 
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """Of all models: how many there are, and their `uses` so far, this one included.
+    """Totals over all models: their number, and their `uses` so far, including the present one.
 
-    `clock`: the highest priority that has left until now.
+    `clock`: the highest priority of any model evicted so far.
     """
 
     uses: int
@@ -30,7 +31,8 @@ class Now:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a model's uses count for. `used`: `uses` at its last one. `frequency`: its uses, aged."""
+    """The usage record of one model. `used`: `Now.uses` at its last use. `frequency`: its uses, with
+    exponential decay."""
 
     used: int = 0
     frequency: float = 0.0
@@ -39,7 +41,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model on the device. `used` orders equal priorities: the smaller, the longer ago."""
+    """A model on the device. Among equal priorities, the model with the smallest `used` is evicted first."""
 
     model_id: int
     nbytes: int
@@ -50,9 +52,9 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`leave`: demote now. `wait`: still leased, to be demoted once their leases end.
+    """`leave`: models to demote now. `wait`: leased models, to demote once their leases end.
 
-    `clock`: the highest priority among those that leave now, 0 for nobody.
+    `clock`: the highest priority in `leave`, 0 if it is empty.
     """
 
     leave: tuple[int, ...]
@@ -61,7 +63,7 @@ class Choice:
 
 
 def use(before: Standing, nbytes: int, now: Now, cost: Cost) -> Standing:
-    """The standing of a model that is used now and holds `nbytes`."""
+    """The usage record of a model of `nbytes` after its present use."""
     age = (now.uses - before.used) / (HALF_LIFE * now.models)
     frequency = before.frequency * 0.5**age + 1
     priority = now.clock + frequency * cost(nbytes) / max(nbytes, 1)
@@ -69,10 +71,10 @@ def use(before: Standing, nbytes: int, now: Now, cost: Cost) -> Standing:
 
 
 def choose(candidates: Iterable[Candidate], needed: int) -> Choice:
-    """Models that together free `needed` bytes, idle ones before leased, the lowest priority first.
+    """Choose models that together free `needed` bytes, idle before leased, the lowest priority first.
 
-    Without any one of them it would not be enough. When even all candidates do not free enough, all
-    that free anything are chosen: the caller knows what can fit at all.
+    The choice is minimal: without any one of its models, it would not free enough. If all candidates
+    together do not free enough, all that free anything are chosen; the caller checks that case.
     """
     chosen = _without_superfluous(_enough(candidates, needed), needed)
     leave = [one for one in chosen if not one.leased]
@@ -98,7 +100,7 @@ def _order(candidate: Candidate) -> tuple[bool, float, int]:
 
 
 def _without_superfluous(chosen: list[Candidate], needed: int) -> list[Candidate]:
-    """Small models that went first are kept where a later, larger one is enough."""
+    """Drop small models from the choice if a larger model, chosen later, frees enough."""
     over = sum(one.nbytes for one in chosen) - needed
     kept = []
     for candidate in reversed(chosen):

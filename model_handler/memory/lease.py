@@ -1,4 +1,4 @@
-"""One admitted model's places, and the leases that keep it in one of them."""
+"""The memory of one admitted model, and the leases that keep the model on the device."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,15 +12,16 @@ from model_handler.model import Model
 
 @dataclass(slots=True, eq=False)
 class Residence:
-    """Owned by Residency.
+    """The state of one admitted model. Owned by Residency.
 
-    `home`: the pool of the memory it computes in. `main`: main memory that its own process holds besides.
-    `waiting`: main memory for its weights while it is demoted. `settled`: it has been on the device once.
-    `kept`: its worker holds what is left of it after a demotion.
-    `promotion` and `demotion` are the moves under way, each at most one and never cancelled; `arriving`
-    is the promotion's call to the worker, which may be. `leaving`: chosen for demotion, gets no new
-    lease. `asking`: waits for its turn to find room. `closed`: being unloaded. `displaced`: was on a
-    device that was lost. `losses`: how often its process died.
+    `home`: pool of the memory in which the model computes. `device`: its reservation in `home`.
+    `main`: main memory that the model's own process holds in addition.
+    `waiting`: main memory for its weights while it is demoted. `settled`: it has been on the device before.
+    `kept`: its worker keeps its handler and modules after a demotion.
+    `promotion` and `demotion`: the moves in progress, at most one of each, never cancelled. `arriving`:
+    the promotion's call to the worker, which may be cancelled. `leaving`: chosen for demotion, gets no new
+    lease. `asking`: has or waits for the turn to find room. `closed`: being unloaded. `displaced`: was on a
+    device that was lost. `losses`: number of times that its process died. `claims`: waiting leases.
     """
 
     model: Model
@@ -51,37 +52,37 @@ class Residence:
 
     @property
     def in_transit(self) -> bool:
-        """Bytes are reserved for it that it does not use, or will give back soon."""
+        """It has a reservation that it does not use yet, or will release soon."""
         moves = self.closed or self.tier is not Tier.DEVICE
         return self.device is not None and moves and not self.asking
 
     @property
     def demotable(self) -> bool:
-        """Of its kind: its weights can leave the device and return."""
+        """Models of its kind can be demoted and promoted again."""
         on_device = self.home.tier is Tier.DEVICE
         return on_device and self.host is not None and not self.model.isolated
 
     @property
     def movable_nbytes(self) -> int:
-        """What it holds of the device and may give back, sooner or later."""
+        """Device memory that it holds and can release, now or later."""
         if self.device is None or self.home.tier is not Tier.DEVICE:
             return 0
         return self.device.nbytes if self.in_transit or self.demotable else 0
 
     @property
     def coming_nbytes(self) -> int:
-        """Reserved on the device for what is not there yet."""
+        """Device memory reserved for weights that have not arrived yet."""
         there = self.tier is Tier.DEVICE or self.demotion is not None
         return 0 if self.device is None or there or self.home is self.host else self.device.nbytes
 
     @property
     def idle(self) -> bool:
-        """It could be demoted at once."""
+        """It can be demoted immediately."""
         return self.leasable and self.demotable and not self.leases
 
     @property
     def candidate(self) -> Candidate:
-        """For leaving the device."""
+        """Its record for the eviction policy."""
         standing = self.standing
         return Candidate(
             self.model.model_id,
@@ -92,10 +93,10 @@ class Residence:
         )
 
     def descend(self) -> None:
-        """It is on the device no more; what is reserved for it there stays reserved.
+        """Record that it is no longer on the device. Its device reservation stays.
 
-        Its files are counted to main memory as long as there is room for them: where not, its next
-        promotion reads the disk.
+        Its files are counted to main memory if there is room for them; otherwise its next promotion reads
+        them from disk.
         """
         self.tier = Tier.DISK
         if not self.demotable or self.closed or self.host is None or not self.settled:
@@ -107,13 +108,13 @@ class Residence:
         self.tier = Tier.HOST
 
     def ascend(self) -> None:
-        """It has arrived on the device."""
+        """Record that it has arrived on the device."""
         self.tier = Tier.DEVICE
         self.settled = self.kept = True
         self.displaced = False
 
     def leave_host(self) -> None:
-        """Its file is no longer counted to main memory."""
+        """Stop counting its files to main memory."""
         if self.waiting is not None:
             self.waiting.release()
             self.waiting = None
@@ -121,7 +122,7 @@ class Residence:
             self.tier = Tier.DISK
 
     def measured(self, footprint: Footprint) -> None:
-        """Correct what is reserved. Raises InsufficientMemory."""
+        """Replace the reserved estimates by a measurement. Raises InsufficientMemory."""
         assert self.device is not None
         self.device.resize(footprint.nbytes)
         if self.host is not None and self.home is not self.host:
@@ -141,7 +142,7 @@ class Residence:
 
 
 class Lease:
-    """A batch's right that its model stays on the device, until `release` (idempotent)."""
+    """Keeps a batch's model on the device until `release`, which may be called more than once."""
 
     def __init__(self, residence: Residence, released: Callable[[], None]) -> None:
         assert residence.tier is Tier.DEVICE

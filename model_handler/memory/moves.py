@@ -1,4 +1,4 @@
-"""The moves of single models between tiers: each is one task, which no cancellation leaves half done.
+"""Moves of models between memory tiers. Each move is one task, which cancellation cannot leave half done.
 
 Invariant: a model makes one move at a time, and every move ends.
 """
@@ -17,32 +17,33 @@ log = logging.getLogger(__name__)
 
 
 class Mover(Protocol):
-    """What carries weights; raises EngineErrors."""
+    """Sends the commands that move weights to the workers; raises EngineErrors."""
 
     async def load(self, model: Model) -> Footprint:
-        """Bring the model to the device; what it was measured to hold there."""
+        """Load the model onto the device. Returns its measured memory there."""
         ...
 
     async def demote(self, model: Model) -> int:
-        """Free the device memory, and keep what makes the next `load` cheap; as `unload` otherwise."""
+        """Free the model's device memory and keep what makes its next `load` cheap. Returns as `unload`."""
         ...
 
     async def unload(self, model: Model) -> int:
-        """Free all of it, whatever it takes; the bytes that are still held on the device afterwards."""
+        """Free all memory of the model, if necessary by ending its process. Returns the bytes that it still
+        holds on the device afterwards."""
         ...
 
     async def trim(self) -> int | None:
-        """Give what the processes hold unused back to the device; the bytes its driver reports as free,
-        or None where nobody can say."""
+        """Return the unused memory of the processes to the device. Returns the bytes that its driver reports
+        as free, or None if they are unknown."""
         ...
 
     def end(self, model: Model, reason: str) -> None:
-        """End the process of a model that has one of its own."""
+        """End the process of an isolated model."""
         ...
 
 
 class Moves:
-    """`changed` is called when bytes came back."""
+    """`changed` is called when memory was released."""
 
     def __init__(self, mover: Mover, changed: Callable[[], None]) -> None:
         self._mover = mover
@@ -50,7 +51,7 @@ class Moves:
         self._leaks: list[tuple[str, Reservation]] = []  # with the worker that holds the bytes
 
     async def arrive(self, residence: Residence) -> Footprint:
-        """Raises ModelNotFound when the model was unloaded meanwhile."""
+        """Load the model onto the device. Raises ModelNotFound if it was unloaded meanwhile."""
         residence.arriving = asyncio.create_task(self._mover.load(residence.model))
         try:
             return await residence.arriving
@@ -60,9 +61,9 @@ class Moves:
             residence.arriving = None
 
     async def leave(self, *residences: Residence) -> None:
-        """Free the models' device bytes; the artifacts stay the master copies.
+        """Demote models, or unload those that are closed or never arrived, and wait for it.
 
-        All leave from now on: none of them can be leased while another is still leaving.
+        None of them can be leased from now on, not even while the first of them is still being demoted.
         """
         for residence in residences:
             if residence.demotion is None and residence.device is not None:
@@ -73,7 +74,7 @@ class Moves:
             await asyncio.wait(demotions)
 
     async def drop(self, residence: Residence) -> None:
-        """The model is unloaded for good, also what its worker kept of it."""
+        """Unload the model, including what its worker kept after a demotion."""
         await self.leave(residence)
         if residence.kept:
             residence.kept = False
@@ -95,14 +96,14 @@ class Moves:
             self._changed()
 
     def _keep_leak(self, residence: Residence, reservation: Reservation, leaked: int) -> None:
-        """Bytes that did not come back stay in the ledger until their process is replaced."""
+        """Keep bytes that were not released reserved until their process is replaced."""
         reservation.resize(min(leaked, reservation.nbytes))
         self._leaks.append((residence.model.worker, reservation))
         residence.device = None
         log.error("leaked", extra={"model": residence.model.info.name, "nbytes": leaked})
 
     def forgive(self, worker: str) -> None:
-        """The process of that name was replaced, and with it came back what it had leaked."""
+        """Release the leaks of a worker whose process was replaced."""
         for _, reservation in [leak for leak in self._leaks if leak[0] == worker]:
             reservation.release()
         self._leaks = [leak for leak in self._leaks if leak[0] != worker]

@@ -1,6 +1,6 @@
-"""What processes take of the device by themselves: a CUDA context, its libraries' workspaces.
+"""Device memory that processes use besides their models: a CUDA context and workspaces of its libraries.
 
-Invariant: a process is charged once, as long as one of the models that it carries is admitted.
+Invariant: the memory of a process is reserved once, while at least one of its models is admitted.
 """
 
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from model_handler.memory.pools import Reservation
 
 
 class Overhead(NamedTuple):
-    """`process`: names the process among those of its engine."""
+    """`process`: name of the process, unique in its engine. `nbytes`: device memory besides its models."""
 
     process: str
     nbytes: int
@@ -25,19 +25,19 @@ class Overheads:
         return sum(reservation.nbytes for reservation in self._held.values())
 
     def join(self, model_id: int, overhead: Overhead) -> bool:
-        """True where the process is charged already."""
+        """Count the model to its process. False, without effect, if the process has no reservation yet."""
         if overhead.process not in self._held:
             return False
         self._move(model_id, overhead.process)
         return True
 
     def add(self, model_id: int, overhead: Overhead, reservation: Reservation) -> None:
-        """Takes ownership of the reservation."""
+        """Record the reservation for a process with its first model. Takes ownership of the reservation."""
         self._held[overhead.process] = reservation
         self._move(model_id, overhead.process)
 
     def leave(self, model_id: int) -> None:
-        """Release what was held for the model's process if it was the last one there."""
+        """Release the reservation of the model's process if this was its last model."""
         process = self._models.pop(model_id, None)
         if process is not None and process not in self._models.values():
             self._held.pop(process).release()

@@ -1,4 +1,4 @@
-"""The byte ledger: one MemoryPool per tier.
+"""Reservations of memory: one MemoryPool per tier.
 
 Invariant: `reserved` is the sum of the live reservations and never exceeds `capacity`.
 """
@@ -11,7 +11,7 @@ from model_handler.errors import InsufficientMemory
 
 
 class Tier(Enum):
-    """Where a model's weights are now; on a machine without a GPU, DEVICE is main memory."""
+    """The memory that holds a model's weights; on a machine without a GPU, DEVICE is main memory."""
 
     DISK = "disk"
     HOST = "host"
@@ -19,17 +19,18 @@ class Tier(Enum):
 
 
 class Footprint(NamedTuple):
-    """What a loaded model was measured to hold: where it computes, and in main memory besides."""
+    """Measured memory of a loaded model: `nbytes` in the memory in which it computes, and `main_nbytes` of
+    main memory in addition."""
 
     nbytes: int
     main_nbytes: int = 0
 
 
 class MemoryPool:
-    """Bytes of one tier, handed out as reservations. Single owner: the event loop.
+    """Bytes of one tier, handed out as reservations. Used by the event loop's thread only.
 
-    `budget` is what was configured. `limit` is what is known to exist: an out-of-memory error of the
-    device may lower it, also below what is reserved; then nothing fits until enough was released.
+    `budget`: the configured size. `limit`: the size known to exist. An out-of-memory error of the device
+    may lower the limit, even below `reserved`; then nothing fits until enough is released.
     """
 
     def __init__(self, tier: Tier, budget: int) -> None:
@@ -47,11 +48,11 @@ class MemoryPool:
         return self.capacity - self.reserved
 
     def learn(self, nbytes: int) -> None:
-        """Only so much exists, whatever the budget says."""
+        """Set the limit to the bytes known to exist, at most the budget."""
         self.limit = min(self.budget, nbytes)
 
     def reserve(self, nbytes: int) -> "Reservation":
-        """Raises InsufficientMemory with both figures; nothing is taken then."""
+        """Raises InsufficientMemory, and reserves nothing, if fewer than `nbytes` are free."""
         self.take(nbytes)
         return Reservation(self, nbytes)
 
@@ -76,7 +77,8 @@ class Reservation:
         self.nbytes = nbytes
 
     def resize(self, nbytes: int) -> None:
-        """Correct an estimate by a measurement. Raises InsufficientMemory and stays as it was."""
+        """Replace an estimate by a measurement. Raises InsufficientMemory and keeps the old size if the
+        additional bytes are not free."""
         if nbytes > self.nbytes:
             self._pool.take(nbytes - self.nbytes)
         else:

@@ -1,11 +1,11 @@
-"""Where every model's weights are: admission to the tiers, leases, promotion.
+"""Records where every model's weights are, and grants admission, leases and promotion.
 
-Invariants: a leased model is not demoted; the device reservations cover whatever is on the device or
-on its way there. On a machine with a GPU, an idle model is demoted when another needs its room: its
-master copy is its file, counted to main memory while there is room for it. A load is refused when the
-models that would have to be demoted for it do not fit into main memory; a promotion is not. Without a
-GPU nothing is demoted, and a full device refuses the load. A model with a process of its own is never
-demoted: what its code keeps in memory may be more than its weights.
+Invariants: a leased model is not demoted; reservations cover all weights on the device or on their way to
+it. On a machine with a GPU, an idle model is demoted when another model needs its memory: its master copy
+is its file, which is counted to main memory while there is room for it. A load is refused if the models
+that it would demote do not fit into main memory; a promotion is not refused for that reason. Without a
+GPU no model is demoted, and a load on a full device is refused. An isolated model is never demoted, since
+its code may hold more in memory than weights.
 """
 
 import asyncio
@@ -31,7 +31,10 @@ log = logging.getLogger(__name__)
 
 
 class Residency:
-    """Capacities are 0 until `open`: only a worker knows its device."""
+    """Owns the state of all admitted models.
+
+    Capacities are 0 until `open`, since only a worker can read the size of its device.
+    """
 
     def __init__(self, mover: Mover, cost: eviction.Cost = eviction.POLICIES["gdsf"]) -> None:
         self._mover = mover
@@ -43,7 +46,7 @@ class Residency:
         self._uses = 0
 
     def open(self, device_nbytes: int, host_nbytes: int | None) -> None:
-        """Set the budgets; `None` where main memory is the device."""
+        """Set the budgets. `host_nbytes` is None if main memory is the device."""
         self._room.open(device_nbytes, host_nbytes)
 
     @property
@@ -57,11 +60,11 @@ class Residency:
     # ---- admission and departure ----
 
     async def admit(self, model: Model, nbytes: int, overhead: Overhead | None = None) -> None:
-        """Give a new model its place and bring it to the device.
+        """Admit a new model and load it onto the device.
 
-        `overhead`: of the process that carries it, which is held once for all models of that process.
-        Raises InsufficientMemory before anything is read where it cannot fit. After any error, and
-        after cancellation, nothing of the model remains.
+        `overhead`: memory of the process that serves the model, reserved once for all models of that
+        process. Raises InsufficientMemory before anything is read if the model cannot fit. After any error,
+        and after cancellation, nothing of the model remains.
         """
         home = self.host if self.host is not None and model.on_cpu else self.device
         if nbytes > home.budget:
@@ -76,7 +79,7 @@ class Residency:
             raise
 
     async def hold(self, model: Model, overhead: Overhead) -> None:
-        """Reserve what the model's process takes of the device by itself, unless another model has."""
+        """Reserve the device memory of the model's process, unless another model has reserved it already."""
         wanting = self._residences[model.model_id]
         async with self._room.turn(wanting):
             if not self._overheads.join(model.model_id, overhead):
@@ -84,10 +87,10 @@ class Residency:
                 self._overheads.add(model.model_id, overhead, reservation)
 
     async def vacate(self, model: Model) -> None:
-        """Take the model off every tier once its leases ended. Afterwards its bytes are back."""
+        """Remove the model from every tier after its leases have ended, and release its reservations."""
         residence = self._residences[model.model_id]
         residence.closed = True
-        self._room.pulse()  # a promotion of it that waits for room gives up
+        self._room.pulse()  # a promotion of this model that waits for room gives up
         if residence.arriving is not None:
             residence.arriving.cancel()
         if residence.promotion is not None:
@@ -103,16 +106,16 @@ class Residency:
     # ---- leases ----
 
     def resident(self, model: Model) -> bool:
-        """Is the model on the device and free to be leased?"""
+        """True if the model is on the device and can be leased."""
         residence = self._residences.get(model.model_id)
         return residence is not None and residence.leasable
 
     def lease(self, model: Model) -> Lease:
-        """The model must be resident."""
+        """Lease a model that is `resident`."""
         return self._use(Lease(self._residences[model.model_id], self._room.pulse))
 
     async def acquire(self, model: Model) -> Lease:
-        """Promote if need be; the lease begins the moment the model arrives."""
+        """Lease a model, after its promotion if necessary. The lease begins when the model arrives."""
         return self._use(await self._claim(self._admitted(model)))
 
     async def _claim(self, residence: Residence) -> Lease:
@@ -139,7 +142,7 @@ class Residency:
     # ---- promotion ----
 
     async def promote(self, model: Model) -> None:
-        """Return when the model is on the device. Counts as no use."""
+        """Return when the model is on the device. Eviction does not count this as a use."""
         (await self._claim(self._admitted(model))).release()
 
     def _admitted(self, model: Model) -> Residence:
@@ -149,14 +152,14 @@ class Residency:
         return residence
 
     async def _promote(self, residence: Residence) -> None:
-        """Run as a task of its own; its outcome goes to the claims."""
+        """Runs as a separate task; sets the results of the claims."""
         error: EngineError | None = None
         try:
             await self._bring(residence)
             check_open(residence)
         except EngineError as refused:
             error = refused
-        except Exception as mistake:  # ours; whoever waits must hear of it all the same
+        except Exception as mistake:  # an unexpected error: waiting claims must still get a result
             log.exception("promotion failed", extra={"model": residence.model.info.name})
             error = ModelLoadFailed(f"the model could not be moved: {type(mistake).__name__}")
         finally:
@@ -164,7 +167,7 @@ class Residency:
             self._settle(residence, error)
 
     def _settle(self, residence: Residence, error: EngineError | None) -> None:
-        """Hand a lease, or the reason why not, to everyone who asked meanwhile."""
+        """Give every waiting claim a lease, or the error."""
         claims, residence.claims = residence.claims, []
         for claim in claims:
             if claim.done():
@@ -180,14 +183,14 @@ class Residency:
             if residence.demotion is not None:
                 await asyncio.wait([residence.demotion])
             if residence.tier is Tier.DEVICE:
-                return  # whoever wanted it to leave has found room elsewhere
+                return  # the demotion it was chosen for was not needed
             if residence.device is None:
                 await self._find_room(residence)
         check_open(residence)
         await self._fetch(residence)
 
     async def _find_room(self, residence: Residence) -> None:
-        """Its place in main memory is free for those who have to leave the device for it."""
+        """Release its main memory first, for the models that are demoted to make room for it."""
         residence.leave_host()
         try:
             residence.device = await self._room.find(residence, residence.nbytes)
@@ -204,11 +207,11 @@ class Residency:
                 raise WorkerDied("the model's process ended before the model could be used")
             residence.nbytes = footprint.nbytes
         except WorkerDied:
-            if residence.demotable:  # else it keeps its place, as in `lost`
+            if residence.demotable:  # otherwise it keeps its reservation, as in `lost`
                 residence.free_device()
             raise
         except (InsufficientMemory, ModelNotFound):
-            await self._moves.leave(residence)  # it may have arrived, only too large or too late
+            await self._moves.leave(residence)  # it may be on the device, but too large or too late
             raise
         except EngineError:
             residence.kept = False
@@ -217,7 +220,7 @@ class Residency:
         residence.ascend()
 
     async def _arrival(self, residence: Residence) -> Footprint:
-        """After an out-of-memory of the device itself, once more with an idle model less on it."""
+        """Load the model; after an out-of-memory error of the device, demote idle models and try again."""
         try:
             return await self._moves.arrive(residence)
         except InsufficientMemory:
@@ -227,9 +230,10 @@ class Residency:
             return await self._moves.arrive(residence)
 
     def remeasure(self, model: Model, footprint: Footprint) -> None:
-        """The model holds this much by now. Raises InsufficientMemory where there is no room for it.
+        """Record the memory that the model holds now. Raises InsufficientMemory if there is no room for it
+        and no GPU.
 
-        On a GPU room is made first, by demoting idle models: where that fails, the process is ended.
+        On a machine with a GPU, idle models are demoted to make room; if that fails, the process is ended.
         """
         residence = self._residences.get(model.model_id)
         if residence is None or residence.device is None or residence.tier is not Tier.DEVICE:
@@ -249,20 +253,20 @@ class Residency:
             )
 
     async def relieve(self, model: Model) -> bool:
-        """After a forward of the model ran out of device memory: demote idle models and leave their room
-        to activations. False where none can be demoted. The caller holds no lease."""
+        """Demote idle models after a forward of this model ran out of device memory, and keep the freed
+        memory for activations. False if none can be demoted. The caller holds no lease."""
         residence = self._residences.get(model.model_id)
         if residence is None or residence.closed:
             return False
         return await self._room.relieve(residence, for_activations=True)
 
-    # ---- the worker's death ----
+    # ---- death of a worker ----
 
     def lost(self, models: Iterable[Model]) -> None:
-        """The process that held them died: nothing of them is on the device any more.
+        """Record that the process of these models died, and their weights with it.
 
-        Models that are not demoted to make room keep their reservations: nobody may take their place
-        before they are back.
+        Models that cannot be demoted keep their reservations, so that no other model takes their memory
+        before they are loaded again.
         """
         for model in models:
             residence = self._residences.get(model.model_id)
@@ -278,11 +282,11 @@ class Residency:
         self._room.pulse()
 
     def forgive(self, worker: str) -> None:
-        """The device's process was replaced, and with it came back what it had leaked."""
+        """Release the leaks of a worker whose process was replaced."""
         self._moves.forgive(worker)
 
     def models(self) -> list[Model]:
-        """Whoever has a place here."""
+        """All admitted models."""
         return [residence.model for residence in self._residences.values()]
 
     def model(self, model_id: int) -> Model | None:
@@ -290,7 +294,7 @@ class Residency:
         return None if residence is None else residence.model
 
     def displaced(self) -> list[Model]:
-        """What was on a lost device and is not back yet, the most recently used first."""
+        """Models that were on a lost device and are not loaded again yet, the most recently used first."""
         order = sorted(self._residences.values(), key=lambda one: one.standing.used, reverse=True)
         return [residence.model for residence in order if residence.displaced]
 

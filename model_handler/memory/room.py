@@ -1,7 +1,7 @@
-"""Room on the device: found by demoting idle models, and learned from its out-of-memory errors.
+"""Room on the device: frees memory by demoting models, and learns the limit from out-of-memory errors.
 
-Invariants: a leased model is not demoted; whoever finds room has the turn, so that requests for room
-are served first come, first served; no wait for the turn holds up the one who has it.
+Invariants: a leased model is not demoted. Only the holder of the turn frees memory, so that requests for
+room are served first come, first served. The holder of the turn never waits for a model that waits for it.
 """
 
 import asyncio
@@ -16,15 +16,14 @@ from model_handler.memory.moves import Mover, Moves
 from model_handler.memory.pools import Footprint, MemoryPool, Reservation, Tier
 
 log = logging.getLogger(__name__)
-LEARNED_SHARE = (
-    0.85  # of what the driver reports as free: the rest is for activations and workspaces
-)
+# Share of the memory reported as free that models may use; the rest is for activations and workspaces
+LEARNED_SHARE = 0.85
 
 
 class Room:
-    """Owner of the pools, of which `open` sets the budgets: only a worker knows its device.
+    """Owns the pools. Budgets are 0 until `open`, since only a worker can read the size of its device.
 
-    `residences`: all that are admitted, by model_id; owned by Residency.
+    `residences`: all admitted models, by model_id; owned by Residency.
     """
 
     def __init__(self, mover: Mover, residences: dict[int, Residence]) -> None:
@@ -34,17 +33,17 @@ class Room:
         self._mover = mover
         self._residences = residences
         self._turn = asyncio.Lock()
-        self._changed = asyncio.Event()  # pulsed when a lease ends or bytes come back
+        self._changed = asyncio.Event()  # set when a lease ends or memory is released
         self._growing: set[asyncio.Task[None]] = set()
-        self.clock = 0.0  # of eviction
+        self.clock = 0.0  # of the eviction policy
 
     def open(self, device_nbytes: int, host_nbytes: int | None) -> None:
-        """`host_nbytes` is None where main memory is the device."""
+        """Set the budgets. `host_nbytes` is None if main memory is the device."""
         self.device = MemoryPool(Tier.DEVICE, device_nbytes)
         self.host = None if host_nbytes is None else MemoryPool(Tier.HOST, host_nbytes)
 
     def pulse(self) -> None:
-        """A lease ended, or bytes came back: whoever waits looks again."""
+        """Wake all tasks in `changed`, because a lease ended or memory was released."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -55,7 +54,8 @@ class Room:
 
     @asynccontextmanager
     async def turn(self, residence: Residence) -> AsyncIterator[None]:
-        """Held while room is found for the residence, which others do not wait for meanwhile."""
+        """Hold the turn while room is found for the residence. Others do not wait for its memory meanwhile,
+        which would be a deadlock."""
         residence.asking = True
         self.pulse()
         try:
@@ -65,9 +65,9 @@ class Room:
             residence.asking = False
 
     async def find(self, wanting: Residence, nbytes: int) -> Reservation:
-        """Bytes of its pool; on the device by demoting others where they can be demoted.
+        """Reserve bytes in the pool of `wanting`; on a GPU, demote other models for it if necessary.
 
-        The caller has the turn. Raises InsufficientMemory, or ModelNotFound once `wanting` is closed.
+        The caller holds the turn. Raises InsufficientMemory, or ModelNotFound once `wanting` is closed.
         """
         if wanting.home is not self.device:
             return wanting.home.reserve(nbytes)
@@ -82,7 +82,10 @@ class Room:
                 residence.leaving = False
 
     async def _made(self, wanting: Residence, nbytes: int) -> bool:
-        """False when `nbytes` do not fit and will not. Raises InsufficientMemory of the host."""
+        """One step towards `nbytes` free bytes. False if they cannot be freed.
+
+        Raises InsufficientMemory if main memory has no room for the models that would be demoted.
+        """
         try:
             if await self._make(wanting, nbytes - self.device.free):
                 return True
@@ -93,7 +96,7 @@ class Room:
         return await self._relearned(nbytes)
 
     async def _make(self, wanting: Residence, needed: int) -> bool:
-        """One step towards `needed` more free bytes; False, and no model leaves, when it can't be."""
+        """One step towards `needed` more free bytes. False, without demoting a model, if it is impossible."""
         others = [one for one in self._residences.values() if one is not wanting]
         if needed > sum(one.movable_nbytes for one in others):
             return False
@@ -114,7 +117,7 @@ class Room:
         await self.moves.leave(*(self._residences[model_id] for model_id in choice.leave))
 
     def _check_host(self, wanting: Residence, leaving: Iterable[int]) -> None:
-        """A new model must not push others out of main memory; one that was loaded already may."""
+        """A new model must not evict others from main memory; a model that was loaded before may."""
         assert self.host is not None
         needed = sum(self._residences[model_id].nbytes for model_id in leaving)
         if needed > self.host.free and not wanting.settled:
@@ -126,7 +129,7 @@ class Room:
     # ---- corrections ----
 
     async def correct(self, residence: Residence, footprint: Footprint) -> None:
-        """Make the reservations what was measured. Raises InsufficientMemory, or ModelNotFound."""
+        """Set the reservations to the measured memory. Raises InsufficientMemory or ModelNotFound."""
         assert residence.device is not None
         missing = footprint.nbytes - residence.device.nbytes
         if missing <= 0:
@@ -144,8 +147,8 @@ class Room:
     def grow(
         self, residence: Residence, footprint: Footprint, refused: Callable[[str], None]
     ) -> None:
-        """Find room for what the residence has taken already; `refused` is called with the reason when
-        there is none."""
+        """Find room, in a task, for memory that the model has allocated already. Calls `refused` with the
+        reason if there is none."""
         task = asyncio.create_task(self._grow(residence, footprint, refused))
         self._growing.add(task)
         task.add_done_callback(self._growing.discard)
@@ -162,7 +165,7 @@ class Room:
             pass  # it is being unloaded
 
     def _free_host(self, nbytes: int) -> None:
-        """Main memory that a process has taken already: demoted models are read from the disk instead."""
+        """Free main memory that a process has allocated: demoted models are read from disk instead."""
         assert self.host is not None
         waiting = [one for one in self._residences.values() if one.waiting is not None]
         for residence in sorted(waiting, key=lambda one: one.standing.priority):
@@ -170,13 +173,13 @@ class Room:
                 return
             residence.leave_host()
 
-    # ---- what an out-of-memory of the device teaches ----
+    # ---- after an out-of-memory error of the device ----
 
     async def relieve(self, residence: Residence, *, for_activations: bool) -> bool:
-        """The device ran out of memory at a load or a forward of this model: learn what there is, and
-        demote idle models. False where none can be demoted.
+        """Measure the device after a load or a forward of this model ran out of memory, and demote idle
+        models. False if none can be demoted.
 
-        `for_activations`: their room is left free, since it was a forward that lacked it.
+        `for_activations`: keep the freed memory free, since a forward needs it.
         """
         if self.host is None or residence.home is not self.device:
             return False
@@ -193,14 +196,14 @@ class Room:
         return bool(choice.leave)
 
     async def _relearned(self, nbytes: int) -> bool:
-        """Where an out-of-memory had lowered the limit: is there room for `nbytes` by now?"""
+        """Measure again if an out-of-memory error had lowered the limit. True if `nbytes` now fit."""
         if self.device.limit >= self.device.budget:
             return False
         await self._learn()
         return nbytes <= self.device.free
 
     async def _learn(self) -> None:
-        """Set the limit to what is on the device, and a share of what its driver has left."""
+        """Set the limit to the bytes of the models on the device plus a share of the device's free memory."""
         free = await self._mover.trim()
         if free is None:
             return
@@ -219,6 +222,6 @@ def _candidates(residences: Iterable[Residence]) -> Iterator[eviction.Candidate]
 
 
 def check_open(residence: Residence) -> None:
-    """Raises ModelNotFound for a model that is being unloaded."""
+    """Raises ModelNotFound if the model is being unloaded."""
     if residence.closed:
         raise ModelNotFound("the model was unloaded")

@@ -1,9 +1,9 @@
-"""Fair queueing by measured time: whoever had the least of the device, for its weight, goes next.
+"""Fair queueing by measured time: the key with the least device time per weight runs next.
 
 Start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing", SIGCOMM 1996) with costs that
-are known only afterwards: a turn is charged what it is expected to cost, and corrected once it is over.
-Always true: between two keys that both could run all the time, the device time per weight differs by no
-more than the longest turn of each; time in which a key could not run earns it one early turn, not many.
+are known only after a turn: a caller may charge an estimate first and correct it when the turn ends.
+Invariant: between two keys that can both run at all times, the device time per weight differs by at most
+the longest turn of each. Time in which a key cannot run gives it at most one early turn.
 """
 
 from collections.abc import Callable, Hashable, Iterator
@@ -13,11 +13,14 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Shares(Generic[Key]):
-    """Keys are in while they have work. One that comes back soon is remembered, one that stays away
-    starts where the others are."""
+    """The device time of every key. A key is inside while it has work.
+
+    A key that returns before it has fallen behind the others keeps its charge; a key that returns later
+    starts level with the others.
+    """
 
     def __init__(self) -> None:
-        self._now = 0.0  # of the turn that began last, in seconds per weight
+        self._now = 0.0  # virtual time: start of the latest turn, in seconds per weight
         self._had: dict[Key, float] = {}
         self._inside: dict[Key, None] = {}
 
@@ -32,17 +35,18 @@ class Shares(Generic[Key]):
 
     def leave(self, key: Key) -> None:
         self._inside.pop(key, None)
-        if not self._inside and self._had:  # idle: all start anew, from where the furthest had come
+        if not self._inside and self._had:  # idle: all keys start level, at the highest charge
             self._now = max(self._now, *self._had.values())
             self._had.clear()
 
     def forget(self, key: Key) -> None:
-        """The key will not come back."""
+        """Remove a key that will not return, and its charge."""
         self.leave(key)
         self._had.pop(key, None)
 
     def next(self, can_run: Callable[[Key], bool]) -> Key | None:
-        """Of those that can run the one that had least, and of equals the one that came or ran first."""
+        """The runnable key with the least device time per weight; among equals, the one that entered or ran
+        the longest ago."""
         able = (key for key in self._inside if can_run(key))
         chosen = min(able, key=self._start, default=None)
         if chosen is not None:
@@ -53,7 +57,7 @@ class Shares(Generic[Key]):
         return chosen
 
     def charge(self, key: Key, seconds: float, weight: float = 1.0) -> None:
-        """`seconds` may be negative, to correct what was charged before."""
+        """Add device time to a key. Negative `seconds` correct an earlier estimate."""
         self._had[key] = self._had.get(key, self._now) + seconds / weight
 
     def _start(self, key: Key) -> float:

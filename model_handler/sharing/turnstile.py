@@ -1,10 +1,12 @@
-"""Whose turn it is to compute: one thread at a time, in fair shares between brief work and long.
+"""Turns to compute: one thread at a time, in fair shares between brief and long work.
 
-A generation passes here between two tokens, so that others get their share: short requests wait for a
-decode step and not for a whole text; between two layers it lets brief work pass, so that they do not even
-wait for a long prompt to be read. Always true: the holder is one thread; brief work is not overtaken by
-other brief work; of the time in which all want to compute it gets three quarters beside two generations,
-and these get equal parts of the rest, however long their steps are.
+This avoids head-of-line blocking behind generations. A generation gives way between two tokens, so that
+short requests wait for a decode step and not for a whole text. Between two layers it lets brief work pass,
+so that short requests do not wait for the prefill of a long prompt either.
+
+Invariants: one thread holds the turn; brief work is first in, first out. While brief work and two
+generations all have work, brief work gets three quarters of the time and each generation gets half of the
+rest, regardless of how long their steps are.
 """
 
 import threading
@@ -16,7 +18,7 @@ from enum import Enum
 
 from model_handler.sharing.fairness import Shares
 
-GENERATIONS = 2  # long computations that take turns, each of another model
+GENERATIONS = 2  # long computations that take turns
 
 
 class WorkKind(Enum):
@@ -28,24 +30,24 @@ _WEIGHTS = {WorkKind.BRIEF: 3.0 * GENERATIONS, WorkKind.LONG: 1.0}
 
 
 class Turn:
-    """One stay at the turnstile, in which others may be let through."""
+    """One computation from start to end, during which others may be let through."""
 
     def __init__(self, kind: WorkKind, clock: Callable[[], float]) -> None:
         self.kind = kind
-        self.key: WorkKind | Turn = kind if kind is WorkKind.BRIEF else self  # whose share it takes
+        self.key: WorkKind | Turn = kind if kind is WorkKind.BRIEF else self  # key in Shares
         self._clock = clock
         self._go = threading.Lock()
         self._since = 0.0
-        self._held_s = 0.0  # before that
-        self._told_s = 0.0
+        self._held_s = 0.0  # before `_since`
+        self._reported_s = 0.0  # up to the last lap
 
     def lap(self) -> float:
-        """Seconds of computing since the last lap, without the time in which others were let through."""
+        """Seconds of computing since the last lap, excluding the time in which others were let through."""
         held_s = self._held_s + self._clock() - self._since
-        lap_s, self._told_s = held_s - self._told_s, held_s
+        lap_s, self._reported_s = held_s - self._reported_s, held_s
         return lap_s
 
-    # ---- the turnstile's side, under its guard ----
+    # ---- called by Turnstile; all but await_go hold its guard ----
 
     def block(self) -> None:
         self._go = threading.Lock()
@@ -58,7 +60,7 @@ class Turn:
         self._since = self._clock()
 
     def end(self) -> float:
-        """Seconds since it began."""
+        """Seconds since `begin`."""
         stretch_s = self._clock() - self._since
         self._held_s += stretch_s
         return stretch_s
@@ -68,9 +70,11 @@ class Turn:
 
 
 class Turnstile:
+    """Grants the turn to one thread at a time."""
+
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._guard = threading.Lock()  # of all below
+        self._guard = threading.Lock()  # protects the attributes below
         self._holder: Turn | None = None
         self._waiting: dict[WorkKind | Turn, deque[Turn]] = defaultdict(deque)
         self._shares: Shares[WorkKind | Turn] = Shares()
@@ -92,19 +96,19 @@ class Turnstile:
                     del self._waiting[turn]
 
     def give_way(self) -> None:
-        """By the holder, who has more to do: let those go first whose turn it is."""
+        """Let waiting threads compute if their share is due. Called by the holder before its next step."""
         if self.waiting():
             self._wait_again()
 
     def let_brief_pass(self) -> None:
-        """By the holder: the same, for brief work alone."""
+        """As `give_way`, but only if brief work is waiting."""
         if self._waiting[WorkKind.BRIEF]:
             self._wait_again()
 
     def _wait(self, turn: Turn) -> None:
         with self._guard:
             self._shares.enter(turn.key)
-            self._stand_in_line(turn)
+            self._enqueue(turn)
             if self._holder is None:
                 self._hand_over()
         turn.await_go()
@@ -113,11 +117,11 @@ class Turnstile:
         with self._guard:
             turn = self._holder
             assert turn is not None
-            self._stand_in_line(turn)
+            self._enqueue(turn)
             self._hand_over()
         turn.await_go()
 
-    def _stand_in_line(self, turn: Turn) -> None:
+    def _enqueue(self, turn: Turn) -> None:
         turn.block()
         self._waiting[turn.key].append(turn)
 
@@ -132,25 +136,25 @@ class Turnstile:
             self._holder.go()
 
 
-class _Here(threading.local):
+class _ThreadLocal(threading.local):
     turnstile: Turnstile | None = None
 
 
-_here = _Here()
+_local = _ThreadLocal()
 
 
 def pass_through(turnstile: Turnstile) -> None:
-    """From now on this thread's computations give way at this turnstile."""
-    _here.turnstile = turnstile
+    """Make `give_way` and `let_brief_pass` of the calling thread use this turnstile from now on."""
+    _local.turnstile = turnstile
 
 
 def give_way() -> None:
-    """Called between two steps of something long; nothing happens on a thread that passes nowhere."""
-    if _here.turnstile is not None:
-        _here.turnstile.give_way()
+    """Called between two steps of a long computation; does nothing on a thread without a turnstile."""
+    if _local.turnstile is not None:
+        _local.turnstile.give_way()
 
 
 def let_brief_pass() -> None:
-    """Called more often than that."""
-    if _here.turnstile is not None:
-        _here.turnstile.let_brief_pass()
+    """Called within a step of a long computation, for example between two layers."""
+    if _local.turnstile is not None:
+        _local.turnstile.let_brief_pass()

@@ -1,32 +1,33 @@
-"""How much of one model fits into a forward, learned from where memory ran out.
+"""How many tokens of one model fit into a forward, learned from forwards that ran out of memory.
 
-Kept by length, since attention's memory grows with its square. Always true: a ceiling is below every
-forward that failed since it was last passed, and rises again slowly, because what ran out may come back.
+Limits are kept per class of lengths, since the memory of attention grows with the square of the length.
+Invariant: after a forward that ran out of memory, the limit is half of its tokens. It rises slowly with
+forwards that succeed close to it, because memory may become free again.
 """
 
 GROWTH = 1 / 16
 
 
 class ForwardCapacity:
-    """Of one model, in padded tokens: rows times the longest. One thread at a time."""
+    """The limits of one model, in padded tokens: rows times the longest row. Not thread-safe."""
 
     def __init__(self) -> None:
         self._tokens: dict[int, int] = {}
 
     def bound(self, length: int, budget: int) -> int:
-        """Tokens that rows of up to `length` may hold together, at most `budget`."""
-        return min(budget, self._tokens.get(_sort(length), budget))
+        """The limit for rows of up to `length` tokens, at most `budget`."""
+        return min(budget, self._tokens.get(_length_class(length), budget))
 
     def failed(self, rows: int, length: int) -> None:
-        self._tokens[_sort(length)] = rows * length // 2
+        self._tokens[_length_class(length)] = rows * length // 2
 
     def passed(self, rows: int, length: int) -> None:
-        """Nothing happens well below the ceiling: that says nothing about it."""
-        known = self._tokens.get(_sort(length))
+        """Raise the limit if one more row would have exceeded it; smaller forwards do not test the limit."""
+        known = self._tokens.get(_length_class(length))
         if known is not None and (rows + 1) * length > known:
-            self._tokens[_sort(length)] = known + max(1, int(known * GROWTH))
+            self._tokens[_length_class(length)] = known + max(1, int(known * GROWTH))
 
 
-def _sort(length: int) -> int:
-    """Lengths of one power of two."""
+def _length_class(length: int) -> int:
+    """The same number for all lengths from one power of two to the next."""
     return length.bit_length()

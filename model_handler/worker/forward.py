@@ -1,7 +1,7 @@
-"""One batch of requests through one handler: prepare, forward, finish.
+"""The three steps of one batch of requests for one handler: prepare, forward, finish.
 
-The three steps may run on different threads, each batch in one step at a time. Whatever goes wrong
-belongs to the one request it happened to, unless the device itself is lost.
+The steps may run on different threads; a batch is in one step at a time. An error affects only the
+request that caused it, unless the device is lost.
 """
 
 import logging
@@ -29,20 +29,21 @@ log = logging.getLogger(__name__)
 
 _TRACEBACK = "Traceback (most recent call last)"
 _MESSAGE_LENGTH = 500
-# How much of a body is compared with an error's message
+# Bytes of a request body that are compared with an error message
 _SEARCHED = 200_000
-# A group is cut where its longest row would be more than this many times its shortest, if that is worth a
-# further forward: on CPUs one costs as much as 15 tokens of distilbert or 60 of two layers of 128
+# A group is split where its longest row would have more than _WASTE times the tokens of its shortest, if
+# the padding costs more tokens than the fixed cost of another forward. On CPUs, that cost was measured as
+# 15 tokens of distilbert, and as 60 tokens of a model with two layers of width 128.
 _WASTE = 2
 _FORWARD_TOKENS = {"cpu": 32, "cuda": 1024}
-# Padded tokens in one forward. On CPUs larger batches gain nothing; on GPUs smaller ones are bound by
-# the time it takes to launch them.
+# Padded tokens in one forward. On CPUs, larger forwards are not faster per token; on GPUs, the time of
+# smaller ones is dominated by kernel launches.
 _TOKEN_BUDGET = {"cpu": 512, "cuda": 16384}
 
 
 @dataclass(slots=True)
 class Slot:
-    """One request on its way: decoded, prepared or refused, then with one output per unit."""
+    """One request of a batch: decoded, then prepared or failed, then with one output per unit."""
 
     request: InferenceRequest
     payload: Payload | None = None
@@ -53,16 +54,16 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Requests for one model, and what is known of how many fit together."""
+    """Requests for one model, and the model's forward capacity."""
 
     handler: Handler
     slots: list[Slot]
-    ceilings: ForwardCapacity = field(default_factory=ForwardCapacity)
+    capacity: ForwardCapacity = field(default_factory=ForwardCapacity)
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """One unit and where its output goes."""
+    """One unit, and the slot and index for its output."""
 
     slot: Slot
     index: int
@@ -71,7 +72,7 @@ class _Item:
 
 @dataclass(frozen=True, slots=True)
 class _Bounds:
-    """Of one forward, in tokens: with its padding, and of padding where rows are uneven."""
+    """Limits of one forward: `tokens` including padding, and `padding` if rows are of unequal length."""
 
     tokens: int
     padding: int
@@ -81,11 +82,11 @@ class _Bounds:
 
 
 def prepare(
-    handler: Handler, requests: Sequence[InferenceRequest], ceilings: ForwardCapacity | None = None
+    handler: Handler, requests: Sequence[InferenceRequest], capacity: ForwardCapacity | None = None
 ) -> Batch:
-    """Decode and preprocess every request; those that fail are refused in `finish`.
+    """Decode and preprocess every request; `finish` returns the errors of those that fail.
 
-    `ceilings`: the model's, from one batch to the next.
+    `capacity`: the model's forward capacity, shared by all of its batches.
     """
     slots = [_decoded(handler, request) for request in requests]
     payloads = [slot.payload for slot in slots if slot.payload is not None]
@@ -93,7 +94,7 @@ def prepare(
     for slot in slots:
         if slot.payload is not None:
             _preprocess(handler, slot, next(encoded))
-    return Batch(handler, slots, ceilings or ForwardCapacity())
+    return Batch(handler, slots, capacity or ForwardCapacity())
 
 
 def _decoded(handler: Handler, request: InferenceRequest) -> Slot:
@@ -102,14 +103,15 @@ def _decoded(handler: Handler, request: InferenceRequest) -> Slot:
         codec = _codec(handler)
         codec.check_accept(request.accept)
         slot.payload = codec.decode(request)
-    # A codec may be the artifact's own
+    # A codec may be the artifact's own code, which can raise any exception
     except Exception as error:  # noqa: BLE001
         slot.error = _refusal(error, InvalidRequest, request.body)
     return slot
 
 
 def _encoded(handler: Handler, payloads: Sequence[Payload]) -> Sequence[Any]:
-    """Nothing where it fails for the batch: the one that it failed for will fail by itself."""
+    """Encode all payloads together. If that fails, None for each: they are then encoded one by one, and only
+    the faulty ones fail."""
     nothing = [None] * len(payloads)
     if not isinstance(handler, Encodes):
         return nothing
@@ -127,7 +129,7 @@ def _preprocess(handler: Handler, slot: Slot, encoded: Any) -> None:
         ahead = () if encoded is None else (encoded,)
         slot.prepared = handler.preprocess(payload, *ahead)
         slot.outputs = [None] * len(slot.prepared.units)
-    # Tokenizers and image processors raise anything at odd inputs
+    # Tokenizers and image processors raise any exception on invalid inputs
     except Exception as error:  # noqa: BLE001
         slot.error = _refusal(error, InvalidRequest, slot.request.body)
 
@@ -142,9 +144,9 @@ def _codec(handler: Handler) -> Codec:
 def forward(
     batch: Batch, device: Device, deadline: float, *, token_budget: int | None = None
 ) -> None:
-    """Compute every output in as few forwards as memory and padding allow.
+    """Compute all outputs in as few forwards as the limits on memory and padding allow.
 
-    `deadline` is on time.monotonic's clock. Raises only when the device is lost for this process.
+    `deadline` is a time of time.monotonic(). Raises only if this process has lost its device.
     """
     kind = device.torch_device.type
     bounds = _Bounds(token_budget or _TOKEN_BUDGET[kind], _FORWARD_TOKENS[kind])
@@ -159,16 +161,16 @@ def _groups(batch: Batch, bounds: _Bounds) -> Iterator[list[_Item]]:
             by_group.setdefault(unit.group, []).append(_Item(slot, index, unit))
     for items in by_group.values():
         ordered = sorted(items, key=lambda item: item.unit.length)
-        yield from _cut(ordered, bounds, batch.ceilings)
+        yield from _cut(ordered, bounds, batch.capacity)
 
 
-def _cut(items: list[_Item], bounds: _Bounds, ceilings: ForwardCapacity) -> Iterator[list[_Item]]:
-    """Runs of `items`, short to long, whose padded size and padding stay bounded."""
+def _cut(items: list[_Item], bounds: _Bounds, capacity: ForwardCapacity) -> Iterator[list[_Item]]:
+    """Split `items`, sorted by length, into consecutive groups within the limits."""
     start = tokens = 0
     for end, item in enumerate(items):
         longest = item.unit.length
         padded = (end - start + 1) * longest
-        too_big = padded > ceilings.bound(longest, bounds.tokens)
+        too_big = padded > capacity.bound(longest, bounds.tokens)
         uneven = longest > _WASTE * max(items[start].unit.length, 1)
         if end > start and (too_big or (uneven and padded - tokens - longest > bounds.padding)):
             yield items[start:end]
@@ -178,17 +180,17 @@ def _cut(items: list[_Item], bounds: _Bounds, ceilings: ForwardCapacity) -> Iter
 
 
 def _run(batch: Batch, items: list[_Item], deadline: float, device: Device) -> None:
-    """One forward, or several smaller ones when it fails."""
+    """Run one forward; if it fails, run several smaller ones."""
     items = [item for item in items if item.slot.error is None]
     if not items:
         return
     failure = _attempt(batch.handler, items, deadline, device)
     size = len(items), items[-1].unit.length
     if failure is None:
-        batch.ceilings.passed(*size)
+        batch.capacity.passed(*size)
         return
     if isinstance(failure, InsufficientMemory):
-        batch.ceilings.failed(*size)
+        batch.capacity.failed(*size)
         device.empty_cache()
     if len(items) == 1 or isinstance(failure, DeadlineExceeded):
         for item in items:
@@ -199,7 +201,7 @@ def _run(batch: Batch, items: list[_Item], deadline: float, device: Device) -> N
 
 
 def _parts(items: list[_Item], failure: EngineError) -> list[list[_Item]]:
-    """Halves when memory ran out; single units when one of them is to blame for something else."""
+    """Halves after an out-of-memory error; single units after another error, to find the faulty ones."""
     if not isinstance(failure, InsufficientMemory):
         return [[item] for item in items]
     middle = len(items) // 2
@@ -209,7 +211,8 @@ def _parts(items: list[_Item], failure: EngineError) -> list[list[_Item]]:
 def _attempt(
     handler: Handler, items: list[_Item], deadline: float, device: Device
 ) -> EngineError | None:
-    """Returns the failure rather than raising it: a live traceback would keep the batch's tensors."""
+    """Run one forward and return its error. It is not raised, since a traceback references the batch's
+    tensors."""
     try:
         if time.monotonic() > deadline:
             raise DeadlineExceeded("the time for this request ran out before the model could run")
@@ -217,7 +220,7 @@ def _attempt(
             outputs = handler.forward([item.unit for item in items], deadline)
         for item, output in zip(items, outputs, strict=True):
             item.slot.outputs[item.index] = output
-    # Models raise anything; it must not take the other requests with it
+    # Models raise any exception; the other requests of the batch must not fail with it
     except Exception as error:
         if is_sticky(error, device):
             raise
@@ -229,7 +232,7 @@ def _attempt(
 
 
 def finish(batch: Batch) -> list[InferenceResponse | Refusal]:
-    """Postprocess and encode; one result per request, in their order."""
+    """Postprocess and encode; one result per request, in the order of the batch."""
     return [_result(batch.handler, slot) for slot in batch.slots]
 
 
@@ -237,7 +240,7 @@ def _result(handler: Handler, slot: Slot) -> InferenceResponse | Refusal:
     if slot.error is None:
         try:
             return _answer(handler, slot)
-        # The same reason as in the forward
+        # As in the forward: the other requests must not fail with this one
         except Exception as error:  # noqa: BLE001
             slot.error = _refusal(error, InferenceFailed, slot.request.body)
     return Refusal(type(slot.error).__name__, one_line(str(slot.error)))
@@ -256,7 +259,8 @@ def _answer(handler: Handler, slot: Slot) -> InferenceResponse:
 def _refusal(
     error: Exception, otherwise: Callable[[str], EngineError], *bodies: bytes
 ) -> EngineError:
-    """The engine's error for any error, without its traceback. What is not ours goes to the log in full."""
+    """The engine's error for any exception, without its traceback. Exceptions that are no EngineErrors are
+    logged with their traceback."""
     if isinstance(error, EngineError):
         return type(error)(*error.args)
     level = logging.INFO if otherwise is InvalidRequest else logging.ERROR
@@ -270,11 +274,11 @@ def _refusal(
 
 
 def one_line(text: str) -> str:
-    """Without the traceback that some libraries put into their messages; it is in the log."""
+    """The message on one line, without the traceback that some libraries append; the log has it."""
     return " ".join(text.partition(_TRACEBACK)[0].split())[:_MESSAGE_LENGTH]
 
 
 def quotes(text: str, body: bytes, width: int = 24) -> bool:
-    """True when about `width` characters in a row of the message also stand in the body."""
+    """True if about `width` consecutive characters of the message also occur in the body."""
     source = " ".join(body[:_SEARCHED].decode("utf-8", "replace").split())
     return any(text[at : at + width] in source for at in range(0, len(text) - width + 1, 4))

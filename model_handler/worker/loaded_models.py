@@ -1,7 +1,7 @@
-"""Which models a worker has: on the device, demoted, or on their way; and how many batches use each.
+"""The models of a worker: loaded, demoted or loading, and the number of batches that use each.
 
-Invariant: a command means the state that the commands before it lead to, whichever of them are still being
-carried out; a model is demoted once no batch uses it.
+Invariants: a command applies to the state after all earlier commands, even if some of them are still in
+progress. A model is demoted only while no batch uses it.
 """
 
 import threading
@@ -15,108 +15,109 @@ from model_handler.worker.capacity import ForwardCapacity
 
 
 @dataclass(slots=True)
-class Experience:
-    """With one model: how many rows fit, and how long its last batch would have taken one thread."""
+class ForwardHistory:
+    """Measurements of one model's forwards: how many tokens fit, and how long one thread would have needed
+    for its last batch."""
 
-    ceilings: ForwardCapacity = field(default_factory=ForwardCapacity)
+    capacity: ForwardCapacity = field(default_factory=ForwardCapacity)
     work_s: float = 0.0
 
 
 class LoadedModel:
-    """One loaded model. `generates`: its forward takes many steps. `batches` of it are under way."""
+    """One loaded model. `generates`: its forward takes many steps. `batches`: number in progress."""
 
     def __init__(self, model_id: int, handler: Handler, *, generates: bool) -> None:
         self.model_id = model_id
         self.handler = handler
         self.generates = generates
-        self.experience = Experience(work_s=first_work_s(handler.nbytes))
+        self.history = ForwardHistory(work_s=first_work_s(handler.nbytes))
         self.batches = 0
         self.unloaded = False
         self.when_idle: Callable[[LoadedModel], None] | None = None
 
 
-Kept = Future[LoadedModel | None]  # what a demotion leaves of a model; None: nothing
+Kept = Future[LoadedModel | None]  # the model after its demotion; None: nothing is kept
 
 
 class LoadedModels:
-    """By model id. Called by any thread."""
+    """All models of a worker, by model id. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._on_device: dict[int, LoadedModel] = {}
         self._kept: dict[int, Kept] = {}
-        self._pending: set[int] = set()  # loads accepted and not done
-        self._withdrawn: set[int] = set()  # of those, the ones nobody wants any more
+        self._pending: set[int] = set()  # loads in progress
+        self._withdrawn: set[int] = set()  # loads in progress that were unloaded or demoted
 
-    # ---- commands, in the order they came ----
+    # ---- commands, in the order in which they arrived ----
 
     def expect(self, model_id: int) -> Kept:
-        """For a load: what there is to begin with."""
+        """Begin a load. Returns what an earlier demotion kept of the model."""
         with self._lock:
             self._pending.add(model_id)
             return self._kept.pop(model_id, None) or _known(None)
 
     def remove(self, model_id: int) -> Kept | None:
-        """For an unload: what there is. None: a load under way, whose `arrived` will be False."""
+        """Remove a model and return it for its unload. None: its load is in progress and was withdrawn, so
+        that its `arrived` will return False."""
         with self._lock:
             if self._withdraws(model_id):
                 return None
-            resident = self._on_device.pop(model_id, None)
-            if resident is None:
+            loaded = self._on_device.pop(model_id, None)
+            if loaded is None:
                 return self._kept.pop(model_id, None) or _known(None)
-            resident.unloaded = True
-            return _known(resident)
+            loaded.unloaded = True
+            return _known(loaded)
 
     def demote(self, model_id: int, begin: Callable[[LoadedModel, Kept], None]) -> bool:
-        """Calls `begin` once no batch uses the model, now or on the thread of the last; it owes a result.
+        """Call `begin` once no batch uses the model: now, or on the thread that releases the last batch.
 
-        False where there is nothing to demote. A load under way is withdrawn, as by `remove`.
+        `begin` must see to it that its future gets a result. False if the model is not on the device. A load
+        in progress is withdrawn, as by `remove`.
         """
         with self._lock:
             if self._withdraws(model_id):
                 return True
-            resident = self._on_device.pop(model_id, None)
-            if resident is None:
+            loaded = self._on_device.pop(model_id, None)
+            if loaded is None:
                 return False
             kept = self._kept[model_id] = Kept()
-            if resident.batches:
-                resident.when_idle = lambda idle: begin(idle, kept)
+            if loaded.batches:
+                loaded.when_idle = lambda idle: begin(idle, kept)
                 return True
-        begin(resident, kept)
+        begin(loaded, kept)
         return True
 
     def use(self, model_id: int) -> LoadedModel | None:
-        """For a batch, until `release`. None where the model is not on the device."""
+        """Count one more batch for the model, until `release`. None if the model is not on the device."""
         with self._lock:
-            resident = self._on_device.get(model_id)
-            if resident is not None:
-                resident.batches += 1
-            return resident
+            loaded = self._on_device.get(model_id)
+            if loaded is not None:
+                loaded.batches += 1
+            return loaded
 
-    # ---- what became of them ----
+    # ---- ends of batches and loads ----
 
-    def release(self, resident: LoadedModel) -> None:
+    def release(self, loaded: LoadedModel) -> None:
         with self._lock:
-            resident.batches -= 1
-            if resident.batches or resident.when_idle is None:
+            loaded.batches -= 1
+            if loaded.batches or loaded.when_idle is None:
                 return
-            begin, resident.when_idle = resident.when_idle, None
-        begin(resident)
+            begin, loaded.when_idle = loaded.when_idle, None
+        begin(loaded)
 
-    def arrived(
-        self, model_id: int, resident: LoadedModel | None, left: LoadedModel | None
-    ) -> bool:
-        """The end of a load. `left`: what there is to begin with the next time, where it failed.
+    def arrived(self, model_id: int, loaded: LoadedModel | None, left: LoadedModel | None) -> bool:
+        """End a load. `left`: after a failure, what the next load can begin with.
 
-        False where nobody wants the model any more, which is then the caller's to unload.
+        False if the load was withdrawn; then the caller unloads the model.
         """
         with self._lock:
             self._pending.discard(model_id)
             if model_id in self._withdrawn:
                 self._withdrawn.discard(model_id)
                 return False
-            if resident is not None:
-                self._on_device[model_id] = resident
+            if loaded is not None:
+                self._on_device[model_id] = loaded
             elif left is not None:
                 self._kept[model_id] = _known(left)
             return True
@@ -127,7 +128,7 @@ class LoadedModels:
         return model_id in self._pending
 
 
-def _known(resident: LoadedModel | None) -> Kept:
+def _known(loaded: LoadedModel | None) -> Kept:
     kept = Kept()
-    kept.set_result(resident)
+    kept.set_result(loaded)
     return kept

@@ -1,4 +1,4 @@
-"""Threads of a worker, each for one kind of work."""
+"""Threads of a worker, each for one kind of task."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ Task = Callable[[], None]
 
 
 class WorkerThread(threading.Thread):
-    """A thread that does one thing after the other, in the order asked; or several that share the tasks."""
+    """A thread that runs the tasks of a queue in order. Several threads may share one queue."""
 
     def __init__(self, name: str, tasks: "queue.SimpleQueue[Task] | None" = None) -> None:
         super().__init__(name=name, daemon=True)
@@ -19,7 +19,7 @@ class WorkerThread(threading.Thread):
         self.start()
 
     def join_in(self, name: str) -> "WorkerThread":
-        """A further thread for the same tasks."""
+        """Start another thread for the same queue."""
         return WorkerThread(name, self._tasks)
 
     def put(self, task: Task) -> None:
@@ -30,8 +30,8 @@ class WorkerThread(threading.Thread):
             task = self._tasks.get()
             try:
                 task()
-            # A bug of ours, whatever it raised: a worker with a dead thread would hang its callers
+            # Tasks handle expected errors. After any other, callers of a dead thread would wait forever
             except BaseException:
-                log.exception("worker thread failed", extra={"lane": self.name})
+                log.exception("worker thread failed", extra={"thread_name": self.name})
                 os._exit(1)
-            del task  # it may hold the last batch's tensors
+            del task  # it may reference the last batch's tensors

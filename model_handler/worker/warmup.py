@@ -1,7 +1,7 @@
-"""A first, small batch for a model that was just loaded, so that no caller pays for first times.
+"""Warm-up: a first, small batch for a model that was just loaded, so that no request is a cold start.
 
-A device's libraries, lazily loaded kernels, a page cache that was not read yet: the first forward finds them
-missing. A warm-up that fails says nothing about the requests to come, unless memory ran out.
+The first forward initializes the device's libraries, loads kernels and reads weights into the page cache.
+A warm-up that fails does not fail the load, unless memory ran out: later requests may still succeed.
 """
 
 import base64
@@ -29,9 +29,9 @@ _Document = dict[str, Any]
 
 
 def request(handler: Handler) -> InferenceRequest | None:
-    """One that the model should be able to answer at once; None where none is known."""
+    """A small request for the model's task; None if no suitable request is known."""
     if not isinstance(handler, PipelineHandler):
-        return None  # arrays of shapes that nobody says
+        return None  # it takes arrays, and their shapes are not known
     document = _document(handler, family(handler.task))
     if document is None:
         return None
@@ -39,7 +39,7 @@ def request(handler: Handler) -> InferenceRequest | None:
 
 
 def judge(result: InferenceResponse | Refusal) -> None:
-    """Raises InsufficientMemory, where the model leaves no room for its own smallest batch."""
+    """Raises InsufficientMemory if the warm-up ran out of memory."""
     if not isinstance(result, Refusal):
         return
     if result.error == InsufficientMemory.__name__:
@@ -59,7 +59,7 @@ def _document(handler: PipelineHandler, name: str) -> _Document | None:
 
 
 def _labelled(name: str, document: _Document) -> _Document:
-    """With what zero-shot tasks need besides."""
+    """Add the candidate labels that zero-shot tasks require."""
     labels = {"parameters": {"candidate_labels": [_TEXT]}} if name.startswith("zero-shot") else {}
     return document | labels
 
@@ -97,7 +97,7 @@ def _speech(handler: PipelineHandler) -> _Document:
 
 
 def _spoken(handler: PipelineHandler) -> _Document | None:
-    """None for models that generate sound in many steps, however few tokens are asked for."""
+    """None for models that generate audio in many steps, since the number of steps cannot be limited."""
     return None if handler.model.can_generate() else {"inputs": _TEXT}
 
 

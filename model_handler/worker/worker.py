@@ -1,9 +1,9 @@
-"""The process that owns one device: loads models, runs their batches, one thread per kind of work.
+"""The process that owns one device: loads models and runs their batches, one thread per kind of work.
 
-Always true: everything it computes with came through its socket; when the socket ends, so does it.
+Invariant: the process exits when its socket is closed.
 
     reader (main thread) ──► loading thread      one load after the other
-                         ├─► unloading thread    and demotions, which never wait for another model's load
+                         ├─► unloading thread    unloads, demotions, trims: these do not wait for loads
                          └─► host thread ──► device thread   ──► host thread
                              prepare n+1     forward n           finish n, send
                                         └──► generating threads
@@ -69,13 +69,13 @@ from model_handler.worker.threads import WorkerThread
 
 log = logging.getLogger(__name__)
 RECEIVE_NBYTES = 1 << 20
-# How long a thread that prepares or finishes may keep the interpreter from the one that computes: the
-# default of 5 ms is longer than many a forward
+# Longest time for which a thread that prepares or finishes holds the GIL while another waits for it. The
+# default of 5 ms is longer than many forwards.
 SWITCH_INTERVAL_S = 0.0005
 
 
 def main(end: socket.socket, device_name: str, options: WorkerOptions | None = None) -> None:
-    """Serve the socket until its end of file."""
+    """Serve the socket until the front closes it."""
     gc.enable()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
@@ -93,10 +93,10 @@ def main(end: socket.socket, device_name: str, options: WorkerOptions | None = N
 
 @dataclass(slots=True)
 class Work:
-    """One batch on its way through the host and device threads."""
+    """One batch that passes through the host and device threads."""
 
     batch_id: int
-    resident: LoadedModel
+    model: LoadedModel
     batch: Batch
     deadline: float
     prepare_s: float
@@ -105,6 +105,8 @@ class Work:
 
 
 class Worker:
+    """Executes the commands of the front on one device."""
+
     def __init__(self, end: socket.socket, device: Device, options: WorkerOptions) -> None:
         self._end = end
         self._device = device
@@ -133,8 +135,8 @@ class Worker:
                 self._accept(decode_command(payload))
 
     def _accept(self, command: Command) -> None:
-        """Decided here, in the order the commands came: an unload means the load before it, not a later
-        one."""
+        """Update the table of models on this thread, in the order of the commands, so that an unload applies
+        to an earlier load and not to a later one."""
         match command:
             case Load():
                 kept = self._models.expect(command.model_id)
@@ -150,8 +152,8 @@ class Worker:
                 self._unloading.put(functools.partial(self._trim, command.trim_id))
             case Run():
                 deadline = time.monotonic() + command.timeout_s
-                resident = self._models.use(command.model_id)
-                self._host.put(functools.partial(self._prepare, command, deadline, resident))
+                loaded = self._models.use(command.model_id)
+                self._host.put(functools.partial(self._prepare, command, deadline, loaded))
 
     def _ready(self) -> Ready:
         device = self._device
@@ -164,20 +166,20 @@ class Worker:
     # ---- loading and unloading threads ----
 
     def _load(self, command: Load, kept: LoadedModel | None) -> None:
-        """`kept`: the model, if it was demoted."""
+        """`kept`: the model, if it was demoted before."""
         began = time.monotonic()
         try:
-            resident = self._promoted(kept) or self._opened(command)
+            loaded = self._promoted(kept) or self._opened(command)
         except Exception as error:  # noqa: BLE001  a broken artifact must not end the process
             self._exit_if_sticky(error, command.model_id)
             refused = LoadFailed(command.model_id, _refusal(error))
             self._arrived(refused, None, None if kept is None or kept.unloaded else kept)
             return
-        nbytes, seconds = resident.handler.nbytes, time.monotonic() - began
-        self._arrived(Loaded(command.model_id, nbytes, seconds), resident, None)
+        nbytes, seconds = loaded.handler.nbytes, time.monotonic() - began
+        self._arrived(Loaded(command.model_id, nbytes, seconds), loaded, None)
 
     def _promoted(self, kept: LoadedModel | None) -> LoadedModel | None:
-        """None where it has to be loaded from its artifact."""
+        """Promote a demoted model. None if the model must be loaded from its artifact."""
         if kept is None or self._loader.promote(kept.handler):
             return kept
         self._unload(kept)
@@ -185,75 +187,76 @@ class Worker:
 
     def _opened(self, command: Load) -> LoadedModel:
         handler = self._open(command)
-        resident = LoadedModel(command.model_id, handler, generates=tasks.generates(command.task))
+        loaded = LoadedModel(command.model_id, handler, generates=tasks.generates(command.task))
         if self._warms_up and (request := warmup.request(handler)) is not None:
-            self._warm_up(resident, request)
-        return resident
+            self._warm_up(loaded, request)
+        return loaded
 
     def _open(self, command: Load) -> Handler:
         if command.convention in formats.CONVENTIONS:
             return self._formats.load(Path(command.path), Convention(command.convention))
         return self._loader.load(command.path, command.task, command.dtype)
 
-    def _warm_up(self, resident: LoadedModel, request: InferenceRequest) -> None:
-        """Through the lanes of any short batch. Raises InsufficientMemory, and the model is unloaded."""
+    def _warm_up(self, loaded: LoadedModel, request: InferenceRequest) -> None:
+        """Run the request as a brief batch. Unloads the model and raises InsufficientMemory if memory ran
+        out."""
         answered: Future[InferenceResponse | Refusal] = Future()
-        self._host.put(functools.partial(self._prepare_warmup, resident, request, answered))
+        self._host.put(functools.partial(self._prepare_warmup, loaded, request, answered))
         try:
             warmup.judge(answered.result())
         except InsufficientMemory:
-            self._unload(resident)
+            self._unload(loaded)
             raise
 
     def _arrived(
-        self, report: Loaded | LoadFailed, resident: LoadedModel | None, left: LoadedModel | None
+        self, report: Loaded | LoadFailed, loaded: LoadedModel | None, left: LoadedModel | None
     ) -> None:
-        if self._models.arrived(report.model_id, resident, left):
+        if self._models.arrived(report.model_id, loaded, left):
             self._send(report)
         else:
-            self._drop(report.model_id, resident or left)
+            self._drop(report.model_id, loaded or left)
 
-    def _drop(self, model_id: int, resident: LoadedModel | None) -> None:
-        self._send(Unloaded(model_id, 0 if resident is None else self._unload(resident)))
+    def _drop(self, model_id: int, loaded: LoadedModel | None) -> None:
+        self._send(Unloaded(model_id, 0 if loaded is None else self._unload(loaded)))
 
-    def _unload(self, resident: LoadedModel) -> int:
-        """Returns the bytes that are still held."""
-        resident.unloaded = True
-        handler = resident.handler
+    def _unload(self, loaded: LoadedModel) -> int:
+        """Returns the bytes that the model still holds."""
+        loaded.unloaded = True
+        handler = loaded.handler
         owner = self._formats if isinstance(handler, ArrayHandler) else self._loader
         return owner.unload(handler)
 
-    def _begin_demotion(self, resident: LoadedModel, kept: Kept) -> None:
-        self._unloading.put(functools.partial(self._demote, resident, kept))
+    def _begin_demotion(self, loaded: LoadedModel, kept: Kept) -> None:
+        self._unloading.put(functools.partial(self._demote, loaded, kept))
 
-    def _demote(self, resident: LoadedModel, kept: Kept) -> None:
-        stays = self._loader.demote(resident.handler)
-        leaked = 0 if stays else self._unload(resident)
-        kept.set_result(resident if stays else None)
-        self._send(Unloaded(resident.model_id, leaked))
+    def _demote(self, loaded: LoadedModel, kept: Kept) -> None:
+        stays = self._loader.demote(loaded.handler)
+        leaked = 0 if stays else self._unload(loaded)
+        kept.set_result(loaded if stays else None)
+        self._send(Unloaded(loaded.model_id, leaked))
 
     def _trim(self, trim_id: int) -> None:
-        """On this thread, since the others' work may take long, and what a demotion frees goes along."""
+        """Runs on the unloading thread, after all earlier demotions: other threads may be busy for long."""
         try:
             self._device.empty_cache()
             free_nbytes = self._device.free_nbytes()
-        except Exception as error:  # nothing but the loss of the device is known to come
+        except Exception as error:  # only the loss of the device is expected here
             self._exit_if_sticky(error, 0)
             raise
         self._send(Trimmed(trim_id, free_nbytes))
 
     # ---- host thread ----
 
-    def _prepare(self, run: Run, deadline: float, resident: LoadedModel | None) -> None:
-        if resident is None or resident.unloaded:
+    def _prepare(self, run: Run, deadline: float, loaded: LoadedModel | None) -> None:
+        if loaded is None or loaded.unloaded:
             refusal = _refusal(ModelNotFound("the model is not on the device"))
             self._send(Done(run.batch_id, [refusal] * len(run.requests), 0.0, 0.0))
             return
         began = time.monotonic()
-        batch = prepare(resident.handler, run.requests, resident.experience.ceilings)
+        batch = prepare(loaded.handler, run.requests, loaded.history.capacity)
         took_s = time.monotonic() - began
-        work = Work(run.batch_id, resident, batch, deadline, took_s, self._finish)
-        if resident.generates:
+        work = Work(run.batch_id, loaded, batch, deadline, took_s, self._finish)
+        if loaded.generates:
             self._generate.put(functools.partial(self._compute_long, work))
         else:
             self._put_brief(work)
@@ -264,29 +267,31 @@ class Worker:
 
     def _prepare_warmup(
         self,
-        resident: LoadedModel,
+        loaded: LoadedModel,
         request: InferenceRequest,
         answered: "Future[InferenceResponse | Refusal]",
     ) -> None:
-        """What it takes is no experience with the model: first times are slow."""
-        stranger = LoadedModel(resident.model_id, resident.handler, generates=False)
-        batch = prepare(resident.handler, [request])
+        """Prepare a warm-up batch. Its time is not recorded in the model's history, since it is a cold
+        start."""
+        unrecorded = LoadedModel(loaded.model_id, loaded.handler, generates=False)
+        batch = prepare(loaded.handler, [request])
         deadline = time.monotonic() + warmup.LIMIT_S
 
         def done(work: Work) -> None:
             answered.set_result(finish(work.batch)[0])
 
-        self._put_brief(Work(0, stranger, batch, deadline, 0.0, done))
+        self._put_brief(Work(0, unrecorded, batch, deadline, 0.0, done))
 
     def _finish(self, work: Work) -> None:
         results = finish(work.batch)
-        self._models.release(work.resident)
+        self._models.release(work.model)
         self._send(Done(work.batch_id, results, work.prepare_s, work.forward_s))
 
     # ---- device thread ----
 
     def _compute_brief(self) -> None:
-        """All that is ready in one stay: who left between two batches would lose the time it is owed."""
+        """Compute all ready batches in one turn: a thread that ended its turn after each batch would lose
+        part of its fair share."""
         if not self._ready_brief:
             return
         with self._forwarding.turn(WorkKind.BRIEF) as turn:
@@ -297,10 +302,10 @@ class Worker:
 
     def _compute_next(self, turn: Turn) -> None:
         work = self._ready_brief.popleft()
-        experience = work.resident.experience
-        with self._threads.computing(experience.work_s) as threads:
+        history = work.model.history
+        with self._threads.computing(history.work_s) as threads:
             self._compute(work, turn)
-        experience.work_s = work.forward_s * threads
+        history.work_s = work.forward_s * threads
 
     def _compute_long(self, work: Work) -> None:
         turnstile.pass_through(self._forwarding)
@@ -310,27 +315,27 @@ class Worker:
     def _compute(self, work: Work, turn: Turn) -> None:
         try:
             forward(work.batch, self._device, work.deadline)
-        except Exception as error:  # forward raises only what loses the device
-            self._exit_if_sticky(error, work.resident.model_id)
+        except Exception as error:  # forward raises only if the device is lost
+            self._exit_if_sticky(error, work.model.model_id)
             raise
         work.forward_s = turn.lap()
         self._host.put(functools.partial(work.done, work))
 
     def _exit_if_sticky(self, error: BaseException, model_id: int) -> None:
-        """`model_id`: whose work found it; 0: nobody's."""
+        """End the process if the error is sticky. `model_id`: the model whose work raised it; 0: none."""
         if is_sticky(error, self._device):
             self._poisoned(str(error), model_id)
 
     def _poisoned(self, reason: str, model_id: int) -> NoReturn:
-        """No further call on this device can succeed in this process: let the front replace it."""
+        """End the process after a sticky error, so that the front replaces it."""
         log.critical("device lost", extra={"reason": reason})
         self._send(Poisoned(_first_line(reason), model_id))
         os._exit(1)
 
 
-def _then(kept: Kept, lane: WorkerThread, task: Callable[[LoadedModel | None], None]) -> None:
-    """The task for what is kept, in the lane, once that is known."""
-    kept.add_done_callback(lambda done: lane.put(functools.partial(task, done.result())))
+def _then(kept: Kept, thread: WorkerThread, task: Callable[[LoadedModel | None], None]) -> None:
+    """Put the task on the thread, with the kept model as its argument, once the demotion has ended."""
+    kept.add_done_callback(lambda done: thread.put(functools.partial(task, done.result())))
 
 
 def _refusal(error: Exception) -> Refusal:

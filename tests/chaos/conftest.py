@@ -1,4 +1,4 @@
-"""One engine for all of these tests: each leaves it as it was found."""
+"""One engine shared by all of these tests; each test must leave it healthy."""
 
 import asyncio
 from collections.abc import Iterator
@@ -8,13 +8,13 @@ import pytest
 from model_handler.engine.factory import create_engine
 from model_handler.options import EngineOptions
 from tests.chaos import scripts
-from tests.chaos.house import BUDGET_NBYTES, House
+from tests.chaos.running_engine import BUDGET_NBYTES, RunningEngine
 
 DEADLINE_S = 3.0
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEngine]:
     root = tmp_path_factory.mktemp("models")
     scripts.write(root / "rogue", scripts.MISBEHAVING)
     scripts.write(root / "neighbour", scripts.NEIGHBOUR)
@@ -27,24 +27,24 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with asyncio.Runner() as runner:
         engine = create_engine(options)
         runner.run(engine.__aenter__())
-        house = House(engine, runner, root)
+        running = RunningEngine(engine, runner, root)
         try:
             for name in ("rogue", "neighbour"):
                 runner.run(engine.load(name, str(root / name)))
-            yield house
+            yield running
         finally:
             runner.run(engine.__aexit__(None, None, None))
 
 
 @pytest.fixture(autouse=True)
-def nothing_remains(house: House) -> Iterator[None]:
-    """Whatever a test did: the model serves again, and the books are right."""
+def nothing_remains(running: RunningEngine) -> Iterator[None]:
+    """After each test, the model serves again, and the reserved bytes are those of the loaded models."""
     yield
-    house.run(_serving(house))
-    assert house.engine.health() is None
-    assert [model.name for model in house.engine.models()] == ["neighbour", "rogue"]
-    assert house.reserved() == house.held()
+    running.run(_serving(running))
+    assert running.engine.health() is None
+    assert [model.name for model in running.engine.models()] == ["neighbour", "rogue"]
+    assert running.reserved() == running.held()
 
 
-async def _serving(house: House) -> None:
-    await house.pid()
+async def _serving(running: RunningEngine) -> None:
+    await running.pid()

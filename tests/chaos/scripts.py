@@ -1,9 +1,9 @@
-"""Artifacts whose own code misbehaves on request, and a polite neighbour."""
+"""Artifacts whose own code misbehaves on request, and a well-behaved neighbour."""
 
 import json
 from pathlib import Path
 
-# What a request of each kind makes the handler do. The neighbour must not notice any of it.
+# `do` in a request names the function that the handler calls. None of them may affect the neighbour.
 MISBEHAVING = """
 import ctypes, json, os, resource, signal, sys, threading, time
 

@@ -1,7 +1,7 @@
-"""Nothing one model's code does harms another: real processes, real signals, a neighbour that is asked
-all the while and never gets anything but its right answer.
+"""The code of one model cannot harm another model. The tests use real processes and signals, while a
+neighbour gets requests, of which every response must be correct.
 
-After every one of these the model serves again, its bytes are in the ledger once, and /ping says well.
+After every test, the model serves again, its bytes are reserved once, and the engine is healthy.
 """
 
 import asyncio
@@ -26,23 +26,23 @@ from model_handler.errors import (
     WorkerDied,
 )
 from tests.chaos import scripts
-from tests.chaos.house import BUDGET_NBYTES, PATIENCE_S, House
+from tests.chaos.running_engine import BUDGET_NBYTES, PATIENCE_S, RunningEngine
 from tests.chaos.scripts import do
 
 
-def misbehave(house: House, body: bytes, error: type[EngineError] | None) -> None:
-    """One such request beside the neighbour's traffic."""
+def misbehave(running: RunningEngine, body: bytes, error: type[EngineError] | None) -> None:
+    """Send one such request during the neighbour's traffic."""
 
     async def scenario() -> None:
-        async with house.neighbour_served():
+        async with running.neighbour_served():
             if error is None:
-                await house.ask("rogue", body)
+                await running.ask("rogue", body)
             else:
                 with pytest.raises(error):
-                    await house.ask("rogue", body)
-            await house.pid()
+                    await running.ask("rogue", body)
+            await running.pid()
 
-    house.run(scenario())
+    running.run(scenario())
 
 
 @pytest.mark.parametrize(
@@ -56,15 +56,15 @@ def misbehave(house: House, body: bytes, error: type[EngineError] | None) -> Non
     ],
     ids=lambda value: json.loads(value)["do"] if isinstance(value, bytes) else "",
 )
-def test_what_the_process_survives(
-    house: House, body: bytes, error: type[EngineError] | None
+def test_requests_that_the_process_survives(
+    running: RunningEngine, body: bytes, error: type[EngineError] | None
 ) -> None:
     async def pids() -> list[int]:
-        return [await house.pid()]
+        return [await running.pid()]
 
-    before = house.runner.run(pids())
-    misbehave(house, body, error)
-    assert house.runner.run(pids()) == before
+    before = running.runner.run(pids())
+    misbehave(running, body, error)
+    assert running.runner.run(pids()) == before
 
 
 @pytest.mark.parametrize(
@@ -81,20 +81,22 @@ def test_what_the_process_survives(
     ],
     ids=lambda value: json.loads(value)["do"] if isinstance(value, bytes) else "",
 )
-def test_what_costs_the_process(house: House, body: bytes, error: type[EngineError]) -> None:
+def test_requests_that_end_the_process(
+    running: RunningEngine, body: bytes, error: type[EngineError]
+) -> None:
     async def scenario() -> None:
-        async with house.neighbour_served():
-            before = await house.pid()
+        async with running.neighbour_served():
+            before = await running.pid()
             with pytest.raises(error):
-                await house.ask("rogue", body)
+                await running.ask("rogue", body)
             await gone(before)
-            assert await house.pid() != before
+            assert await running.pid() != before
 
-    house.run(scenario())
+    running.run(scenario())
 
 
 async def gone(pid: int) -> None:
-    """Return once no such process is left."""
+    """Return once the process has exited."""
     with contextlib.suppress(psutil.NoSuchProcess):
         await asyncio.to_thread(psutil.Process(pid).wait, PATIENCE_S)
 
@@ -102,23 +104,23 @@ async def gone(pid: int) -> None:
 @pytest.mark.parametrize(
     ("body", "says"), [(do("exit", status=7), "status 7"), (do("segfault"), "SIGSEGV")]
 )
-def test_the_caller_hears_what_happened(house: House, body: bytes, says: str) -> None:
+def test_the_error_names_the_cause(running: RunningEngine, body: bytes, says: str) -> None:
     async def scenario() -> None:
         with pytest.raises(InferenceFailed, match=says):
-            await house.ask("rogue", body)
+            await running.ask("rogue", body)
 
-    house.run(scenario())
+    running.run(scenario())
 
 
-def test_an_allocation_beyond_the_budget_is_refused_and_not_made(house: House) -> None:
-    """It is a MemoryError in the handler, long before the kernel looks for somebody to kill."""
-    misbehave(house, do("allocate", megabytes=2 * (BUDGET_NBYTES >> 20)), InsufficientMemory)
+def test_an_allocation_beyond_the_budget_is_refused_and_not_made(running: RunningEngine) -> None:
+    """The handler gets a MemoryError before the kernel's OOM killer acts."""
+    misbehave(running, do("allocate", megabytes=2 * (BUDGET_NBYTES >> 20)), InsufficientMemory)
 
 
 def test_a_flood_of_output_does_not_fill_the_log(
-    house: House, caplog: pytest.LogCaptureFixture
+    running: RunningEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A part is printed, the rest is counted, and nobody waits for either."""
+    """A part is logged, the rest is only counted, and the process never blocks on its output."""
     caplog.set_level("INFO", "model_handler")
 
     def facts(event: str) -> list[dict[str, Any]]:
@@ -126,77 +128,79 @@ def test_a_flood_of_output_does_not_fill_the_log(
 
     async def until_reported() -> None:
         while sum(fact["nbytes"] for fact in facts("output dropped")) < 60 << 20:
-            await house.pid()
+            await running.pid()
 
-    misbehave(house, do("print_much", megabytes=64), None)
-    house.run(until_reported())
+    misbehave(running, do("print_much", megabytes=64), None)
+    running.run(until_reported())
     assert 0 < sum(len(fact["line"]) for fact in facts("output")) < 1 << 20
 
 
-def test_output_can_be_closed(house: House) -> None:
-    misbehave(house, do("close_stdout"), None)
-    misbehave(house, do("raise_"), InferenceFailed)
+def test_output_can_be_closed(running: RunningEngine) -> None:
+    misbehave(running, do("close_stdout"), None)
+    misbehave(running, do("raise_"), InferenceFailed)
 
 
-def test_a_forked_child_does_not_answer(house: House) -> None:
-    """One request, one answer, and it is the parent's."""
+def test_a_forked_child_does_not_answer(running: RunningEngine) -> None:
+    """The request gets exactly one response, from the parent."""
 
     async def scenario() -> None:
-        async with house.neighbour_served():
-            answer = await house.ask("rogue", do("fork"))
+        async with running.neighbour_served():
+            answer = await running.ask("rogue", do("fork"))
             assert isinstance(answer["child"], int)
-            await house.pid()
+            await running.pid()
 
-    house.run(scenario())
+    running.run(scenario())
 
 
-def test_what_a_dead_process_left_running_is_ended(house: House) -> None:
+def test_children_of_a_dead_process_are_ended(running: RunningEngine) -> None:
     async def scenario() -> None:
-        child = int((await house.ask("rogue", do("leave_a_child")))["child"])
+        child = int((await running.ask("rogue", do("leave_a_child")))["child"])
         assert psutil.pid_exists(child)
         with pytest.raises(InferenceFailed):
-            await house.ask("rogue", do("exit", status=1))
+            await running.ask("rogue", do("exit", status=1))
         await gone(child)
 
-    house.run(scenario())
+    running.run(scenario())
 
 
-def test_killed_from_outside(house: House) -> None:
-    """A request that still reached it is told why it died; the next one has a new process."""
+def test_killed_from_outside(running: RunningEngine) -> None:
+    """A request that the killed process had received gets the cause; the next one gets a new process."""
 
     async def successor() -> int:
         while True:
             with contextlib.suppress(InsufficientMemory):
-                return await house.pid()
+                return await running.pid()
 
     async def scenario() -> None:
-        async with house.neighbour_served():
+        async with running.neighbour_served():
             for _ in range(3):
-                before = await house.pid()
+                before = await running.pid()
                 os.kill(before, signal.SIGKILL)
                 await gone(before)
                 assert await successor() != before
 
-    house.run(scenario())
+    running.run(scenario())
 
 
-def test_one_that_dies_at_every_request_is_left_alone_for_a_while(house: House) -> None:
-    """Refused at once, with the reason, instead of a process per request; unloading helps."""
+def test_a_process_that_dies_at_every_request_is_restarted_with_backoff(
+    running: RunningEngine,
+) -> None:
+    """During the backoff, requests are refused immediately, with the reason. A new load resets it."""
 
     async def scenario() -> None:
-        async with house.neighbour_served():
-            said = await until_left_alone(lambda: house.ask("rogue", do("exit", status=9)))
-            assert "in a row" in said
-            assert "status 9" in said
-            assert house.engine.health() is None
-            await house.engine.unload("rogue")
-            await house.engine.load("rogue", str(house.root / "rogue"))
+        async with running.neighbour_served():
+            reason = await until_backoff(lambda: running.ask("rogue", do("exit", status=9)))
+            assert "in a row" in reason
+            assert "status 9" in reason
+            assert running.engine.health() is None
+            await running.engine.unload("rogue")
+            await running.engine.load("rogue", str(running.root / "rogue"))
 
-    house.run(scenario())
+    running.run(scenario())
 
 
-async def until_left_alone(attempt: Callable[[], Awaitable[object]]) -> str:
-    """The refusal that says so."""
+async def until_backoff(attempt: Callable[[], Awaitable[object]]) -> str:
+    """Repeat the attempt until it is refused because of the backoff. Returns the message."""
     while True:
         try:
             await attempt()
@@ -208,7 +212,7 @@ async def until_left_alone(attempt: Callable[[], Awaitable[object]]) -> str:
 
 
 def with_models() -> set[int]:
-    """The processes that were given a model."""
+    """The isolated processes that have a model."""
     family = psutil.Process().children(recursive=True)
     return {each.pid for each in family if each.name() == "mme-isolate"}
 
@@ -223,86 +227,86 @@ def with_models() -> set[int]:
     ids=["raising", "segfault", "killed"],
 )
 def test_a_load_that_fails_leaves_nothing(
-    house: House, code: str, error: type[EngineError], tmp_path: Path
+    running: RunningEngine, code: str, error: type[EngineError], tmp_path: Path
 ) -> None:
     async def scenario() -> None:
-        directory = scripts.write(house.root / tmp_path.name, code)
+        directory = scripts.write(running.root / tmp_path.name, code)
         before = with_models()
-        async with house.neighbour_served():
+        async with running.neighbour_served():
             for _ in range(2):
                 with pytest.raises(error):
-                    await house.engine.load("broken", str(directory))
+                    await running.engine.load("broken", str(directory))
                 with pytest.raises(ModelNotFound):
-                    house.engine.model("broken")
+                    running.engine.model("broken")
         assert with_models() == before
-        assert house.reserved() == house.held()
+        assert running.reserved() == running.held()
 
-    house.run(scenario())
+    running.run(scenario())
 
 
-def test_unloading_one_that_hangs(house: House) -> None:
-    """The request in flight is answered, the process is gone when the unload returns."""
+def test_unloading_a_model_that_hangs(running: RunningEngine) -> None:
+    """The request in flight fails, and the process has exited when the unload returns."""
 
     async def scenario() -> None:
-        async with house.neighbour_served():
-            before = await house.pid()
-            hanging = asyncio.create_task(house.ask("rogue", do("hang")))
+        async with running.neighbour_served():
+            before = await running.pid()
+            hanging = asyncio.create_task(running.ask("rogue", do("hang")))
             await asyncio.sleep(0)
-            await house.engine.unload("rogue")
+            await running.engine.unload("rogue")
             assert not psutil.pid_exists(before)
             with pytest.raises(EngineError):
                 await hanging
-            await house.engine.load("rogue", str(house.root / "rogue"))
+            await running.engine.load("rogue", str(running.root / "rogue"))
 
-    house.run(scenario())
+    running.run(scenario())
 
 
-def test_one_that_leaks_is_the_one_to_pay(house: House) -> None:
-    """What it keeps is in the ledger; when there is no room for more, a process without the leak takes
-    its place. The request that was the last straw has its answer."""
+def test_a_model_that_leaks_affects_only_itself(running: RunningEngine) -> None:
+    """Leaked memory is reserved for the model. When no more is free, its process is replaced, after the
+    response of the request that exceeded the memory."""
 
     async def scenario() -> None:
-        async with house.neighbour_served():
-            before, reserved = await house.pid(), house.reserved()
+        async with running.neighbour_served():
+            before, reserved = await running.pid(), running.reserved()
             kept = 0
-            while (count := await house.ask("rogue", do("leak", megabytes=32))) > kept:
+            while (count := await running.ask("rogue", do("leak", megabytes=32))) > kept:
                 kept = count
                 if kept < 4:
-                    assert house.reserved() > reserved + (kept - 1) * (32 << 20)
+                    assert running.reserved() > reserved + (kept - 1) * (32 << 20)
             assert count == 1
             assert kept > 4
             await gone(before)
 
-    house.run(scenario())
+    running.run(scenario())
 
 
-def test_a_spare_that_was_killed_is_not_used(house: House) -> None:
-    """The kernel takes it first when memory is short."""
+def test_a_prefork_that_was_killed_is_not_used(running: RunningEngine) -> None:
+    """When memory is short, the kernel kills preforked processes first."""
 
     async def scenario() -> None:
         for _ in range(2):
-            (spare,) = spares()
-            spare.kill()
-            spare.wait()
-            await house.engine.unload("rogue")
-            await house.engine.load("rogue", str(house.root / "rogue"))
-            assert await house.pid() != spare.pid
+            (prefork,) = preforks()
+            prefork.kill()
+            prefork.wait()
+            await running.engine.unload("rogue")
+            await running.engine.load("rogue", str(running.root / "rogue"))
+            assert await running.pid() != prefork.pid
 
-    house.run(scenario())
+    running.run(scenario())
 
 
-def test_a_load_is_given_the_spare(house: House) -> None:
+def test_a_load_uses_the_prefork(running: RunningEngine) -> None:
     async def scenario() -> None:
-        (spare,) = spares()
-        await house.engine.unload("rogue")
-        await house.engine.load("rogue", str(house.root / "rogue"))
-        assert await house.pid() == spare.pid
+        (prefork,) = preforks()
+        await running.engine.unload("rogue")
+        await running.engine.load("rogue", str(running.root / "rogue"))
+        assert await running.pid() == prefork.pid
 
-    house.run(scenario())
+    running.run(scenario())
 
 
-def spares() -> list[psutil.Process]:
-    """Those that are ready for a model; waits while one is being forked."""
+def preforks() -> list[psutil.Process]:
+    """The preforked processes; waits while one is being forked."""
     while True:
         family = psutil.Process().children(recursive=True)
         if found := [each for each in family if each.name() == "mme-spare"]:

@@ -1,1 +1,1 @@
-"""The conformance suite: the numbered cases of the contract, spoken over real sockets to any target."""
+"""The conformance suite: the numbered cases of the contract, tested over real sockets against any target."""

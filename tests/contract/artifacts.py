@@ -1,6 +1,6 @@
-"""The artifacts the cases speak of, made once per run: small good ones, broken ones, and ones too big.
+"""The artifacts used by the cases, created once per run: small valid ones, broken ones, and too large ones.
 
-`Zoo.A` and `Zoo.B` answer with labels that begin with their own letter.
+`Zoo.A` and `Zoo.B` return labels that begin with their own letter.
 """
 
 import json
@@ -58,7 +58,7 @@ class Zoo:
 
     @cached_property
     def featherweight(self) -> Path:
-        """To be loaded hundreds of times."""
+        """A very small model, for tests with hundreds of loads."""
         return self.a
 
     @cached_property
@@ -72,7 +72,7 @@ class Zoo:
 
     @cached_property
     def hoarding(self) -> Path:
-        """Allocates as many numbers as its input says."""
+        """Allocates as many numbers as its input requests."""
         return self._at("hoarding", _hoarding)
 
     @cached_property
@@ -96,7 +96,7 @@ class Zoo:
 
     @cached_property
     def big(self) -> Path:
-        """Fits when nothing else is loaded."""
+        """Fits only if no other model is loaded."""
         return self._at("big", lambda to: of_size(to, DEVICE_MEMORY_NBYTES - SLACK_NBYTES))
 
     @cached_property
@@ -109,7 +109,7 @@ class Zoo:
         return directory
 
     def broken(self, kind: str) -> Path:
-        """A copy of A with one thing wrong; `BREAKAGES` names the kinds."""
+        """A copy of A with one defect; `BREAKAGES` names the kinds."""
         directory = self.root / f"broken-{kind}" / "model"
         if not directory.exists():
             shutil.copytree(self.a, directory)
@@ -121,17 +121,17 @@ class Zoo:
         return directory
 
     def held_nbytes(self, directory: Path) -> int:
-        """What one of those takes, about."""
+        """About how many bytes one of those holds."""
         return (directory / "model.safetensors").stat().st_size
 
     def copy(self, name: str, of: Path) -> Path:
-        """Another directory with the same content, for a test to change or remove."""
+        """Another directory with the same content, which a test may change or remove."""
         shutil.copytree(of, directory := self.root / name / "model")
         return directory
 
 
 def tokens(count: int) -> dict[str, Any]:
-    """A request that takes SLOW about a millisecond per token."""
+    """A request for SLOW, which takes about a millisecond per token."""
     return {
         "inputs": "the quick brown fox",
         "parameters": {"min_new_tokens": count, "max_new_tokens": count},
@@ -142,7 +142,7 @@ def tokens(count: int) -> dict[str, Any]:
 
 
 def of_size(directory: Path, nbytes: int) -> Path:
-    """A classifier whose weights take about this much, all zeros in a sparse file: no disk is used."""
+    """A classifier with about this many bytes of weights, all zeros in a sparse file that uses no disk."""
     artifacts.bert_classifier(directory)
     weights = directory / "model.safetensors"
     header = _header(weights)
@@ -233,7 +233,7 @@ def _emptied(directory: Path) -> None:
 
 
 def _as_pickle(directory: Path) -> None:
-    """A pickle that would write a file if anyone unpickled it without care."""
+    """A pickle that writes a file if it is unpickled without restrictions."""
     (directory / "model.safetensors").unlink()
     trace = directory.parent / "executed"
     program = f"cos\nsystem\n(S'touch {trace}'\ntR."

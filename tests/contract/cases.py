@@ -1,6 +1,6 @@
-"""The conformance list as data: every case's number, level and title, and why some are not tested here.
+"""All cases of the contract: number, level and title, and the reason if a case is not tested here.
 
-A case is either covered by a test that carries its number, or has a reason; `test_cases.py` checks it.
+A case either has a test marked with its number, or a reason; `test_cases.py` checks this.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`elsewhere`: why no test of this suite covers it; empty when one does."""
+    """`elsewhere`: the reason why this suite does not test the case; empty if it does."""
 
     number: int
     level: Level

@@ -1,4 +1,4 @@
-"""The contract's verbs as calls. Every answer that is no 2xx is checked for the one shape of errors."""
+"""The API calls of the contract. Every response other than 2xx must have the documented error body."""
 
 import json
 import re
@@ -14,13 +14,13 @@ import httpx
 JSON = "application/json"
 TARGET = "X-Amzn-SageMaker-Target-Model"
 ERROR_LIMIT_NBYTES = 2000
-PLATFORM_LIMIT_S = 60.0  # what the platform waits for an answer
+PLATFORM_LIMIT_S = 60.0  # the platform's time limit for a response
 TEXT = {"inputs": "the quick brown fox"}
 TEXTS = ("a fox", "the lazy dog", "Berlin on Monday", "extra time", "two cats and a garden", "soup")
 
 
 class Client:
-    """One caller with a pool of connections; may be shared between threads."""
+    """A client with a connection pool. Thread-safe."""
 
     def __init__(self, base_url: str, *, timeout_s: float = PLATFORM_LIMIT_S + 10) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
@@ -77,14 +77,14 @@ class Client:
         content_type: str | None = JSON,
         **headers: str,
     ) -> httpx.Response:
-        """`body`: bytes and text as they are, anything else as JSON. `X_Y="v"` sends `X-Y: v`."""
+        """`body`: bytes and text are sent unchanged, other values as JSON. `X_Y="v"` sends `X-Y: v`."""
         content = body if isinstance(body, bytes | str) else json.dumps(body)
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
         if content_type is not None:
             fields["Content-Type"] = content_type
         return self.request("POST", f"{path_of(name)}/invoke", content=content, headers=fields)
 
-    # ---- what tests ask again and again ----
+    # ---- shortcuts ----
 
     def names(self) -> set[str]:
         return {entry["modelName"] for page in self.pages(limit=100) for entry in page["models"]}
@@ -99,13 +99,13 @@ class Client:
             query["next_page_token"] = page["nextPageToken"]
 
     def clear(self) -> None:
-        """Unload everything."""
+        """Unload all models."""
         for name in self.names():
             assert self.unload(name).status_code in (200, 404)
 
     def gauges(self) -> dict[str, float]:
-        """Every sample of /metrics by its name and labels as written there; 0 for all others, which is
-        what a server without metrics says."""
+        """All samples of /metrics by name and labels, as written there; 0 for all others, and for a server
+        without metrics."""
         response = self.request("GET", "/metrics")
         text = response.text if response.is_success else ""
         samples = re.findall(r"(?m)^(\w+(?:\{.*\})?) (\S+)$", text)
@@ -122,14 +122,14 @@ def label(response: httpx.Response) -> str:
 
 
 def answer(response: httpx.Response) -> tuple[str, float]:
-    """The winning label and its score, rounded to what different batches agree on."""
+    """The winning label and its score, rounded to a precision that does not depend on the batch."""
     assert response.status_code == 200, response.text
     (best,) = response.json()
     return str(best["label"]), round(float(best["score"]), 3)
 
 
 def check_error(status: int, content_type: str | None, body: bytes) -> None:
-    """`{"code", "type", "message"}`, short, on one line, with the status repeated inside."""
+    """Assert a body `{"code", "type", "message"}` with a short message on one line; code is the status."""
     assert content_type is not None, (status, body)
     assert content_type.partition(";")[0] == JSON, (status, content_type, body)
     assert len(body) <= ERROR_LIMIT_NBYTES

@@ -1,7 +1,7 @@
-"""The same artifacts as teams bring them: with a `code/inference.py`, which gives each its own process.
+"""The same artifacts with a `code/inference.py`, so that each model runs in an isolated process.
 
-The model is made by their model_fn, the way the documentation of the Hugging Face toolkit shows it;
-the rest is left to the defaults.
+Their model_fn loads the model as in the documentation of the Hugging Face toolkit; the other functions are
+the defaults.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from pathlib import Path
 from tests.contract.artifacts import Zoo
 
 MIB = 1 << 20
-DEVICE_MEMORY_NBYTES = 2048 * MIB  # each process takes some by itself
-ONE_NBYTES = 24 * MIB  # what A's process takes, about
+DEVICE_MEMORY_NBYTES = 2048 * MIB  # a process uses some memory besides its model
+ONE_NBYTES = 24 * MIB  # about the memory of A's process
 BETWEEN_ONE_AND_TWO_NBYTES = 36 * MIB
 BALLAST_NBYTES = 64 * MIB
 CODE = """
@@ -59,7 +59,7 @@ def transform_fn(model, body, content_type, accept):
 
 
 def ballast(nbytes: int) -> str:
-    """Code for the model_fn above to hold so much more."""
+    """Code that makes the model_fn above hold this many more bytes."""
     return f"""
 import numpy
 
@@ -111,7 +111,7 @@ class CodeZoo(Zoo):
         return ONE_NBYTES + BALLAST_NBYTES
 
     def _hinted(self, name: str, nbytes: int, more: str) -> Path:
-        """A says how much it needs: code may allocate anything, and the size of its files says nothing."""
+        """A with a declared memory size, since the memory of custom code does not follow from its files."""
         directory = self.copy(name, self.a)
         (directory / "serving.properties").write_text(f"required_memory_mb={nbytes // MIB}\n")
         with (directory / "code/inference.py").open("a") as code:

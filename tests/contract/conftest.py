@@ -1,4 +1,4 @@
-"""Fixtures of the conformance suite: the artifacts, the server under test, a client, one clean start."""
+"""Fixtures of the conformance suite: artifacts, the server under test without models, and a client."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
@@ -40,7 +40,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """The server's log beside a failure."""
+    """Add the server's log to the report of a failed test."""
     report = yield
     target = getattr(item, "funcargs", {}).get("target")
     if report.failed and target is not None:
@@ -52,7 +52,7 @@ def pytest_runtest_makereport(
 
 
 class Servers:
-    """The shared server: kept while modules ask for the same environment, replaced when they don't."""
+    """The shared server: reused by consecutive modules with the same environment, otherwise replaced."""
 
     def __init__(self, start: Callable[[Environment], Target]) -> None:
         self._start = start
@@ -85,7 +85,7 @@ def ordinary(zoo: Zoo) -> Environment:
 def start(
     request: pytest.FixtureRequest, zoo: Zoo, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[Environment], Target]:
-    """Launch a server of the chosen kind and wait until it answers; the caller stops it."""
+    """Launch a server of the chosen kind and wait until it responds; the caller stops it."""
     launch = {**TARGETS, "image": launch_image}[_target_name(request.config)]
 
     def start(environment: Environment) -> Target:
@@ -109,7 +109,7 @@ def servers(start: Callable[[Environment], Target]) -> Iterator[Servers]:
 
 @pytest.fixture
 def target(request: pytest.FixtureRequest, servers: Servers, ordinary: Environment) -> Target:
-    """The shared server with no model loaded; a module's ENVIRONMENT is added to the ordinary one."""
+    """The shared server without models; a module's ENVIRONMENT is added to the default one."""
     server = servers.get({**ordinary, **getattr(request.module, "ENVIRONMENT", {})})
     with Client(server.base_url) as client:
         client.clear()
@@ -127,7 +127,7 @@ def client(target: Target) -> Iterator[Client]:
 def launch(
     start: Callable[[Environment], Target], ordinary: Environment
 ) -> Iterator[Callable[..., Target]]:
-    """Servers of a test's own, stopped at its end: `launch(NAME="value", …)`."""
+    """`launch(NAME="value", …)` starts a server for one test; it is stopped at the end."""
     with ExitStack() as stack:
 
         def launch(**environment: str | None) -> Target:
@@ -140,7 +140,7 @@ def launch(
 
 @pytest.fixture
 def pid(target: Target) -> int:
-    """The server's process; skips where it is none of its own."""
+    """The server's process id; skips the test if the server has no separate process."""
     if target.pid is None:
         pytest.skip("needs a server that is a process of its own")
     return target.pid

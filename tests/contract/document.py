@@ -1,8 +1,7 @@
 """python -m tests.contract.document REPORT [--check]
 
-Writes the part of docs/contract.md, and the count in README.md, that a run of the suite is about
-(`pytest tests/contract --contract-report=REPORT`). With --check nothing is written: it fails where the
-documents say something else than the report.
+Writes the results of one run of the suite (`pytest tests/contract --contract-report=REPORT`) into
+docs/contract.md and README.md. --check writes nothing and fails if the documents differ from the report.
 """
 
 import argparse
@@ -70,7 +69,7 @@ def _table(report: Report) -> Iterator[str]:
 
 
 def _exceptions(report: Report) -> Iterator[str]:
-    """The cases that were not run or failed."""
+    """The cases that failed or were not run."""
     yield f"**{_counts(report)} cases pass.** The others:"
     yield ""
     for case in report["cases"]:
@@ -79,7 +78,7 @@ def _exceptions(report: Report) -> Iterator[str]:
 
 
 def _differences(report: Report) -> Iterator[str]:
-    """What the tests say about where this target differs on purpose, and what was not compared."""
+    """The tests' notes on deliberate differences of this target, and on parts that were not compared."""
     yield "| # | here | there |"
     yield "|---|---|---|"
     left: dict[str, list[str]] = {}
@@ -140,7 +139,7 @@ COUNTS = {
 
 
 def readme(report: Report) -> str:
-    """The README with its count replaced, where it has one of this subject."""
+    """The README with its count replaced, if it has one for this subject."""
     text = README.read_text(encoding="utf-8")
     if report["subject"] not in COUNTS:
         return text

@@ -1,4 +1,4 @@
-"""The built image as a target: started by whatever runs containers here, as the platform starts it."""
+"""The built image as a target: started with docker or podman, as the platform starts it."""
 
 import functools
 import json
@@ -13,7 +13,7 @@ import pytest
 from tests.contract.targets import REPOSITORY, ServerProcess, settings_of
 from tests.contract.waiting import until
 
-CONFIGURATION = REPOSITORY / "image/containers.conf"  # podman's; docker does not look at it
+CONFIGURATION = REPOSITORY / "image/containers.conf"  # a setting of podman; docker ignores it
 IMAGE = os.environ.get("IMAGE", "localhost/mme:cpu")
 # As the platform has it, but for the network, on which the tests find it
 OPTIONS = ("--network", "host", "--read-only", "--tmpfs", "/tmp")
@@ -22,7 +22,7 @@ NOT_INSIDE = ("PATH", "HOME", "PYTHONDONTWRITEBYTECODE")
 
 @functools.cache
 def engine() -> str:
-    """docker where its engine answers, else podman."""
+    """docker if its engine responds, otherwise podman."""
     try:
         subprocess.run(["docker", "info"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
@@ -35,7 +35,7 @@ def environment() -> dict[str, str]:
 
 
 def ask(*arguments: str) -> str:
-    """What the engine prints."""
+    """Run a command of the engine. Returns its output."""
     command = [engine(), *arguments]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True)
     if done.returncode:
@@ -51,7 +51,7 @@ def inspected() -> dict[str, Any]:
 
 
 class Container(ServerProcess):
-    """`docker run IMAGE serve` in the foreground: it hands signals on and ends with the server's status."""
+    """`docker run IMAGE serve` in the foreground: it forwards signals and exits with the server's status."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Container(ServerProcess):
 
     @property
     def pid(self) -> int | None:
-        """Of its first process, as it is seen from here."""
+        """Process id of the container's first process, on the host."""
         if self._pid is None:
             self._pid = until(lambda: int(ask("inspect", "--format", "{{.State.Pid}}", self.name)))
         return self._pid

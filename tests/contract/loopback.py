@@ -1,4 +1,4 @@
-"""Switch the loopback device on, in a network namespace that has just been made. Linux only."""
+"""Bring up the loopback device in a new network namespace. Linux only."""
 
 import fcntl
 import socket

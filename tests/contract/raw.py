@@ -1,4 +1,4 @@
-"""HTTP written by hand on a socket: what no well-behaved client would send."""
+"""HTTP written directly to a socket, for requests that an HTTP client would not send."""
 
 import http.client
 import socket
@@ -15,7 +15,7 @@ def connect(address: Address, *, timeout_s: float = PATIENCE_S) -> socket.socket
 
 
 def head(method: str, path: str, fields: Mapping[str, object] | None = None) -> bytes:
-    """A request head; the path goes out exactly as given."""
+    """A request head with the path exactly as given."""
     lines = [f"{method} {path} HTTP/1.1", "Host: test"]
     lines += [f"{name}: {value}" for name, value in (fields or {}).items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8")
@@ -33,7 +33,7 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Answer:
-    """A status, headers and a body, read to their end. Errors are checked for their shape."""
+    """A complete response: status, headers and body. Error responses must have the documented body."""
 
     def __init__(self, connection: socket.socket, method: str = "POST") -> None:
         response = http.client.HTTPResponse(connection, method=method)
@@ -46,7 +46,7 @@ class Answer:
 
 
 def exchange(address: Address, *parts: bytes, method: str = "POST") -> Answer:
-    """Send the parts on a connection of their own and read the answer."""
+    """Send the parts on a new connection and read the response."""
     with connect(address) as connection:
         for part in parts:
             connection.sendall(part)
@@ -54,9 +54,9 @@ def exchange(address: Address, *parts: bytes, method: str = "POST") -> Answer:
 
 
 def flood(connection: socket.socket, parts: Iterable[bytes]) -> bytes:
-    """Send until the other side will take no more; what it said, perhaps nothing.
+    """Send until the server accepts no more. Returns its response, which may be empty.
 
-    A server that refuses early may close while we still write: both are a fine end.
+    A server that refuses early may close the connection while the client still writes; both are valid.
     """
     try:
         for part in parts:

@@ -1,4 +1,4 @@
-"""Counts the numbered cases as the tests run: which passed, which failed, which were not run and why."""
+"""Records the result of each numbered case: passed, failed, or not run and why."""
 
 import json
 from collections import defaultdict
@@ -16,7 +16,7 @@ DIFFERS = "differs on purpose: "
 
 @dataclass(slots=True)
 class Evidence:
-    """What the tests of one case did."""
+    """The results of all tests of one case."""
 
     passed: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Evidence:
 
 
 class CaseReport:
-    """A pytest plugin: one line at the end of the run, and a JSON file where one was asked for."""
+    """A pytest plugin: prints one summary line, and writes a JSON file if one was requested."""
 
     def __init__(self, subject: str, file: Path | None) -> None:
         self._subject = subject
@@ -85,6 +85,6 @@ class CaseReport:
 
 
 def _reason(report: pytest.TestReport) -> str:
-    """The text given to skip: pytest keeps it as the last of (file, line, text)."""
+    """The text passed to skip: pytest stores it as the last of (file, line, text)."""
     text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     return text.removeprefix("Skipped: ")

@@ -1,4 +1,4 @@
-"""What the suite can be run against. A new target is one function here and one entry in `TARGETS`."""
+"""The servers that the suite can test. A new target is one function here and one entry in `TARGETS`."""
 
 import contextlib
 import logging
@@ -32,24 +32,24 @@ STOP_LIMIT_S = 35.0
 
 
 class Target(Protocol):
-    """A running server. `environment` given at launch is added to what makes it a multi-model one."""
+    """A running server. The `environment` of its launch is added to that of a multi-model server."""
 
     @property
     def base_url(self) -> str: ...
 
     @property
     def pid(self) -> int | None:
-        """The server's process, where it has one of its own that can be looked at and signalled."""
+        """The server's process id, if it has a separate process."""
         ...
 
     def url(self, directory: Path) -> str:
-        """How the server calls an artifact's directory."""
+        """The artifact's directory as the server sees it."""
         ...
 
     def logs(self) -> str: ...
 
     def stop(self) -> None:
-        """End it with everything it started; idempotent."""
+        """End the server and all processes that it started; idempotent."""
         ...
 
 
@@ -64,7 +64,7 @@ def address(target: Target) -> tuple[str, int]:
 
 
 def free_port() -> int:
-    """Below the ports of the platform and of outgoing connections, and of those that
+    """A free port below the ranges of the platform, of outgoing connections, and of ports that
     multi-model-server refuses."""
     for port in random.sample(range(16_000, 26_000), 100):
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -73,12 +73,12 @@ def free_port() -> int:
     pytest.fail("no port is free")
 
 
-# ---- memory, as the server says and as the kernel says ----
+# ---- memory, as reported by the server and by the kernel ----
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """`resident`: of the process and all its descendants; 0 where they cannot be looked at."""
+    """`resident`: RSS of the process and all its descendants; 0 if they cannot be inspected."""
 
     reserved: int
     resident: int
@@ -93,7 +93,7 @@ def memory(target: Target, client: Client) -> Memory:
 
 
 def processes(target: Target) -> list[psutil.Process]:
-    """The server's process and all below it."""
+    """The server's process and all its descendants."""
     if target.pid is None:
         return []
     server = psutil.Process(target.pid)
@@ -101,12 +101,12 @@ def processes(target: Target) -> list[psutil.Process]:
 
 
 def worker(target: Target, zoo: Zoo) -> psutil.Process:
-    """The process that computes, or the first of them. Waits for it: it starts after the server answers."""
+    """The first worker process. Waits for it, since it starts later than the server."""
     return until(lambda: _named(target, zoo.process), within_s=60.0)[0]
 
 
 def newcomer(target: Target, zoo: Zoo, known: Container[int]) -> psutil.Process:
-    """One that was not there before, once it has started."""
+    """Wait for a worker process that is not in the earlier ones."""
 
     def found() -> list[psutil.Process]:
         return [each for each in _named(target, zoo.process) if each.pid not in known]
@@ -123,11 +123,11 @@ def _named(target: Target, name: str) -> list[psutil.Process]:
     return found
 
 
-# ---- a process of its own ----
+# ---- a separate process ----
 
 
 class ServerProcess:
-    """A command that serves, with its output in a file. `settings`: what it was told."""
+    """A server process with its output in a file. `settings`: its environment variables."""
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ class ServerProcess:
 
 
 def settings_of(changes: Mapping[str, str | None], root: Path, scratch: Path) -> dict[str, str]:
-    """An environment with nothing of ours in it. `None` takes a variable away."""
+    """The environment without variables of this project. `None` removes a variable."""
     wanted: dict[str, str | None] = {
         "PATH": os.environ["PATH"],
         "HOME": str(scratch),
@@ -204,7 +204,7 @@ def launch_process(
 
 
 class ServerThread:
-    """The ASGI application under uvicorn in a thread: coverage and debuggers see the front."""
+    """The ASGI application under uvicorn in a thread, for coverage and debuggers."""
 
     def __init__(self, environment: Mapping[str, str | None], root: Path, scratch: Path) -> None:
         from container.entrypoint import create_server
@@ -249,7 +249,7 @@ class ServerThread:
 def launch_multi_model_server(
     environment: Mapping[str, str | None], root: Path, scratch: Path
 ) -> ServerProcess:
-    """The same handlers behind the front that others have."""
+    """The same handlers behind multi-model-server."""
     front = {"MME_FRONT": "multi-model-server"}
     return launch_process({**front, **environment}, root, scratch)
 
@@ -262,7 +262,7 @@ TARGETS: dict[str, Launch] = {
 
 
 def answering(target: Target) -> None:
-    """Wait for the first answer of a server that has just been launched."""
+    """Wait for the first response of a new server."""
 
     def answers() -> bool:
         if isinstance(target, ServerProcess) and target.popen.poll() is not None:

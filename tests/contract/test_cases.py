@@ -1,4 +1,4 @@
-"""The table of cases and the tests that claim them agree."""
+"""The table of cases agrees with the tests' `case` marks."""
 
 import ast
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from tests.contract.cases import CASES, TABLE
 
 
 def claimed() -> set[int]:
-    """Every number that a `case` mark in this directory carries."""
+    """All numbers in `case` marks in this directory."""
     files = Path(__file__).parent.glob("test_*.py")
     return {number for file in files for number in _numbers(ast.parse(file.read_text()))}
 
@@ -25,6 +25,6 @@ def test_the_list_is_complete() -> None:
 
 
 def test_every_case_is_tested_or_explained() -> None:
-    """A case without a reason has a test; a case with a reason claims none."""
+    """A case has either a test or a reason."""
     explained = {case.number for case in TABLE if case.elsewhere}
     assert claimed() == CASES.keys() - explained

@@ -29,7 +29,7 @@ ALLOWED = {
 
 
 def begun(client: Client) -> None:
-    """Wait until a load holds bytes: it has passed the door and is not done with SLOWLOAD yet."""
+    """Wait until the load of SLOWLOAD has reserved bytes, which means that it is in progress."""
     until(lambda: client.gauges()[RESERVED])
 
 
@@ -48,7 +48,7 @@ def test_two_loads_of_one_name(client: Client, zoo: Zoo) -> None:
 
 @pytest.mark.case(66)
 def test_409_does_not_wait_for_the_load(client: Client, zoo: Zoo) -> None:
-    """A name that is loading is taken, and the refusal comes before the load is done."""
+    """A loading model's name is in use, and the 409 comes before the load has finished."""
     url = zoo.slow_load
     with background(lambda: client.load("slow-load", url)) as loading:
         begun(client)
@@ -74,7 +74,7 @@ def test_during_a_load(client: Client, zoo: Zoo) -> None:
 
 @pytest.mark.case(69)
 def test_delete_during_a_load(client: Client, zoo: Zoo) -> None:
-    """Both are answered; if the delete says it unloaded, nothing is left."""
+    """Both get a response; if the delete reports success, nothing of the model is left."""
     url = zoo.slow_load
     with background(lambda: client.load("slow-load", url)) as loading:
         begun(client)
@@ -88,7 +88,7 @@ def test_delete_during_a_load(client: Client, zoo: Zoo) -> None:
 
 @pytest.mark.case(70)
 def test_delete_during_an_invoke(client: Client, zoo: Zoo) -> None:
-    """Both are answered; once the delete has begun the model is unknown to others."""
+    """Both get a response; once the delete has begun, other requests get 404."""
     client.load("slow", zoo.slow)
     with background(lambda: client.invoke("slow", tokens(1500))) as answer:
         until(lambda: client.gauges()[RUNNING])
@@ -112,7 +112,7 @@ def test_two_deletes(client: Client, zoo: Zoo) -> None:
 
 @pytest.mark.case(72)
 def test_delete_and_load_at_once(client: Client, zoo: Zoo) -> None:
-    """After (200, 200) the load came last; after (200, 409) the delete did."""
+    """(200, 200) means that the load came last; (200, 409), that the delete came last."""
     for _ in range(15):
         client.load("A", zoo.a)
         calls: list[Callable[[], httpx.Response]] = [
@@ -138,8 +138,8 @@ def latencies(client: Client, go_on: Callable[[int], bool]) -> list[float]:
 
 
 @pytest.mark.case(73)
-def test_loads_do_not_hold_up_others(client: Client, zoo: Zoo) -> None:
-    """While B is loaded and unloaded over and over, nobody waits for A as long as for a load."""
+def test_loads_do_not_block_other_models(client: Client, zoo: Zoo) -> None:
+    """While B is loaded and unloaded repeatedly, no request for A takes as long as a load."""
     client.load("A", zoo.a)
     latencies(client, lambda done: done < 20)
     alone = latencies(client, lambda done: done < 100)
@@ -169,7 +169,7 @@ def test_eight_parallel_loads(client: Client, zoo: Zoo) -> None:
 
 @pytest.mark.case(75)
 def test_overload(client: Client, zoo: Zoo) -> None:
-    """Far more requests than the model's queue takes: 200 or 503 with Retry-After, and soon."""
+    """Far more requests than the model's queue holds: each gets 200, or 503 with Retry-After, quickly."""
     client.load("narrow", zoo.narrow)
     began = time.monotonic()
     with ThreadPoolExecutor(48) as pool:
@@ -182,7 +182,7 @@ def test_overload(client: Client, zoo: Zoo) -> None:
 
 
 class Storm:
-    """One caller of many: loads, invokes and unloads shared names at random, and checks each answer."""
+    """One of many clients: loads, invokes and unloads shared names at random, and checks each response."""
 
     def __init__(self, client: Client, urls: list[Path], seed: int) -> None:
         self._client = client

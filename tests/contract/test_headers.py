@@ -16,7 +16,7 @@ ODD_TARGETS = ("", "x" * 1024, "../../x", "/etc/passwd", "a/b/c.tar.gz", "%2e%2e
 
 
 @pytest.mark.case(44)
-def test_the_url_decides(client: Client, zoo: Zoo) -> None:
+def test_the_path_takes_precedence_over_the_header(client: Client, zoo: Zoo) -> None:
     """Invoke and delete act on the model in the path, never on the one in the header."""
     client.load("A", zoo.a, target="a.tar.gz")
     client.load("B", zoo.b, target="b.tar.gz")
@@ -30,7 +30,7 @@ def test_the_url_decides(client: Client, zoo: Zoo) -> None:
 @pytest.mark.case(45)
 @pytest.mark.parametrize("value", ODD_TARGETS)
 def test_odd_target_models(client: Client, zoo: Zoo, value: str) -> None:
-    """They change neither load nor invoke nor unload."""
+    """They have no effect on load, invoke and unload."""
     assert client.load("A", zoo.a, target=value).status_code == 200
     assert label(client.invoke("A", **{TARGET: value})).startswith("A")
     assert client.unload("A", target=value).status_code == 200
@@ -50,7 +50,7 @@ def test_target_model_beyond_ascii(client: Client, target: Target, zoo: Zoo) -> 
 
 @pytest.mark.case(46)
 def test_custom_attributes_are_not_echoed(client: Client, zoo: Zoo) -> None:
-    """No handler of ours sets them, so no answer carries them."""
+    """None of the handlers sets them, so no response contains them."""
     client.load("A", zoo.a)
     response = client.invoke("A", **{ATTRIBUTES: "trace=1;" + "x" * 1000})
     assert response.status_code == 200
@@ -59,10 +59,10 @@ def test_custom_attributes_are_not_echoed(client: Client, zoo: Zoo) -> None:
 
 @pytest.mark.case(46)
 @pytest.mark.parametrize("ending", [b"\r\n ", b"\n", b"\r", b"\0", b"\r\n\t"])
-def test_attributes_cannot_split_the_answer(
+def test_attributes_cannot_inject_headers(
     client: Client, target: Target, zoo: Zoo, ending: bytes
 ) -> None:
-    """A line end smuggled into the value never comes back as a header of the answer."""
+    """A line end in the value does not add a header to the response."""
     client.load("A", zoo.a)
     request = raw.post(path_of("A") + "/invoke", BODY)
     first, _, rest = request.partition(b"\r\n")
@@ -77,7 +77,7 @@ def test_attributes_cannot_split_the_answer(
 
 @pytest.mark.case(47)
 def test_unknown_headers_are_ignored(client: Client, zoo: Zoo) -> None:
-    """Session, inference id, and what the platform may invent."""
+    """Session, inference id, and headers that the platform may add in future."""
     client.load("A", zoo.a)
     fields = {
         "X-Amzn-SageMaker-Session-Id": "NEW_SESSION",
@@ -115,7 +115,7 @@ def test_invocations(client: Client, zoo: Zoo) -> None:
 @pytest.mark.differs("mms", reason="POST /invocations does not read Target-Model")
 @pytest.mark.case(48)
 def test_a_refused_load_leaves_the_target_where_it_was(client: Client, zoo: Zoo) -> None:
-    """A second load under the same Target-Model that fails does not take the first one's answers."""
+    """A failed load with the same Target-Model does not replace the model that is served under it."""
     client.load("A", zoo.a, target="a.tar.gz")
     assert client.load("bad", zoo.broken("no-config"), target="a.tar.gz").status_code >= 400
     assert label(post(client, "a.tar.gz")).startswith("A")

@@ -30,7 +30,7 @@ PING_LIMIT_S, ROUNDS = 2.0, 10
 
 
 def worst_while(running: Future[httpx.Response], client: Client) -> float:
-    """The longest that ping or list took while the future ran; both must answer 200."""
+    """The longest time of a ping or list while the future ran; both must return 200."""
     worst, rounds = 0.0, 0
     while not running.done():
         for ask in (client.ping, client.list):
@@ -44,7 +44,7 @@ def worst_while(running: Future[httpx.Response], client: Client) -> float:
 
 @pytest.mark.case(1, 2)
 def test_answers_at_once_with_no_model(launch: Callable[..., Target]) -> None:
-    """From the first second on, while the worker is still importing: 200, and an empty list."""
+    """200 and an empty list from the first second on, while the worker is still starting."""
     began = time.monotonic()
     server = launch()
     with Client(server.base_url, timeout_s=PING_LIMIT_S) as client:
@@ -65,7 +65,7 @@ def test_quick_during_load(client: Client, zoo: Zoo) -> None:
 @pytest.mark.differs("mms", reason="not compared: it has no ledger that could be watched")
 @pytest.mark.case(3)
 def test_quick_during_invoke_and_delete(client: Client, zoo: Zoo) -> None:
-    """Neither does a long inference, nor a delete that waits for it."""
+    """A long inference, and a delete that waits for it, delay neither ping nor list."""
     client.load("slow", zoo.slow)
     with background(lambda: client.invoke("slow", tokens(2000))) as answer:
         until(lambda: client.gauges()[RUNNING])
@@ -85,7 +85,7 @@ def listening(target: Target) -> set[int]:
 def test_listens_where_it_was_told_and_nowhere_else(
     client: Client, target: Target, zoo: Zoo
 ) -> None:
-    """Also with a model loaded, so that every process it starts is running."""
+    """Tested with a loaded model, so that all of the server's processes are running."""
     client.load("A", zoo.a)
     assert listening(target) == {address(target)[1]}
 
@@ -103,7 +103,7 @@ def test_listens_on_8080_otherwise(launch: Callable[..., Target]) -> None:
 @pytest.mark.differs("mms", reason="not compared: it has no ledger that could be watched")
 @pytest.mark.case(6)
 def test_accepts_within_250_ms_under_load(client: Client, target: Target, zoo: Zoo) -> None:
-    """With 64 invokes in flight on connections of their own."""
+    """With 64 invokes in flight, each on its own connection."""
     client.load("slow", zoo.slow)
     body = raw.post(path_of("slow") + "/invoke", json.dumps(tokens(100)).encode())
     held = [raw.connect(address(target), timeout_s=60) for _ in range(64)]
@@ -122,7 +122,7 @@ def test_accepts_within_250_ms_under_load(client: Client, target: Target, zoo: Z
 
 
 def snapshot(root: Path) -> dict[str, tuple[int, int]]:
-    """Every path below the root with its size and time of change."""
+    """Every path below the root with its size and modification time."""
     return {
         str(path.relative_to(root)): (path.stat().st_size, path.stat().st_mtime_ns)
         for path in root.rglob("*")
@@ -140,7 +140,7 @@ def use_everything(client: Client, zoo: Zoo) -> None:
 
 @pytest.mark.case(7)
 def test_writes_nothing_to_the_model_root(client: Client, zoo: Zoo) -> None:
-    """Loading, failing to load, invoking and unloading leave every file as it was."""
+    """Loads, failed loads, invokes and unloads change no file."""
     directories = (zoo.a, zoo.slow, zoo.vision, zoo.broken("no-tokenizer"))
     before = snapshot(zoo.root)
     use_everything(client, zoo)
@@ -149,7 +149,7 @@ def test_writes_nothing_to_the_model_root(client: Client, zoo: Zoo) -> None:
 
 
 def in_namespaces(*setup: str) -> list[str]:
-    """A command prefix: run in a mount and a network namespace, set up so, where the kernel allows it."""
+    """A command prefix that runs the setup in new mount and network namespaces, if the kernel allows it."""
     script = " && ".join([*setup, 'exec "$@"'])
     prefix = ["unshare", "--map-root-user", "--mount", "--net", "sh", "-c", script, "sh"]
     try:
@@ -190,7 +190,7 @@ print(json.dumps(statuses))
 def test_serves_read_only_and_without_a_network(
     zoo: Zoo, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """In namespaces of its own: nothing but a loopback device, and a model root the kernel protects."""
+    """In separate namespaces with only a loopback device, and with a read-only model root."""
     broken, good = zoo.broken("no-tokenizer"), zoo.a
     prefix = in_namespaces(
         f"{sys.executable} {Path(__file__).parent / 'loopback.py'}",
@@ -204,7 +204,7 @@ def test_serves_read_only_and_without_a_network(
     visit = [*enter, sys.executable, "-c", VISIT, port, str(broken), str(good)]
 
     def statuses() -> list[int]:
-        """None as long as nobody answers."""
+        """None while the server does not respond."""
         done = subprocess.run(visit, capture_output=True, check=False, timeout=120)
         return list(json.loads(done.stdout or "[]"))
 
@@ -216,7 +216,7 @@ def test_serves_read_only_and_without_a_network(
 @pytest.mark.differs("mms", reason="not compared: it has no ledger that could be watched")
 @pytest.mark.case(9)
 def test_healthy_after_a_failed_load(client: Client, zoo: Zoo) -> None:
-    """One bad artifact is no reason to replace the instance; others keep serving."""
+    """A broken artifact must not make the platform replace the instance; other models keep serving."""
     client.load("A", zoo.a)
     assert client.load("bad", zoo.broken("corrupt-header")).status_code >= 400
     assert client.ping().status_code == 200

@@ -1,4 +1,4 @@
-"""What only an image can be asked: its labels, its first process, its users, its limits."""
+"""Tests for images only: labels, the first process, users and limits."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -21,7 +21,7 @@ Start = Callable[..., image.Container]
 def start(
     request: pytest.FixtureRequest, zoo: Zoo, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Start]:
-    """`start("--user", "1000", NAME="value")`: a container of the test's own."""
+    """`start("--user", "1000", NAME="value")` starts a container for one test."""
     if request.config.getoption("--target") != "image":
         pytest.skip("needs the built image")
     with ExitStack() as stack:
@@ -44,7 +44,7 @@ def serves(container: image.Container, model: Path) -> None:
 
 
 def readable(model: Path) -> None:
-    """To anybody: pytest's directories, and the weights that are written there, are their owner's alone."""
+    """Make files readable for all users: only the owner can read pytest's directories and the weights."""
     model.parents[1].chmod(0o755)
     for file in model.iterdir():
         file.chmod(0o644)
@@ -61,7 +61,7 @@ def test_labels() -> None:
 
 @pytest.mark.case(88)
 def test_serve_and_its_signals(start: Start, zoo: Zoo) -> None:
-    """PID 1 gets SIGTERM, ends with 0, and leaves nothing running."""
+    """PID 1 gets SIGTERM, exits with 0, and leaves no process running."""
     container = start()
     serves(container, zoo.a)
     assert image.ask("top", container.name, "pid").split()[1] == "1"
@@ -77,8 +77,8 @@ def test_any_user(start: Start, zoo: Zoo, user: str) -> None:
 
 
 @pytest.mark.case(58)
-def test_a_memory_limit_is_refused_and_not_run_into(start: Start, zoo: Zoo) -> None:
-    """Without a budget of ours it is the container's limit that decides: 507, and nobody is killed."""
+def test_a_load_beyond_the_memory_limit_is_refused(start: Start, zoo: Zoo) -> None:
+    """Without a configured budget, the container's limit applies: 507, and no process is killed."""
     container = start("--memory", MEMORY, MME_DEVICE_MEMORY=None)
     with Client(container.base_url) as client:
         statuses = [client.load(f"huge-{number}", zoo.huge).status_code for number in range(6)]
@@ -91,7 +91,7 @@ def test_a_memory_limit_is_refused_and_not_run_into(start: Start, zoo: Zoo) -> N
 
 @pytest.mark.case(8)
 def test_no_network(start: Start) -> None:
-    """It comes up where there is none; its health check finds it."""
+    """The container starts without a network, and its health check succeeds."""
     container = start("--env", "HF_HUB_OFFLINE=1")
     command = image.inspected()["Healthcheck"]["Test"]
     assert command[0] == "CMD"

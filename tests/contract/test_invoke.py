@@ -24,7 +24,7 @@ BODY = json.dumps(TEXT).encode()
 
 
 def picture() -> bytes:
-    """A noisy PNG: any changed byte spoils it."""
+    """A PNG of noise: any changed byte makes it invalid."""
     pixels = random.Random(5).randbytes(30 * 30 * 3)
     stream = io.BytesIO()
     Image.frombytes("RGB", (30, 30), pixels).save(stream, format="PNG")
@@ -32,7 +32,7 @@ def picture() -> bytes:
 
 
 def about(scored: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The answer of another run: not every version of PyTorch repeats the last digit."""
+    """The expected response within a tolerance: some versions of PyTorch differ in the last digit."""
     return [each | {"score": pytest.approx(each["score"], rel=1e-5)} for each in scored]
 
 
@@ -62,7 +62,7 @@ def test_text_bodies_arrive_unchanged(client: Client, zoo: Zoo, text: str) -> No
 @pytest.mark.case(31)
 @pytest.mark.parametrize("body", [b"", b"\0", b"\xff\xfe\xfd", random.Random(1).randbytes(70_000)])
 def test_bodies_that_are_no_input(client: Client, zoo: Zoo, body: bytes) -> None:
-    """Empty, one byte, random: the model's refusal, on a connection that stays good."""
+    """Empty, one byte, random: the model's error, on a connection that stays usable."""
     client.load("vision", zoo.vision)
     assert client.invoke("vision", body, content_type=OCTETS).status_code in (400, 415)
     assert client.invoke("vision", picture(), content_type=OCTETS).status_code == 200
@@ -70,7 +70,7 @@ def test_bodies_that_are_no_input(client: Client, zoo: Zoo, body: bytes) -> None
 
 @pytest.mark.case(32)
 def test_25_mib(client: Client, zoo: Zoo) -> None:
-    """What the platform lets through reaches the model."""
+    """The largest body that the platform forwards reaches the model."""
     client.load("vision", zoo.vision)
     padding = b"\0" * (25 * MIB - len(picture()))
     response = client.invoke("vision", picture() + padding, content_type=OCTETS)
@@ -86,7 +86,7 @@ def test_25_mib(client: Client, zoo: Zoo) -> None:
 )
 @pytest.mark.case(33)
 def test_over_limit(client: Client, target: Target, zoo: Zoo) -> None:
-    """413 with the usual body, also when the length is only found out by reading; then life goes on."""
+    """413 with an error body, also without a Content-Length; the server keeps serving."""
     client.load("A", zoo.a)
     path = path_of("A") + "/invoke"
     announced = raw.head("POST", path, {"Content-Length": 40 * MIB})
@@ -101,7 +101,7 @@ def test_over_limit(client: Client, target: Target, zoo: Zoo) -> None:
 @pytest.mark.differs("mms", reason="413 without a body")
 @pytest.mark.case(33)
 def test_over_limit_to_a_client_that_sends_on(client: Client, zoo: Zoo) -> None:
-    """An ordinary client that writes all of its body before it reads gets the 413 too."""
+    """A client that writes its whole body before it reads gets the 413 too."""
     client.load("A", zoo.a)
     assert client.invoke("A", b"x" * (33 * MIB), content_type=PLAIN).status_code == 413
     assert label(client.invoke("A")).startswith("A")
@@ -121,7 +121,7 @@ def test_chunked(client: Client, target: Target, zoo: Zoo) -> None:
 
 @pytest.mark.case(34)
 def test_expect_100_continue(client: Client, target: Target, zoo: Zoo) -> None:
-    """The body is asked for before it is sent, then answered as ever."""
+    """The server requests the body before it is sent, and responds as usual."""
     client.load("A", zoo.a)
     fields = {"Expect": "100-continue", "Content-Length": len(BODY)}
     fields |= {"Content-Type": "application/json"}
@@ -135,7 +135,7 @@ def test_expect_100_continue(client: Client, target: Target, zoo: Zoo) -> None:
 @pytest.mark.differs("mms", reason="413 without a body")
 @pytest.mark.case(34)
 def test_expectation_over_the_limit(client: Client, target: Target, zoo: Zoo) -> None:
-    """A body that is too large is refused instead of being asked for."""
+    """A body that is too large is refused before it is sent."""
     client.load("A", zoo.a)
     fields = {"Expect": "100-continue", "Content-Length": 40 * MIB}
     head = raw.head("POST", path_of("A") + "/invoke", fields)
@@ -144,7 +144,7 @@ def test_expectation_over_the_limit(client: Client, target: Target, zoo: Zoo) ->
 
 @pytest.mark.case(35, 36)
 def test_unknown_and_unloaded_are_404(client: Client, zoo: Zoo) -> None:
-    """What makes the platform load the model again."""
+    """On a 404, the platform loads the model again."""
     assert client.invoke("A").status_code == 404
     client.load("A", zoo.a)
     client.unload("A")
@@ -157,7 +157,7 @@ def test_unknown_and_unloaded_are_404(client: Client, zoo: Zoo) -> None:
              '{"inputs": "a", "parameters": []}', "[" * 50000]
 )  # fmt: skip
 def test_wrong_json_is_400(client: Client, zoo: Zoo, body: str) -> None:
-    """Told apart from errors of the model, which are 5xx."""
+    """Distinguished from errors of the model, which are 5xx."""
     client.load("A", zoo.a)
     assert client.invoke("A", body).status_code == 400
     assert label(client.invoke("A")).startswith("A")
@@ -165,7 +165,7 @@ def test_wrong_json_is_400(client: Client, zoo: Zoo, body: str) -> None:
 
 @pytest.mark.case(37)
 def test_unknown_parameters_are_400(client: Client, zoo: Zoo) -> None:
-    """Or nothing to the model's own code: a pipeline of transformers takes any."""
+    """Custom code may accept them: a transformers pipeline takes any parameter."""
     client.load("A", zoo.a)
     response = client.invoke("A", {"inputs": "a", "parameters": {"bogus": 1}})
     assert response.status_code == 400 or (zoo.isolated and response.status_code == 200)
@@ -183,7 +183,7 @@ def test_unknown_media_type_is_415(client: Client, zoo: Zoo, media: str) -> None
 
 @pytest.mark.case(38)
 def test_a_model_that_raises(client: Client, zoo: Zoo) -> None:
-    """A short 5xx which is no sign of missing memory; the next request is answered."""
+    """A short 5xx other than 507; the next request succeeds."""
     client.load("raising", zoo.raising)
     for _ in range(3):
         response = client.invoke("raising", {"inputs": {"text": "fox", "text_pair": "dog"}})
@@ -192,8 +192,8 @@ def test_a_model_that_raises(client: Client, zoo: Zoo) -> None:
 
 
 @pytest.mark.case(38)
-def test_a_raising_request_spoils_no_batch(client: Client, zoo: Zoo) -> None:
-    """Among many at once only the ones that raise are answered with 500."""
+def test_a_raising_request_does_not_fail_its_batch(client: Client, zoo: Zoo) -> None:
+    """Of many concurrent requests, only those that raise get 500."""
     client.load("raising", zoo.raising)
     bodies = [TEXT, {"inputs": {"text": "fox", "text_pair": "dog"}}] * 16
     with ThreadPoolExecutor(16) as pool:
@@ -203,7 +203,7 @@ def test_a_raising_request_spoils_no_batch(client: Client, zoo: Zoo) -> None:
 
 @pytest.mark.case(39)
 def test_interleaved_models(client: Client, zoo: Zoo) -> None:
-    """500 requests from eight callers: each gets what the same text got from that model alone."""
+    """500 requests from eight clients: each response equals that of the same text sent alone."""
     client.load("A", zoo.a)
     client.load("B", zoo.b)
 
@@ -224,7 +224,7 @@ def test_interleaved_models(client: Client, zoo: Zoo) -> None:
 @pytest.mark.case(40)
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_other_methods_on_invoke(client: Client, zoo: Zoo, method: str) -> None:
-    """405 with Allow; the model has not run and is still there."""
+    """405 with Allow; the model does not run and stays loaded."""
     client.load("A", zoo.a)
     before = ran(client)
     response = client.request(method, path_of("A") + "/invoke", content=BODY)
@@ -240,7 +240,7 @@ def ran(client: Client) -> float:
 
 @pytest.mark.case(41, 42)
 def test_accept(client: Client, zoo: Zoo) -> None:
-    """Honoured, or 406 before the model has run; the answer always says what it is."""
+    """Honoured, or 406 before the model runs; every response has a Content-Type."""
     client.load("A", zoo.a)
     for accept in ("application/json", "*/*", "application/*", "text/html, application/json;q=0.5"):
         response = client.invoke("A", Accept=accept)
@@ -252,7 +252,7 @@ def test_accept(client: Client, zoo: Zoo) -> None:
 
 @pytest.mark.case(43)
 def test_clients_that_leave(client: Client, target: Target, zoo: Zoo) -> None:
-    """100 of them, in the middle of the body or right after it: nothing stays queued or running."""
+    """100 clients disconnect during the body or right after it: no request stays queued or running."""
     client.load("slow", zoo.slow)
     content = json.dumps(tokens(20)).encode()
     request = raw.post(path_of("slow") + "/invoke", content)
@@ -271,7 +271,7 @@ def busy(client: Client) -> float:
 @pytest.mark.differs("mms", reason="answers to pipelined requests come in any order")
 @pytest.mark.case(43)
 def test_pipelined_requests(client: Client, target: Target, zoo: Zoo) -> None:
-    """Two requests in one packet get two answers, in their order."""
+    """Two requests in one packet get two responses, in order."""
     client.load("A", zoo.a)
     client.load("B", zoo.b)
     both = raw.post(path_of("A") + "/invoke", BODY) + raw.post(path_of("B") + "/invoke", BODY)

@@ -1,4 +1,4 @@
-"""Group K: process life. Each case starts servers of its own and ends them with signals."""
+"""Group K: process life cycle. Each case starts its own servers and ends them with signals."""
 
 import os
 import re
@@ -62,7 +62,7 @@ def test_sigterm_when_idle(process: Launched, zoo: Zoo) -> None:
 
 @pytest.mark.case(89)
 def test_sigterm_while_starting(process: Launched) -> None:
-    """Before the worker has come up: the same."""
+    """The same before the worker has started."""
     server = process()
     family = processes(server)
     terminate(server)
@@ -72,7 +72,7 @@ def test_sigterm_while_starting(process: Launched) -> None:
 
 @pytest.mark.case(90)
 def test_sigterm_in_flight(process: Launched, zoo: Zoo) -> None:
-    """The request that runs gets its 200; new ones are refused, ping says 503, then exit 0."""
+    """A request in flight gets its 200; new requests are refused, ping returns 503, then exit 0."""
     server = process()
     with Client(server.base_url) as client:
         client.load("slow", zoo.slow)
@@ -87,7 +87,7 @@ def test_sigterm_in_flight(process: Launched, zoo: Zoo) -> None:
 
 
 def refused(client: Client) -> bool:
-    """Ping says 503, or nobody listens any more."""
+    """True if ping returns 503, or the server no longer listens."""
     try:
         return client.ping().status_code == 503
     except httpx.TransportError:
@@ -113,7 +113,7 @@ def test_sigterm_with_a_silent_connection(process: Launched, zoo: Zoo) -> None:
 
 @pytest.mark.case(89)
 def test_killed_front_leaves_no_orphans(process: Launched, zoo: Zoo) -> None:
-    """SIGKILL cannot be handled: the others notice by themselves."""
+    """SIGKILL cannot be handled, so that the other processes must detect the end of the front."""
     server = process()
     with Client(server.base_url) as client:
         assert client.load("A", zoo.a).status_code == 200
@@ -126,7 +126,7 @@ def test_killed_front_leaves_no_orphans(process: Launched, zoo: Zoo) -> None:
 @pytest.mark.differs("mms", reason="several lines for a request, in a format of its own")
 @pytest.mark.case(93)
 def test_one_log_line_per_request(client: Client, target: Target, zoo: Zoo) -> None:
-    """With the model's name and Target-Model; the payload is in no line, and ping is silent."""
+    """With the model's name and Target-Model; no line contains the payload, and ping is not logged."""
     secret = f"secret-{time.monotonic_ns()}"
     name, wanted = "logged-model", "folder/logged.tar.gz"
     client.load(name, zoo.a, target=wanted)
@@ -147,7 +147,7 @@ def test_one_log_line_per_request(client: Client, target: Target, zoo: Zoo) -> N
 @pytest.mark.differs("mms", reason="its log lines are text, and what a request says goes into them")
 @pytest.mark.case(93)
 def test_log_lines_cannot_be_forged(client: Client, target: Target, zoo: Zoo) -> None:
-    """A line end in a name or header does not begin a line of its own."""
+    """A line end in a name or header does not begin a new log line."""
     client.load("A", zoo.a)
     server = address(target)
     raw.exchange(server, raw.post("/models/x%0aforged-line/invoke", b"{}"))
@@ -160,7 +160,7 @@ def test_log_lines_cannot_be_forged(client: Client, target: Target, zoo: Zoo) ->
 @pytest.mark.case(93)
 @pytest.mark.usefixtures("pid")
 def test_logs_go_nowhere_else(client: Client, target: Target, zoo: Zoo) -> None:
-    """No process of the server has any file open for writing but its standard streams."""
+    """No process of the server has a file open for writing, except its standard streams."""
     client.load("A", zoo.a)
     client.invoke("A")
     standard = {os.path.realpath(f"/proc/{target.pid}/fd/{fd}") for fd in (1, 2)}

@@ -13,7 +13,7 @@ MANY = 250
 
 @pytest.mark.case(10)
 def test_list_shows_name_and_url(client: Client, target: Target, zoo: Zoo) -> None:
-    """Exactly the two documented keys, the url as it was given."""
+    """Exactly the two documented keys, with the url of the load."""
     url = target.url(zoo.a)
     client.load("A", url)
     assert client.list().json() == {"models": [{"modelName": "A", "modelUrl": url}]}
@@ -22,7 +22,7 @@ def test_list_shows_name_and_url(client: Client, target: Target, zoo: Zoo) -> No
 @pytest.mark.differs("mms", reason="seven fields of its own beside the two of the contract")
 @pytest.mark.case(11)
 def test_get_is_an_object(client: Client, target: Target, zoo: Zoo) -> None:
-    """No array around it, as some servers have."""
+    """It is not wrapped in an array, unlike in some servers."""
     url = target.url(zoo.a)
     client.load("A", url)
     response = client.describe("A")
@@ -32,13 +32,13 @@ def test_get_is_an_object(client: Client, target: Target, zoo: Zoo) -> None:
 
 @pytest.mark.case(12)
 def test_get_unknown_is_404(client: Client) -> None:
-    """In the one shape of errors, which the client checks."""
+    """With the documented error body, which the client checks."""
     assert client.describe("nobody").status_code == 404
 
 
 @pytest.mark.case(13)
 def test_unloaded_models_disappear(client: Client, zoo: Zoo) -> None:
-    """From the list and from get, at once; others stay."""
+    """From the list and from get, immediately; other models stay."""
     client.load("A", zoo.a)
     client.load("B", zoo.b)
     client.unload("A")
@@ -85,7 +85,7 @@ def check_odd_queries(client: Client) -> None:
 
 @pytest.mark.case(15)
 def test_an_empty_list_has_no_pages(client: Client) -> None:
-    """Whatever the limit."""
+    """With any limit."""
     assert client.list(limit=1).json() == {"models": []}
 
 

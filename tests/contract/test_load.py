@@ -14,7 +14,7 @@ ROUNDS = 50
 
 @pytest.mark.case(17, 29)
 def test_load_then_invoke(client: Client, zoo: Zoo) -> None:
-    """The 200 of a load means: it can serve now. After a delete the name is free again."""
+    """After the 200 of a load, the model can serve. After a delete, the name is free again."""
     for _ in range(3):
         assert client.load("A", zoo.a).status_code == 200
         assert label(client.invoke("A")).startswith("A")
@@ -64,7 +64,7 @@ def test_missing_directory_is_404(client: Client, zoo: Zoo) -> None:
 @pytest.mark.case(22)
 @pytest.mark.parametrize("kind", BREAKAGES)
 def test_broken_artifact(client: Client, target: Target, zoo: Zoo, kind: str) -> None:
-    """Refused twice in the same way, never as loaded or as too large, and nothing of it remains."""
+    """Refused twice with the same error, never with 409 or 507, and nothing of it remains."""
     url = zoo.broken(kind)
     first, second = client.load("bad", url), client.load("bad", url)
     assert first.status_code >= 400
@@ -82,7 +82,7 @@ def test_broken_artifact(client: Client, target: Target, zoo: Zoo, kind: str) ->
     "body", ["{bad", "", "[]", '"x"', "null", "7", '{"model_name": "A",}', "\xff"]
 )
 def test_bodies_that_are_no_object(client: Client, body: str) -> None:
-    """400 each, also for what is JSON but no object, and for what is no UTF-8."""
+    """400 each, also for JSON that is not an object, and for invalid UTF-8."""
     fields = {"Content-Type": JSON}
     content = body.encode("latin-1")
     response = client.request("POST", "/models", content=content, headers=fields)
@@ -105,7 +105,7 @@ def test_fields_that_are_no_text(client: Client, target: Target, zoo: Zoo, field
 
 @pytest.mark.case(25)
 def test_unknown_fields_are_ignored(client: Client, zoo: Zoo) -> None:
-    """The platform may send more one day."""
+    """The platform may add fields in future."""
     assert client.load("A", zoo.a, gpu=7, options={"a": [1]}).status_code == 200
 
 
@@ -115,7 +115,7 @@ def test_unknown_fields_are_ignored(client: Client, zoo: Zoo) -> None:
 def test_content_type_of_a_load(
     client: Client, target: Target, zoo: Zoo, content_type: str | None
 ) -> None:
-    """The body is JSON whatever its label says."""
+    """The body is read as JSON, regardless of its Content-Type."""
     content = json.dumps({"model_name": "A", "url": target.url(zoo.a)}).encode()
     fields = {} if content_type is None else {"Content-Type": content_type}
     response = client.request("POST", "/models", content=content, headers=fields)
@@ -124,7 +124,7 @@ def test_content_type_of_a_load(
 
 @pytest.mark.case(27)
 def test_wrapped_artifact(client: Client, zoo: Zoo) -> None:
-    """An archive packed with one directory around the files."""
+    """An archive with one directory around its files."""
     assert client.load("wrapped", zoo.wrapped).status_code == 200
     assert label(client.invoke("wrapped")).startswith("A")
 
@@ -132,7 +132,7 @@ def test_wrapped_artifact(client: Client, zoo: Zoo) -> None:
 @pytest.mark.differs("mms", reason="megabytes are read as long as they fit the limit of requests")
 @pytest.mark.case(28)
 def test_overlong_load_body(client: Client, zoo: Zoo) -> None:
-    """2 MiB of padding in a good body."""
+    """2 MiB of padding in a valid body."""
     response = client.load("A", zoo.a, padding="x" * (2 << 20))
     assert response.status_code in (400, 413)
     assert client.load("A", zoo.a).status_code == 200
@@ -141,7 +141,7 @@ def test_overlong_load_body(client: Client, zoo: Zoo) -> None:
 @pytest.mark.differs("mms", reason="not compared: 55 loads take minutes")
 @pytest.mark.case(30)
 def test_rounds_keep_no_memory(client: Client, target: Target, zoo: Zoo) -> None:
-    """What the ledger and the kernel count after 50 rounds is what they counted after a few."""
+    """Reserved bytes and RSS after 50 rounds are those after a few rounds."""
     for _ in range(5):
         one_round(client, zoo)
     before = memory(target, client)

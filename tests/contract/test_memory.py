@@ -19,8 +19,8 @@ POSSIBLE, IMPOSSIBLE = {"inputs": [3]}, {"inputs": [10**15]}
 
 @pytest.mark.differs("mms", reason="it loads what does not fit: no size is known before a load")
 @pytest.mark.case(55, 56, 57, 65)
-def test_what_can_never_fit(client: Client, target: Target, zoo: Zoo) -> None:
-    """507 each time and at once, no trace of it, and the server is well."""
+def test_a_model_that_can_never_fit(client: Client, target: Target, zoo: Zoo) -> None:
+    """An immediate 507 each time; nothing of the model remains, and the server stays healthy."""
     client.load("A", zoo.a)
     before = memory(target, client)
     for _ in range(3):
@@ -40,7 +40,7 @@ def test_what_can_never_fit(client: Client, target: Target, zoo: Zoo) -> None:
 @pytest.mark.differs("mms", reason="no budget, so no 507 before memory has run out")
 @pytest.mark.case(58, 59)
 def test_evict_and_retry(client: Client, zoo: Zoo) -> None:
-    """What the platform does at a 507: unload another model, then send the load again."""
+    """As the platform does after a 507: unload another model, then repeat the load."""
     client.load("A", zoo.a)
     assert client.load("big", zoo.big).status_code == 507
     assert label(client.invoke("A")).startswith("A")
@@ -53,7 +53,7 @@ def test_evict_and_retry(client: Client, zoo: Zoo) -> None:
 @pytest.mark.differs("mms", reason="no budget, so nothing is refused and evicted")
 @pytest.mark.case(60)
 def test_rounds_of_eviction_keep_no_memory(client: Client, target: Target, zoo: Zoo) -> None:
-    """20 rounds: neither the ledger nor the process grows."""
+    """20 rounds: neither the reserved bytes nor the RSS grow."""
     one_round(client, zoo)
     before = memory(target, client)
     for _ in range(ROUNDS):
@@ -78,7 +78,7 @@ def one_round(client: Client, zoo: Zoo) -> None:
 
 @pytest.mark.case(61)
 def test_out_of_memory_while_inferring(client: Client, target: Target, zoo: Zoo) -> None:
-    """The allocator really refuses: 507 for that request alone; its model and others serve on."""
+    """The allocator raises: 507 for that request only; its model and others keep serving."""
     client.load("hoarding", zoo.hoarding)
     client.load("A", zoo.a)
     before = memory(target, client)
@@ -95,7 +95,7 @@ def test_out_of_memory_while_inferring(client: Client, target: Target, zoo: Zoo)
 @pytest.mark.differs("mms", reason="no budget, so nothing is refused and evicted")
 @pytest.mark.case(62)
 def test_two_loads_that_fit_singly(client: Client, zoo: Zoo) -> None:
-    """At the same moment: one is 200, the other 507, and what is listed serves."""
+    """Two concurrent loads: one gets 200, the other 507, and the listed model serves."""
     for _ in range(5):
         loads = [partial(client.load, name, zoo.big) for name in ("one", "two")]
         statuses = sorted(response.status_code for response in together(loads))
@@ -109,7 +109,7 @@ def test_two_loads_that_fit_singly(client: Client, zoo: Zoo) -> None:
 @pytest.mark.case(63)
 @pytest.mark.usefixtures("pid")
 def test_worker_killed_during_a_load(client: Client, target: Target, zoo: Zoo) -> None:
-    """The load fails with a 5xx or 507, the name is free, and what was loaded before serves again."""
+    """The load fails with a 5xx or 507, its name is free, and the models loaded before serve again."""
     client.load("A", zoo.a)
     before, other = client.gauges()[RESERVED], worker(target, zoo)
     url = zoo.slow_load
@@ -125,7 +125,7 @@ def test_worker_killed_during_a_load(client: Client, target: Target, zoo: Zoo) -
 
 
 def kill(target: Target, zoo: Zoo, other: psutil.Process) -> None:
-    """The process that loads, which an isolated model has to itself."""
+    """Kill the process that loads; for an isolated model, that is its own process."""
     (newcomer(target, zoo, {other.pid}) if zoo.isolated else other).kill()
 
 
@@ -133,7 +133,7 @@ def kill(target: Target, zoo: Zoo, other: psutil.Process) -> None:
 @pytest.mark.case(65)
 @pytest.mark.usefixtures("pid")
 def test_refused_without_reading(client: Client, target: Target, zoo: Zoo) -> None:
-    """HUGE is four times the budget; no process read anything like it to find out."""
+    """HUGE is four times the budget; it is refused before a process reads its weights."""
     client.load("A", zoo.a)
     before = read_nbytes(worker(target, zoo))
     assert client.load("huge", zoo.huge).status_code == 507
@@ -148,7 +148,7 @@ def read_nbytes(process: psutil.Process) -> int:
 
 @pytest.mark.differs("mms", reason="not compared: it has no ledger that could be watched")
 @pytest.mark.case(55)
-def test_the_ledger_says_what_is_held(client: Client, target: Target, zoo: Zoo) -> None:
+def test_reserved_bytes_are_those_held(client: Client, target: Target, zoo: Zoo) -> None:
     """Reserved bytes are those of the files' tensors, give or take the file headers and buffers; for a
     process of its own, what would come back if it ended."""
     client.load("A", zoo.a)

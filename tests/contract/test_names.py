@@ -1,4 +1,4 @@
-"""Group I: names and paths. Paths go out byte for byte as written here."""
+"""Group I: names and paths. Paths are sent byte for byte as written here."""
 
 import json
 
@@ -35,7 +35,7 @@ GOOD_NAMES = (
 @pytest.mark.case(77)
 @pytest.mark.parametrize("trick", TRICKS)
 def test_tricks_in_the_path(client: Client, target: Target, zoo: Zoo, trick: str) -> None:
-    """400 or 404 for each verb; models with the names' parts are not touched."""
+    """400 or 404 for each call; models whose names are parts of the path are not affected."""
     client.load("a", zoo.a)
     client.load("b", zoo.b)
     server, path = address(target), f"/models/{trick}"
@@ -53,7 +53,7 @@ def test_tricks_in_the_path(client: Client, target: Target, zoo: Zoo, trick: str
 @pytest.mark.case(77, 79)
 @pytest.mark.parametrize("name", BAD_NAMES)
 def test_bad_names_are_400(client: Client, zoo: Zoo, name: str) -> None:
-    """Refused at the load, before anything is looked at."""
+    """Refused at the load, before the artifact is read."""
     assert client.load(name, zoo.a).status_code == 400
     assert client.list().json() == {"models": []}
     assert client.gauges()[RESERVED] == 0
@@ -62,7 +62,7 @@ def test_bad_names_are_400(client: Client, zoo: Zoo, name: str) -> None:
 @pytest.mark.differs("mms", reason="an error repeats a name of any length")
 @pytest.mark.case(77, 79)
 def test_an_overlong_name_in_the_path(client: Client) -> None:
-    """Is no model's: 400 or 404, whatever its length."""
+    """400 or 404 for any length."""
     for length in (256, 4000):
         assert client.describe("x" * length).status_code in (400, 404)
         assert client.invoke("x" * length).status_code in (400, 404)
@@ -86,7 +86,7 @@ def test_round_trip(client: Client, zoo: Zoo, name: str) -> None:
 
 @pytest.mark.case(78)
 def test_decoded_once(client: Client, zoo: Zoo) -> None:
-    """`a%20b` and `a b` are two names; `+` is no space."""
+    """`a%20b` and `a b` are different names; `+` is not decoded as a space."""
     client.load("a b", zoo.a)
     client.load("a%20b", zoo.b)
     assert label(client.invoke("a b")).startswith("A")
@@ -107,7 +107,7 @@ def test_decoded_once(client: Client, zoo: Zoo) -> None:
      " /etc"],
 )  # fmt: skip
 def test_urls_off_the_root(client: Client, url: str) -> None:
-    """400 or 404, and nothing of it in the answer."""
+    """400 or 404, and no file content in the response."""
     response = client.load("A", url)
     assert response.status_code in (400, 404)
     assert client.list().json() == {"models": []}
@@ -116,7 +116,7 @@ def test_urls_off_the_root(client: Client, url: str) -> None:
 @pytest.mark.differs("mms", reason="500 for a link out of the root")
 @pytest.mark.case(80)
 def test_ways_out_of_the_root(client: Client, target: Target, zoo: Zoo) -> None:
-    """Dots and symbolic links are followed before they are judged, also one level above the artifact."""
+    """Dots and symbolic links are resolved before the check, also one level above the artifact."""
     outside = zoo.root.parent / "outside"
     outside.mkdir(exist_ok=True)
     if not (outside / "model").exists():
@@ -133,7 +133,7 @@ def test_ways_out_of_the_root(client: Client, target: Target, zoo: Zoo) -> None:
 
 @pytest.mark.case(80)
 def test_a_link_to_a_file_outside_is_not_read(client: Client, zoo: Zoo) -> None:
-    """A config.json that points to /etc/passwd: refused, and none of it is in the answer."""
+    """A config.json that links to /etc/passwd is refused, and the response contains none of it."""
     directory = zoo.root / "links-passwd" / "model"
     if not directory.exists():
         zoo.copy("links-passwd", zoo.a)
@@ -147,7 +147,7 @@ def test_a_link_to_a_file_outside_is_not_read(client: Client, zoo: Zoo) -> None:
 @pytest.mark.case(81)
 @pytest.mark.parametrize("name", ["models", "invoke", "ping", "metrics", "invocations"])
 def test_route_words_are_ordinary_names(client: Client, zoo: Zoo, name: str) -> None:
-    """They make the round trip and leave the routes alone."""
+    """They can be loaded, invoked and deleted, and do not change the routes."""
     assert client.load(name, zoo.a).status_code == 200
     assert client.describe(name).json()["modelName"] == name
     assert label(client.invoke(name)).startswith("A")

@@ -1,6 +1,6 @@
-"""The platform's side of the contract (group L): our container behind the local SageMaker, boto3 alone.
+"""Group L, the platform's side of the contract: the container behind the local SageMaker, with boto3 only.
 
-Real processes: what is unloaded is seen in the containers' logs, what is killed is killed.
+The tests use real processes, kill them, and read the containers' logs.
 """
 
 import itertools
@@ -84,7 +84,7 @@ class Platform:
         assert answer["label"].startswith(f"{number}-")
 
     def requests(self) -> list[dict[str, Any]]:
-        """What the youngest instance's container logged as answered."""
+        """The requests that the container of the newest instance has logged."""
         newest = max(self.root.glob("*/primary.log"), key=lambda file: file.stat().st_mtime)
         lines = newest.read_text().splitlines()
         records = [json.loads(line) for line in lines if line.startswith("{")]
@@ -119,7 +119,7 @@ def platform(root: Path, models: list[Path], nbytes: int, limits: Limits) -> Ite
 
 @pytest.fixture(scope="module")
 def nbytes(models: list[Path], zoo: Zoo) -> int:
-    """What each of them takes."""
+    """The bytes of each model."""
     return max(zoo.held_nbytes(directory) for directory in models)
 
 
@@ -132,7 +132,7 @@ def sage(
 
 @pytest.mark.case(94, 95, 96)
 def test_more_models_than_memory(sage: Platform) -> None:
-    """Health first, then each model on its first request; who leaves is who was asked for longest ago."""
+    """Models load on their first request; the platform evicts the least recently used model."""
     endpoint = sage.endpoint()
     numbers = random.Random(2).choices(range(MODELS), k=60)
     for number in numbers:
@@ -146,7 +146,7 @@ def test_more_models_than_memory(sage: Platform) -> None:
 
 @pytest.mark.case(97)
 def test_caching_disabled(sage: Platform) -> None:
-    """Every request finds its model gone, and is answered."""
+    """Every request loads its model again, and succeeds."""
     endpoint = sage.endpoint(cache="Disabled")
     for number in (0, 1, 0, 0, 1):
         sage.ask(endpoint, number)
@@ -198,7 +198,7 @@ def test_errors_become_the_runtimes_exceptions(sage: Platform) -> None:
 def test_a_load_that_takes_too_long_for_its_caller(
     models: list[Path], nbytes: int, tmp_path: Path
 ) -> None:
-    """ModelNotReadyException, and the load goes on: whoever asks again later is served. Comes last: a second
+    """ModelNotReadyException, and the load goes on: later requests succeed. This test is the last: a second
     platform in one process forgets, when it ends, what the first one stored."""
     for slow in platform(tmp_path, models, nbytes, Limits(load_wait_s=0.01)):
         endpoint = slow.endpoint()

@@ -1,4 +1,4 @@
-"""Group J: HTTP robustness. Most of it is written by hand on sockets."""
+"""Group J: HTTP robustness. Most requests are written directly to sockets."""
 
 import http.client
 import itertools
@@ -23,7 +23,7 @@ BODY = json.dumps(TEXT).encode()
     "path", ["/", "/nowhere", "/ping/x", "/models/A/x", "/models/A/invoke/x", "//models", "/PING"]
 )
 def test_unknown_paths_are_404(client: Client, target: Target, path: str) -> None:
-    """Whatever the method; in the one shape of errors."""
+    """For every method, with the documented error body."""
     assert client.ping().status_code == 200
     for method in ("GET", "POST", "DELETE"):
         assert raw.exchange(address(target), raw.head(method, path)).status == 404
@@ -70,7 +70,7 @@ MALFORMED = (
 @pytest.mark.case(84)
 @pytest.mark.parametrize("request_bytes", MALFORMED)
 def test_malformed_requests(client: Client, target: Target, request_bytes: bytes) -> None:
-    """4xx or a closed connection, never a 2xx for what is no request; the server goes on."""
+    """4xx or a closed connection, never a 2xx; the server keeps serving."""
     with raw.connect(address(target), timeout_s=10) as connection:
         connection.sendall(request_bytes)
         connection.shutdown(1)  # no more to come
@@ -85,7 +85,7 @@ def resident(pid: int) -> int:
 
 @pytest.mark.case(84)
 def test_endless_headers(client: Client, target: Target, pid: int) -> None:
-    """64 MiB of header fields: refused long before they are all there."""
+    """64 MiB of header fields are refused long before all of them are received."""
     client.ping()
     before = resident(pid)
     field = b"X-Field: " + b"x" * 8000 + b"\r\n"
@@ -116,7 +116,7 @@ def test_one_endless_header(client: Client, target: Target, pid: int) -> None:
 def test_a_million_tiny_chunks(
     client: Client, target: Target, pid: int, zoo: Zoo, path: str
 ) -> None:
-    """They cost no more than the bytes they carry."""
+    """They need no more memory than their bytes."""
     client.load("A", zoo.a)
     before = resident(pid)
     with raw.connect(address(target)) as connection:
@@ -130,7 +130,7 @@ def test_a_million_tiny_chunks(
 
 @pytest.mark.case(85)
 def test_slow_senders(client: Client, target: Target, zoo: Zoo) -> None:
-    """50 connections stopped in a head, 50 in a body: others notice nothing."""
+    """50 connections stalled in a head and 50 in a body do not affect other clients."""
     client.load("A", zoo.a)
     half = raw.post(path_of("A") + "/invoke", BODY)
     held = [raw.connect(address(target)) for _ in range(100)]
@@ -158,7 +158,7 @@ def test_head_ping(client: Client) -> None:
 @pytest.mark.differs("mms", reason="an error closes the connection without saying so")
 @pytest.mark.case(87)
 def test_a_thousand_requests_on_one_connection(client: Client, target: Target, zoo: Zoo) -> None:
-    """Every tenth an error; a connection that an error does not keep has to say so."""
+    """Every tenth request is an error; a response that closes the connection must announce it."""
     client.load("A", zoo.a)
     server = address(target)
     connection = http.client.HTTPConnection(*server, timeout=30)
@@ -180,7 +180,7 @@ def test_a_thousand_requests_on_one_connection(client: Client, target: Target, z
 
 @pytest.mark.case(87)
 def test_an_unread_body_does_not_become_a_request(client: Client, target: Target) -> None:
-    """After an early 404 the rest of the body is either read or the connection closed."""
+    """After an early 404, the server either reads the rest of the body or closes the connection."""
     smuggled = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
     with raw.connect(address(target)) as connection:
         connection.sendall(raw.post(path_of("nobody") + "/invoke", smuggled * 5000, JSON))

@@ -1,4 +1,4 @@
-"""Without the platform: SAGEMAKER_MULTI_MODEL is not set, and everything in one directory is served."""
+"""Standalone mode: SAGEMAKER_MULTI_MODEL is not set, and all models in one directory are served."""
 
 import base64
 import shutil
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.differs(
 
 @pytest.fixture(scope="module")
 def directory(zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A as a directory, B as an archive, a picture model in one more directory, and an evil archive."""
+    """A as a directory, B as an archive, an image model as a directory, and a malicious archive."""
     directory = tmp_path_factory.mktemp("standalone")
     shutil.copytree(zoo.a, directory / "A")
     with tarfile.open(directory / "B.tar.gz", "w:gz") as archive:
@@ -38,7 +38,7 @@ def directory(zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def victim(directory: Path) -> Path:
-    """Where the evil archive would like to write."""
+    """The path to which the malicious archive tries to write."""
     return directory.parent / "victim"
 
 
@@ -51,7 +51,7 @@ def server(start: Callable[..., Target], directory: Path) -> Iterator[Target]:
 
 @pytest.fixture
 def client(server: Target) -> Iterator[Client]:
-    """The server loads by itself: wait for it."""
+    """A client, after the server has loaded all models."""
     with Client(server.base_url) as client:
         until(lambda: len(client.names()) == 3, within_s=60)
         yield client
@@ -75,8 +75,8 @@ def test_model_id_chooses(client: Client) -> None:
         assert label(post(client, TEXT | {"model_id": letter})).startswith(letter)
 
 
-def test_the_header_is_stronger(client: Client) -> None:
-    """Where both are given."""
+def test_the_header_takes_precedence(client: Client) -> None:
+    """If both are given."""
     assert label(post(client, TEXT | {"model_id": "B"}, "A")).startswith("A")
 
 
@@ -102,7 +102,7 @@ def test_unknown_header_lists_what_there_is(client: Client) -> None:
 
 
 def test_bytes_and_answers(client: Client) -> None:
-    """A raw picture needs the header; both ways give one answer."""
+    """A raw image needs the header; both forms give the same response."""
     fields = {TARGET: "vision", "Content-Type": "image/png"}
     as_bytes = client.request("POST", "/invocations", content=picture(), headers=fields)
     encoded = base64.b64encode(picture()).decode()
@@ -111,7 +111,7 @@ def test_bytes_and_answers(client: Client) -> None:
     assert as_bytes.json() == about(as_json.json())
 
 
-def test_the_directory_is_left_alone(client: Client, directory: Path) -> None:
+def test_the_directory_is_not_changed(client: Client, directory: Path) -> None:
     """Archives are unpacked elsewhere."""
     assert client.names() == {"A", "B", "vision"}
     assert {path.name for path in directory.iterdir()} == {
@@ -128,6 +128,6 @@ def test_one_model_needs_no_name(launch: Callable[..., Target], zoo: Zoo) -> Non
 
 
 def test_archives_cannot_write_elsewhere(client: Client, directory: Path) -> None:
-    """A member that climbs out or is absolute is not unpacked; the good models beside it serve."""
+    """A member with `..` or an absolute path is not unpacked; the other models serve."""
     until(lambda: client.ping().status_code == 200)  # once everything was tried
     assert not victim(directory).exists()

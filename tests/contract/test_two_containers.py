@@ -1,4 +1,4 @@
-"""Two of our containers behind one endpoint, one of them killed under its callers; boto3 alone asks."""
+"""Two containers behind one endpoint, one of which is killed under load; the client is boto3."""
 
 import json
 import logging
@@ -32,7 +32,7 @@ PATIENCE_S = 60
 
 
 class Traffic:
-    """Callers who ask for one answer after the other until the end, and try nothing twice."""
+    """Clients that send one request after another until the end, without retries."""
 
     def __init__(self, aws: LocalSageMaker) -> None:
         once = Config(retries={"total_max_attempts": 1}, read_timeout=70)
@@ -54,7 +54,7 @@ class Traffic:
             caller.result()  # raises what it met
 
     def reach(self, more: int) -> None:
-        """Return when that many more have been answered."""
+        """Return after this many more responses."""
         with self._changed:
             goal = self._answered + more
             assert self._changed.wait_for(lambda: self._answered >= goal, PATIENCE_S)
@@ -78,7 +78,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def aws(root: Path, tmp_path: Path, zoo: Zoo) -> Iterator[LocalSageMaker]:
-    """With the endpoint in service. A second request at a time makes a model hot: both instances load it."""
+    """The endpoint is in service. Two concurrent requests for a model make both instances load it."""
     limits = Limits(hot=1)
     with LocalSageMaker(
         lambda url: create_hosting(s3=url, root=root, tick_every_s=None, limits=limits), environ={}
@@ -114,7 +114,7 @@ def deploy(sagemaker: Any) -> None:
 
 
 def containers(root: Path) -> dict[int, str]:
-    """Process group → where it serves. Only those of this platform: other tests have theirs running."""
+    """Process group → address. Only containers of this platform: other tests run their own."""
     found = {}
     for process in psutil.Process().children():
         environment = process.environ() if process.status() != psutil.STATUS_ZOMBIE else {}
@@ -139,7 +139,7 @@ def loaded(url: str) -> bool:
 def test_one_of_two_is_killed_and_nothing_is_lost(
     aws: LocalSageMaker, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is stopped before it is killed: requests are sure to be under way in it then."""
+    """The container is stopped before it is killed, so that requests are certainly in flight."""
     before = containers(root)
     assert len(before) == instances(aws) == 2
     with Traffic(aws) as traffic, caplog.at_level(logging.WARNING, "emulator"):

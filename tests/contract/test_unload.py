@@ -17,12 +17,12 @@ TOLERANCE = 16 << 20
 
 @pytest.mark.differs("mms", reason="not compared: it has no ledger that could be watched")
 @pytest.mark.case(49)
-def test_memory_is_back_with_the_answer(client: Client, target: Target, zoo: Zoo) -> None:
-    """Looked at right after the 200, in the ledger and in the kernel's books."""
+def test_memory_is_released_before_the_response(client: Client, target: Target, zoo: Zoo) -> None:
+    """Reserved bytes and RSS, read right after the 200."""
     client.load("A", zoo.a)
     client.unload(
         "A"
-    )  # what the first load of a process leaves behind for good is not ours to find
+    )  # the first load of a process allocates memory that stays; this test does not count it
     before = memory(target, client)
     client.load("big", zoo.big)
     assert client.invoke("big").status_code == 200
@@ -34,8 +34,8 @@ def test_memory_is_back_with_the_answer(client: Client, target: Target, zoo: Zoo
 
 
 @pytest.mark.case(50, 51)
-def test_unloading_what_is_not_there(client: Client, zoo: Zoo) -> None:
-    """404, whether it never was or is no more."""
+def test_unloading_an_unknown_model(client: Client, zoo: Zoo) -> None:
+    """404 for a model that was never loaded or is already unloaded."""
     assert client.unload("A").status_code == 404
     client.load("A", zoo.a)
     assert client.unload("A").status_code == 200
@@ -45,7 +45,7 @@ def test_unloading_what_is_not_there(client: Client, zoo: Zoo) -> None:
 @pytest.mark.differs("mms", reason="405 without Allow")
 @pytest.mark.case(52)
 def test_the_list_cannot_be_deleted(client: Client, zoo: Zoo) -> None:
-    """405, and every model is still there."""
+    """405, and all models stay loaded."""
     client.load("A", zoo.a)
     response = client.request("DELETE", "/models")
     assert response.status_code == 405
@@ -68,7 +68,7 @@ def held(target: Target, directory: Path) -> list[str]:
 @pytest.mark.usefixtures("pid")
 @pytest.mark.parametrize("which", ["a", "slow", "vision"])
 def test_files_are_closed(client: Client, target: Target, zoo: Zoo, which: str) -> None:
-    """No descriptor and no mapping; the directory can be removed, and another put in its place."""
+    """No descriptor and no mapping is left; the directory can be removed and replaced."""
     copy = zoo.copy(f"removable-{which}", getattr(zoo, which))
     assert client.load("copy", copy).status_code == 200
     if which != "vision":
@@ -95,7 +95,7 @@ def test_files_of_a_failed_load_are_closed(
 
 @pytest.mark.case(54)
 def test_an_idle_model_unloads_quickly(client: Client, zoo: Zoo) -> None:
-    """Within 5 s; of the largest that fits, too."""
+    """Within 5 s, also for the largest model that fits."""
     for url in (zoo.a, zoo.big):
         client.load("model", url)
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The worker dies by SIGKILL: no wrong answer, no hang, serving again without anybody loading anything."""
+"""The worker is killed by SIGKILL: no wrong response, no hang, and service recovers without new loads."""
 
 import functools
 import threading
@@ -34,7 +34,7 @@ def gone(process: psutil.Process) -> bool:
 
 
 def kill_under_load(client: Client, target: Target, zoo: Zoo) -> int:
-    """Kill the worker once it has answered both models' callers; its process id."""
+    """Kill the worker after it has served both models. Returns its process id."""
     serve_again(client, "A", "B")
     answered = client.gauges()["mme_batch_size_count"]
     until(lambda: client.gauges()["mme_batch_size_count"] > answered + 20)
@@ -45,7 +45,7 @@ def kill_under_load(client: Client, target: Target, zoo: Zoo) -> int:
 
 
 def test_under_load(client: Client, target: Target, zoo: Zoo) -> None:
-    """Three times in a row: every answer is the right one or 503, and the ledger ends at zero."""
+    """Three consecutive times: every response is correct or 503, and no bytes stay reserved in the end."""
     client.load("A", zoo.a)
     client.load("B", zoo.b)
     stop = threading.Event()
@@ -75,7 +75,7 @@ def test_under_load(client: Client, target: Target, zoo: Zoo) -> None:
 
 
 def test_while_inferring(client: Client, target: Target, zoo: Zoo) -> None:
-    """The request that was running is answered at once, with 503."""
+    """The request that was running gets an immediate 503."""
     client.load("slow", zoo.slow)
     with background(lambda: client.invoke("slow", tokens(4000))) as answer:
         until(lambda: client.gauges()[RUNNING])
@@ -85,7 +85,7 @@ def test_while_inferring(client: Client, target: Target, zoo: Zoo) -> None:
 
 
 def test_while_unloading(client: Client, target: Target, zoo: Zoo) -> None:
-    """A delete that waits for an inference is answered, and so is the inference."""
+    """A delete that waits for an inference gets a response, and so does the inference."""
     client.load("slow", zoo.slow)
     client.load("A", zoo.a)
     with background(lambda: client.invoke("slow", tokens(4000))) as answer:
@@ -102,7 +102,7 @@ def test_while_unloading(client: Client, target: Target, zoo: Zoo) -> None:
 
 
 def test_the_fork_server_dies_too(client: Client, target: Target, zoo: Zoo) -> None:
-    """Parent and child at once: both are started again."""
+    """Parent and child are killed together: both are restarted."""
     client.load("A", zoo.a)
     child = worker(target, zoo)
     parent = child.parent()
@@ -115,7 +115,7 @@ def test_the_fork_server_dies_too(client: Client, target: Target, zoo: Zoo) -> N
 
 
 def test_loads_and_deletes_around_a_death(client: Client, target: Target, zoo: Zoo) -> None:
-    """Sent at the moment of death, each is answered, and what was promised is true."""
+    """Each gets a response, and every reported success is true."""
     assert client.load("A", zoo.a).status_code == 200
     kill = worker(target, zoo).kill
     loaded, deleted, _ = together(

@@ -1,4 +1,4 @@
-"""Waiting for what happens in another process, and making things happen at the same time."""
+"""Waiting for conditions in other processes, and running calls at the same time."""
 
 import contextlib
 import select
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def until(condition: Callable[[], T], *, within_s: float = 15.0) -> T:
-    """What the condition returned once that is true; fails when it does not come true in time."""
+    """Wait until the condition returns a true value, and return it. Fails after the time limit."""
     deadline = time.monotonic() + within_s
     while not (found := condition()):
         assert time.monotonic() < deadline, f"did not happen within {within_s} s"
@@ -22,7 +22,7 @@ def until(condition: Callable[[], T], *, within_s: float = 15.0) -> T:
 
 
 def together(calls: Sequence[Callable[[], T]]) -> list[T]:
-    """Run all calls at the same time, each in a thread of its own; their results in order."""
+    """Run all calls at the same time, each in its own thread. Returns their results in order."""
     start = threading.Barrier(len(calls))
 
     def run(call: Callable[[], T]) -> T:
@@ -35,6 +35,6 @@ def together(calls: Sequence[Callable[[], T]]) -> list[T]:
 
 @contextlib.contextmanager
 def background(call: Callable[[], T]) -> Iterator[Future[T]]:
-    """The call running in a thread while the block runs; it has ended when the block is left."""
+    """Run the call in a thread during the block, and wait for it at the end of the block."""
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(call)

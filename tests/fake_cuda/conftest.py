@@ -1,7 +1,7 @@
-"""Fixtures of this tier: the fake machine, models with weights that can be recognised, and a server.
+"""Shared fixtures: the fake machine, models with recognisable weights, and a server.
 
-The tests' own process runs on the fake runtime too (`. build/fake_cuda/env.sh`, see the Makefile), with a
-machine of its own, so that tests marked `gpu` can use it directly.
+The test process also uses the fake runtime (`. build/fake_cuda/env.sh`, see the Makefile), with a separate
+fake machine, so that tests marked `gpu` can use it directly.
 """
 
 import os
@@ -16,11 +16,11 @@ import pytest
 from tests.contract.client import Client
 from tests.contract.targets import answering, launch_process
 from tests.fake_cuda.gpu import MIB, FakeMachine
-from tests.fake_cuda.house import House
+from tests.fake_cuda.gpu_server import GpuServer
 from tests.fake_cuda.models import Models
 
 LOG_TAIL = 8000
-# Small, so that the memory of the machine under the fake one is enough
+# Small, since fake device memory is main memory
 TOTAL_NBYTES = 512 * MIB
 CONTEXT_NBYTES = 32 * MIB
 
@@ -35,12 +35,12 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that share a server follow one another: a start takes longer than most tests."""
-    items.sort(key=lambda item: str(_wanted(item)) if "house" in item.fixturenames else "")  # type: ignore[attr-defined]
+    """Order tests so that those with equal servers are consecutive: a start takes longer than most tests."""
+    items.sort(key=lambda item: str(_wanted(item)) if "gpu_server" in item.fixturenames else "")  # type: ignore[attr-defined]
 
 
 def _wanted(test: pytest.Item | pytest.FixtureRequest) -> tuple[dict[str, str], dict[str, str]]:
-    """What the test's module says of the server and of its GPU."""
+    """The SETTINGS and GPU of the test's module."""
     module = test.module  # type: ignore[union-attr]
     return getattr(module, "SETTINGS", {}), getattr(module, "GPU", {})
 
@@ -53,11 +53,11 @@ def pytest_unconfigure() -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """The server's log beside a failure."""
+    """Add the server's log to the report of a failed test."""
     report = yield
-    house = getattr(item, "funcargs", {}).get("house")
-    if report.failed and house is not None:
-        report.sections.append(("the server's log", house.server.logs()[-LOG_TAIL:]))
+    gpu_server = getattr(item, "funcargs", {}).get("gpu_server")
+    if report.failed and gpu_server is not None:
+        report.sections.append(("the server's log", gpu_server.process.logs()[-LOG_TAIL:]))
     return report
 
 
@@ -68,18 +68,18 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> FakeMachine:
-    """One that no process uses yet."""
+    """A machine that no process uses yet."""
     return FakeMachine(tmp_path / "gpu", RUNTIME)
 
 
 @pytest.fixture(scope="session")
 def launch(
     models: Models, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[..., House]]:
-    """`launch({"MME_…": …}, TOTAL=…)`: a server on a machine of its own, stopped at the end."""
+) -> Iterator[Callable[..., GpuServer]]:
+    """`launch({"MME_…": …}, TOTAL=…)` starts a server on a new machine; it is stopped at the end."""
     with ExitStack() as stack:
 
-        def launch(settings: dict[str, str], **gpu: str) -> House:
+        def launch(settings: dict[str, str], **gpu: str) -> GpuServer:
             scratch = tmp_path_factory.mktemp("server")
             machine = FakeMachine(scratch / "gpu", RUNTIME)
             sizes = {"TOTAL": str(TOTAL_NBYTES), "CONTEXT": str(CONTEXT_NBYTES)}
@@ -88,44 +88,44 @@ def launch(
             stack.callback(server.stop)
             answering(server)
             client = stack.enter_context(Client(server.base_url))
-            return House(machine, server, client)
+            return GpuServer(machine, server, client)
 
         yield launch
 
 
 class Running:
-    """The one server that several tests share; replaced where a module wants another."""
+    """The server shared by consecutive tests; replaced if a module needs other settings."""
 
-    def __init__(self, launch: Callable[..., House]) -> None:
+    def __init__(self, launch: Callable[..., GpuServer]) -> None:
         self._launch = launch
-        self._house: House | None = None
+        self._server: GpuServer | None = None
         self._wanted: object = None
 
-    def get(self, settings: dict[str, str], gpu: dict[str, str]) -> House:
-        if self._house is None or self._wanted != (settings, gpu):
+    def get(self, settings: dict[str, str], gpu: dict[str, str]) -> GpuServer:
+        if self._server is None or self._wanted != (settings, gpu):
             self.stop()
-            self._house, self._wanted = self._launch(settings, **gpu), (settings, gpu)
-        return self._house
+            self._server, self._wanted = self._launch(settings, **gpu), (settings, gpu)
+        return self._server
 
     def stop(self) -> None:
-        if self._house is not None:
-            self._house.server.stop()
-            self._house = None
+        if self._server is not None:
+            self._server.process.stop()
+            self._server = None
 
 
 @pytest.fixture(scope="session")
-def running(launch: Callable[..., House]) -> Running:
+def running(launch: Callable[..., GpuServer]) -> Running:
     return Running(launch)
 
 
 @pytest.fixture
-def house(request: pytest.FixtureRequest, running: Running) -> Iterator[House]:
-    """A server without models, by the module's SETTINGS (MME_…) and GPU (FAKE_CUDA_…). Afterwards nothing
-    may be left in its ledger."""
-    house = running.get(*_wanted(request))
-    house.machine.heal()
-    house.client.clear()
-    yield house
-    house.machine.heal()
-    house.client.clear()
-    assert house.reserved() == 0
+def gpu_server(request: pytest.FixtureRequest, running: Running) -> Iterator[GpuServer]:
+    """A server without models, with the module's SETTINGS (MME_…) and GPU (FAKE_CUDA_…). After the test, no
+    bytes may be reserved."""
+    gpu_server = running.get(*_wanted(request))
+    gpu_server.machine.heal()
+    gpu_server.client.clear()
+    yield gpu_server
+    gpu_server.machine.heal()
+    gpu_server.client.clear()
+    assert gpu_server.reserved() == 0

@@ -1,6 +1,6 @@
-"""The fake GPU machine seen from outside: what each process holds, its counters, and faults to order.
+"""The fake GPU machine, seen from outside: memory and counters of each process, and fault injection.
 
-All of it is files below one directory, see `runtime/processes.cpp`.
+All state is in files below one directory, see `runtime/processes.cpp`.
 """
 
 import json
@@ -25,7 +25,7 @@ OUT_OF_MEMORY, ILLEGAL_ADDRESS, CONTEXT_DESTROYED, ASSERT = 2, 700, 709, 710
 
 @dataclass(frozen=True, slots=True)
 class FakeProcess:
-    """One process that has used the fake GPU and is alive."""
+    """A live process that has used the fake GPU."""
 
     directory: Path
 
@@ -35,7 +35,7 @@ class FakeProcess:
 
     @property
     def started(self) -> int:
-        """In clock ticks since the machine's start."""
+        """Start time, in clock ticks since the boot of the machine."""
         return int(self.directory.name.partition("-")[2])
 
     @property
@@ -43,11 +43,11 @@ class FakeProcess:
         return str(psutil.Process(self.pid).name())
 
     def end(self) -> None:
-        """By SIGKILL, as the kernel ends it for want of memory."""
+        """Kill the process with SIGKILL, as the kernel's OOM killer does."""
         psutil.Process(self.pid).kill()
 
     def counters(self) -> dict[str, int]:
-        """`used.0` with the context, `mallocs`, `launches`, `copies`, `h2d_nbytes`, `copy_ns`, …"""
+        """`used.0` (including the context), `mallocs`, `launches`, `copies`, `h2d_nbytes`, `copy_ns`, …"""
         found: dict[str, int] = defaultdict(int)
         for name, number in RECORD.iter_unpack((self.directory / "counters").read_bytes()):
             if text := name.rstrip(b"\0").decode():
@@ -55,20 +55,20 @@ class FakeProcess:
         return found
 
     def held_nbytes(self, device: int = 0) -> int:
-        """Allocated on the device, without the context."""
+        """Bytes allocated on the device, excluding the context."""
         counters = self.counters()
         return counters[f"used.{device}"] - counters[f"context.{device}"]
 
     def missing(self, wanted: Mapping[str, bytes], device: int = 0) -> set[str]:
-        """The names of those contents that are nowhere in the device's memory now."""
+        """The names of the contents that do not occur in device memory."""
         found: set[str] = set()
         for memory in self._memory(device):
             found |= {name for name, _ in _occurrences(memory, wanted)}
         return wanted.keys() - found
 
     def erase(self, contents: Mapping[str, bytes], device: int = 0) -> int:
-        """Overwrite each occurrence; how many there were. Freed memory keeps what was in it, where a copy
-        that never happened would go unnoticed."""
+        """Overwrite each occurrence of the contents. Returns their number. Freed memory keeps its contents,
+        so that a test would not notice a missing copy otherwise."""
         count = 0
         for memory in self._memory(device):
             for name, place in list(_occurrences(memory, contents)):
@@ -77,7 +77,7 @@ class FakeProcess:
         return count
 
     def extent(self, wanted: Mapping[str, bytes], device: int = 0) -> int | None:
-        """Bytes from the first of these contents to the end of the last, if one allocation has them all."""
+        """Bytes from the start of the first content to the end of the last, if one allocation holds all."""
         for memory in self._memory(device):
             places = dict(_occurrences(memory, wanted))
             if places.keys() == wanted.keys():
@@ -91,7 +91,8 @@ class FakeProcess:
 
 
 def _occurrences(memory: Octets, wanted: Mapping[str, bytes]) -> Iterator[tuple[str, int]]:
-    """Where these contents, of at least a word each, are in memory. Tensors begin at multiples of 256."""
+    """Names and offsets of the contents that occur in memory. Each is at least a word long; tensors begin
+    at multiples of 256."""
     by_start = defaultdict(list)
     for name, content in wanted.items():
         by_start[int.from_bytes(content[:WORD], sys.byteorder)].append(name)
@@ -105,13 +106,14 @@ def _occurrences(memory: Octets, wanted: Mapping[str, bytes]) -> Iterator[tuple[
 
 @dataclass(frozen=True, slots=True)
 class FakeMachine:
-    """All processes that share FAKE_CUDA_DIR. `runtime`: where build.sh has put its libraries."""
+    """All processes that share FAKE_CUDA_DIR. `runtime`: output directory of build.sh."""
 
     directory: Path
     runtime: Path
 
     def environment(self, **changes: str) -> dict[str, str]:
-        """For processes that are to use the fake GPU; capital names without FAKE_CUDA_ in `changes`."""
+        """Environment variables for a process on the fake GPU. `changes`: settings, without the prefix
+        FAKE_CUDA_."""
         return {
             "LD_PRELOAD": str(self.runtime / "libfakecuda.so"),
             "LD_LIBRARY_PATH": str(self.runtime),
@@ -120,16 +122,16 @@ class FakeMachine:
         }
 
     def processes(self) -> list[FakeProcess]:
-        """Those alive that hold memory on some device."""
+        """Live processes that hold memory on any device."""
         found = [FakeProcess(each) for each in self.directory.glob("[0-9]*-[0-9]*")]
         return [each for each in found if _is_alive(each) and _holds_memory(each)]
 
     def used_nbytes(self, device: int = 0) -> int:
-        """Of all processes, with their contexts."""
+        """Used device memory of all processes, including their contexts."""
         return sum(each.counters()[f"used.{device}"] for each in self.processes())
 
     def inject(self, point: str, code: int, **words: int) -> None:
-        """The next call at `point` (call, malloc, launch, copy, register) fails: see processes.cpp."""
+        """Make the next call at `point` (call, malloc, launch, copy, register) fail; see processes.cpp."""
         file = self.directory / "faults" / point
         file.parent.mkdir(parents=True, exist_ok=True)
         new = file.with_suffix(".test")
@@ -139,11 +141,11 @@ class FakeMachine:
         new.rename(file)
 
     def pending(self, point: str) -> bool:
-        """Has the fault not happened yet?"""
+        """True if the injected fault has not occurred yet."""
         return (self.directory / "faults" / point).exists()
 
     def heal(self) -> None:
-        """Withdraw what was injected and has not happened."""
+        """Remove injected faults that have not occurred yet."""
         for file in (self.directory / "faults").glob("*"):
             file.unlink(missing_ok=True)
 
@@ -159,7 +161,7 @@ def _is_alive(process: FakeProcess) -> bool:
 def _holds_memory(process: FakeProcess) -> bool:
     try:
         counters = process.counters()
-    except FileNotFoundError:  # it died just now, and another has tidied up
+    except FileNotFoundError:  # it has just died, and another process has removed its files
         return False
     return any(number for name, number in counters.items() if name.startswith("used."))
 

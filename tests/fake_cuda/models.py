@@ -1,4 +1,4 @@
-"""Models whose every tensor is random and unlike all others, so that its bytes can be found on a device."""
+"""Models with unique random tensors, so that the bytes of each can be found in device memory."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ LABELS = ("LOWEST", "LOW", "HIGH", "HIGHEST")
 
 
 class Models:
-    """Artifacts below one directory, each written when it is first asked for."""
+    """Artifacts below one directory, each written at its first use."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -39,7 +39,7 @@ class Models:
         return directory
 
     def large(self, nbytes: int) -> Path:
-        """About so many bytes of weights, all in one tensor of zeros in a sparse file."""
+        """About `nbytes` of weights, all in one tensor of zeros in a sparse file."""
         directory = self.root / f"large-{nbytes >> 20}"
         return directory if directory.exists() else of_size(directory, nbytes)
 
@@ -54,7 +54,7 @@ def _randomize(file: Path, seed: int) -> None:
 
 
 def contents(artifact: Path, dtype: torch.dtype | None = None) -> dict[str, bytes]:
-    """The bytes of each tensor, as they are to be on the device; `dtype`: where that is another type."""
+    """The expected bytes of each tensor on the device; `dtype`: if it differs from the stored type."""
     return {
         name: _bytes(tensor.to(dtype or tensor.dtype))
         for name, tensor in safetensors.torch.load_file(artifact / "model.safetensors").items()
@@ -62,7 +62,7 @@ def contents(artifact: Path, dtype: torch.dtype | None = None) -> dict[str, byte
 
 
 def nbytes(artifact: Path, dtype: torch.dtype | None = None) -> int:
-    """Of its weights, as they are stored or in another type."""
+    """Bytes of the weights, in the stored type or in `dtype`."""
     return sum(map(len, contents(artifact, dtype).values()))
 
 

@@ -1,6 +1,6 @@
-"""Small programs on the fake GPU, each in a process forked from one that has imported all it needs.
+"""Small programs on the fake GPU, each in a process forked from one that has imported its modules.
 
-What a program returns comes back to the test. It knows its machine from the environment.
+The test receives the program's return value. Environment variables select the fake machine.
 """
 
 import multiprocessing
@@ -26,15 +26,15 @@ def _run(
 ) -> None:
     os.environ |= environment
     connection.send(program(*arguments))
-    connection.recv()  # what the program left on the device stays until the test lets go
-    os._exit(0)  # PyTorch cannot end well where its device is lost
+    connection.recv()  # keep the program's device memory until the test ends
+    os._exit(0)  # PyTorch cannot exit cleanly after a lost device
 
 
 @contextmanager
 def running(
     environment: Mapping[str, str], program: Program, *arguments: Any
 ) -> Iterator[tuple[BaseProcess, Any]]:
-    """The process of a program that has run and lives on, and what the program returned."""
+    """The process of a program that has returned and stays alive, and its return value."""
     ours, theirs = _processes.Pipe()
     process = _processes.Process(target=_run, args=(theirs, environment, program, *arguments))
     process.start()
@@ -49,7 +49,7 @@ def running(
 
 
 def result(machine: FakeMachine, program: Program, *arguments: Any, **settings: str) -> Any:
-    """What the program returns. Capital names are settings, without FAKE_CUDA_ in front."""
+    """The program's return value. Capital names are settings, without the prefix FAKE_CUDA_."""
     with running(machine.environment(**settings), program, *arguments) as (_, found):
         return found
 
@@ -72,13 +72,13 @@ def hold_content(content: bytes) -> None:
 
 
 def used_nbytes(device: int = 0) -> int:
-    """By all processes, this one included."""
+    """Bytes used by all processes, including this one."""
     free, total = torch.cuda.mem_get_info(device)
     return int(total - free)
 
 
 def used_around_a_block() -> tuple[int, int, int]:
-    """Bytes used before, during and after its life."""
+    """Bytes used before, during and after the allocation."""
     before = used_nbytes()
     held = block(50)
     during = used_nbytes()
@@ -88,13 +88,13 @@ def used_around_a_block() -> tuple[int, int, int]:
 
 
 def used_on_each_device() -> list[int]:
-    """With a block on the second one."""
+    """Allocates a block on the second device."""
     KEPT.append(block(50, "cuda:1"))
     return [used_nbytes(0), used_nbytes(1)]
 
 
 def allocate(*mebibytes: int) -> list[bool]:
-    """One block after the other; which of them there was memory for."""
+    """Allocates one block after the other. Returns which of them succeeded."""
     return [_is_allocated(each) for each in mebibytes]
 
 
@@ -109,7 +109,7 @@ def _is_allocated(mebibytes: int) -> bool:
 
 
 def copy_around_changes() -> tuple[list[float], list[float]]:
-    """Pinned memory is changed before the wait for the first copy, and after the wait for the second."""
+    """Changes pinned memory before the wait for the first copy, and after the wait for the second."""
     source = torch.ones(1000).pin_memory()
     early, late = torch.zeros(2, 1000, device="cuda")
     torch.cuda.synchronize()
@@ -123,7 +123,7 @@ def copy_around_changes() -> tuple[list[float], list[float]]:
 
 
 def read_behind_another_stream() -> tuple[list[float], list[float]]:
-    """What the default stream reads before and after it waits for the other one's copy."""
+    """The values that the default stream reads before and after it waits for the copy of another stream."""
     source = torch.ones(1000).pin_memory()
     there = torch.zeros(1000, device="cuda")
     stream, copied = torch.cuda.Stream(), torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -144,7 +144,7 @@ def query_twice() -> list[bool]:
 
 
 def convert(dtype: torch.dtype) -> tuple[bool, bool]:
-    """To the type and back, on the device and on the CPU: are they equal?"""
+    """True if a conversion to the type and back gives the same result on the device and on the CPU."""
     values = torch.randn(4099) * 100
     there = values.cuda().to(dtype)
     expected = values.to(dtype)
@@ -168,7 +168,7 @@ READ_ONLY = 8  # cudaHostRegisterReadOnly
 
 
 def use_three_times() -> list[str]:
-    """Allocate, copy and compute; the errors' first lines."""
+    """Allocate, copy and compute. Returns the first lines of the errors."""
     said = []
     for _ in range(3):
         try:
@@ -179,7 +179,7 @@ def use_three_times() -> list[str]:
 
 
 def use_in_a_fork() -> str:
-    """What a child is told that wants the device which its parent has only counted."""
+    """The error of a child that uses the device after its parent has only counted the devices."""
     torch.cuda.device_count()
     reader, writer = os.pipe()
     child = os.fork()

@@ -1,10 +1,10 @@
-"""What a promotion costs the loading thread besides the copies themselves.
+"""The CPU time of a promotion on the loading thread, excluding the copies.
 
     . build/fake_cuda/env.sh; python -m tests.fake_cuda.promotion_cost
 
 Measured on a model with the tensors (201) and reads (30) of bert-base, and a hundredth of its bytes: the
-fake device copies with the thread's own time and through its caches, which a real one does not. What these
-few bytes take is measured by the fake runtime and subtracted; what the runtime does besides is left in.
+fake device copies with the CPU time and caches of the thread, which a real device does not. The fake
+runtime measures the time of its copies, which is subtracted; its other overhead is included.
 """
 
 import os
@@ -27,7 +27,7 @@ ROUNDS, MOVES = 10, 20
 
 
 def bert(root: Path) -> Path:
-    """Twelve layers, narrow."""
+    """A narrow model with twelve layers."""
     artifacts.bert_classifier(root)
     shape = {"hidden_size": 64, "intermediate_size": 256, "num_attention_heads": 4}
     config = transformers.BertConfig(vocab_size=1000, num_hidden_layers=12, **shape)
@@ -48,7 +48,7 @@ def owner() -> TorchLoader:
 
 
 def promotion_s(owner: TorchLoader, handler: Handler) -> float:
-    """CPU seconds of this thread for a demotion and a promotion, without those of the copies."""
+    """CPU seconds of this thread for a demotion and a promotion, excluding the copies."""
     process, best = own_process(), float("inf")
     for _ in range(ROUNDS):
         copied_ns, began = process.counters()["copy_ns"], time.thread_time()

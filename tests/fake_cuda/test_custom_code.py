@@ -1,4 +1,4 @@
-"""Code out of an artifact has a process of its own on the device, all of whose bytes are in the ledger."""
+"""Code from an artifact runs in an isolated process, and all of its device memory is reserved."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from tests.fake_cuda.conftest import CONTEXT_NBYTES
 from tests.fake_cuda.gpu import MIB, FakeProcess
-from tests.fake_cuda.house import House
+from tests.fake_cuda.gpu_server import GpuServer
 from tests.fake_cuda.models import Models
 
 HELD, TEMPORARY = 20, 64  # MiB
@@ -39,55 +39,59 @@ def artifact(models: Models) -> Path:
     return directory
 
 
-def process(house: House) -> FakeProcess:
-    (found,) = (each for each in house.machine.processes() if each.name == "mme-isolate")
+def process(gpu_server: GpuServer) -> FakeProcess:
+    (found,) = (each for each in gpu_server.machine.processes() if each.name == "mme-isolate")
     return found
 
 
-def used_nbytes(house: House) -> int:
-    return process(house).counters()["used.0"]
+def used_nbytes(gpu_server: GpuServer) -> int:
+    return process(gpu_server).counters()["used.0"]
 
 
-def ask(house: House, mebibytes: int) -> dict[str, object]:
-    response = house.client.invoke("custom", {"mebibytes": mebibytes})
+def ask(gpu_server: GpuServer, mebibytes: int) -> dict[str, object]:
+    response = gpu_server.client.invoke("custom", {"mebibytes": mebibytes})
     assert response.status_code == 200, response.text
     return dict(json.loads(response.content))
 
 
-def test_it_has_the_device(house: House, artifact: Path) -> None:
-    house.load([artifact])
-    assert ask(house, 1) == {"device": "cuda:0", "nbytes": MIB}
+def test_custom_code_uses_the_device(gpu_server: GpuServer, artifact: Path) -> None:
+    gpu_server.load([artifact])
+    assert ask(gpu_server, 1) == {"device": "cuda:0", "nbytes": MIB}
 
 
-def test_the_ledger_counts_the_context_too(house: House, artifact: Path) -> None:
-    house.load([artifact])
-    assert used_nbytes(house) >= CONTEXT_NBYTES + HELD * MIB
-    assert house.reserved() == pytest.approx(used_nbytes(house), abs=TOLERANCE_NBYTES)
+def test_the_context_is_reserved_too(gpu_server: GpuServer, artifact: Path) -> None:
+    gpu_server.load([artifact])
+    assert used_nbytes(gpu_server) >= CONTEXT_NBYTES + HELD * MIB
+    assert gpu_server.reserved() == pytest.approx(used_nbytes(gpu_server), abs=TOLERANCE_NBYTES)
 
 
-def test_it_grows_by_what_requests_leave_in_the_allocator(house: House, artifact: Path) -> None:
-    house.load([artifact])
-    before = house.reserved()
-    ask(house, TEMPORARY)
-    assert used_nbytes(house) >= CONTEXT_NBYTES + (HELD + TEMPORARY) * MIB
-    assert house.reserved() >= before + (TEMPORARY - 4) * MIB
-    assert house.reserved() == pytest.approx(used_nbytes(house), abs=TOLERANCE_NBYTES)
+def test_the_reservation_grows_with_the_allocators_memory(
+    gpu_server: GpuServer, artifact: Path
+) -> None:
+    gpu_server.load([artifact])
+    before = gpu_server.reserved()
+    ask(gpu_server, TEMPORARY)
+    assert used_nbytes(gpu_server) >= CONTEXT_NBYTES + (HELD + TEMPORARY) * MIB
+    assert gpu_server.reserved() >= before + (TEMPORARY - 4) * MIB
+    assert gpu_server.reserved() == pytest.approx(used_nbytes(gpu_server), abs=TOLERANCE_NBYTES)
 
 
-def test_nothing_of_it_is_left(house: House, artifact: Path) -> None:
-    house.load([artifact])
-    ask(house, TEMPORARY)
-    assert house.client.unload("custom").status_code == 200
-    assert [each.name for each in house.machine.processes()] == ["mme-worker"]
-    assert house.reserved() == 0
+def test_an_unload_releases_everything(gpu_server: GpuServer, artifact: Path) -> None:
+    gpu_server.load([artifact])
+    ask(gpu_server, TEMPORARY)
+    assert gpu_server.client.unload("custom").status_code == 200
+    assert [each.name for each in gpu_server.machine.processes()] == ["mme-worker"]
+    assert gpu_server.reserved() == 0
 
 
-def test_idle_models_make_room_for_its_growth(house: House, models: Models, artifact: Path) -> None:
-    """They are demoted, and come back when they are asked for."""
+def test_idle_models_make_room_for_its_growth(
+    gpu_server: GpuServer, models: Models, artifact: Path
+) -> None:
+    """Idle models are demoted, and promoted again on their next request."""
     others = [models.classifier(seed) for seed in range(1, 21)]
-    house.load([artifact, *others])
+    gpu_server.load([artifact, *others])
     for _ in range(3):
-        ask(house, 2 * TEMPORARY)
+        ask(gpu_server, 2 * TEMPORARY)
         for other in others:
-            assert house.status(other.name) == 200
-    assert house.reserved() <= house.capacity()
+            assert gpu_server.status(other.name) == 200
+    assert gpu_server.reserved() <= gpu_server.capacity()

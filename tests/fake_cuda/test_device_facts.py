@@ -1,4 +1,4 @@
-"""What the worker's first log line says of a GPU, read from the runtime that PyTorch is built for."""
+"""The GPU fields of the worker's first log line, read from the CUDA runtime of PyTorch."""
 
 import pytest
 import torch

@@ -1,9 +1,9 @@
-"""Weights in another type than the stored one: converted on the device, into one stretch of memory."""
+"""Weights of another type than stored: converted on the device, into one contiguous block."""
 
 import pytest
 import torch
 
-from tests.fake_cuda.house import House
+from tests.fake_cuda.gpu_server import GpuServer
 from tests.fake_cuda.models import Models, contents
 
 # Room for three models; a warm-up would copy its input
@@ -11,38 +11,38 @@ SETTINGS = {"MME_DEVICE_MEMORY": "20MiB", "MME_DTYPE": "bfloat16", "MME_WARMUP":
 ALIGNMENT = 256
 
 
-def test_the_bytes_are_those_of_the_type(house: House, models: Models) -> None:
-    """After the first load of a structure, a later one, and after promotions."""
+def test_the_bytes_are_those_of_the_type(gpu_server: GpuServer, models: Models) -> None:
+    """After the first load of a structure, after a later load, and after promotions."""
     artifacts = [models.classifier(seed) for seed in range(1, 6)]
     for artifact in artifacts:
-        house.load([artifact])
-        assert not house.worker().missing(contents(artifact, torch.bfloat16))
+        gpu_server.load([artifact])
+        assert not gpu_server.worker().missing(contents(artifact, torch.bfloat16))
     for artifact in artifacts:
         wanted = contents(artifact, torch.bfloat16)
-        if house.worker().missing(wanted):
-            house.worker().erase(wanted)
-        assert house.status(artifact.name) == 200
-        assert not house.worker().missing(wanted)
+        if gpu_server.worker().missing(wanted):
+            gpu_server.worker().erase(wanted)
+        assert gpu_server.status(artifact.name) == 200
+        assert not gpu_server.worker().missing(wanted)
 
 
-def test_one_stretch_of_memory_for_each_model(house: House, models: Models) -> None:
-    """With nothing but padding between the tensors."""
+def test_one_contiguous_block_per_model(gpu_server: GpuServer, models: Models) -> None:
+    """There is only padding between the tensors."""
     for seed in (1, 2):
         artifact = models.classifier(seed)
-        house.load([artifact])
+        gpu_server.load([artifact])
         wanted = contents(artifact, torch.bfloat16)
-        extent = house.worker().extent(wanted)
+        extent = gpu_server.worker().extent(wanted)
         assert extent is not None, "in several allocations"
         total = sum(map(len, wanted.values()))
         assert total <= extent <= total + ALIGNMENT * len(wanted)
 
 
-def test_the_device_converts(house: House, models: Models) -> None:
-    """Nothing but the inputs of the warm-up is copied from pageable memory, let alone converted before."""
-    house.load([models.classifier(1)])
-    before = house.worker().counters()
-    house.load([models.classifier(2)])
-    after = house.worker().counters()
+def test_the_device_converts(gpu_server: GpuServer, models: Models) -> None:
+    """No tensor of its size is converted on the CPU or copied from pageable memory."""
+    gpu_server.load([models.classifier(1)])
+    before = gpu_server.worker().counters()
+    gpu_server.load([models.classifier(2)])
+    after = gpu_server.worker().counters()
     assert after["conversions"] > before["conversions"]
     assert after["pageable_nbytes"] - before["pageable_nbytes"] < 64 << 10
     stored = sum(map(len, contents(models.classifier(2)).values()))
@@ -50,6 +50,8 @@ def test_the_device_converts(house: House, models: Models) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_the_ledger_has_the_bytes_of_the_type(house: House, models: Models, seed: int) -> None:
-    house.load([models.classifier(seed)])
-    house.check_ledger([models.classifier(seed)], torch.bfloat16)
+def test_the_reserved_bytes_are_those_of_the_type(
+    gpu_server: GpuServer, models: Models, seed: int
+) -> None:
+    gpu_server.load([models.classifier(seed)])
+    gpu_server.check_ledger([models.classifier(seed)], torch.bfloat16)

@@ -1,4 +1,4 @@
-"""Precision on GPUs: of float32 in the processes of models that bring code, and of bfloat16 on old ones."""
+"""Precision on GPUs: float32 products in isolated processes, and bfloat16 on old GPUs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +31,7 @@ def forks() -> Iterator[Forks]:
     forks.close()
 
 
-def test_isolated_processes_multiply_as_asked(forks: Forks, tmp_path: Path) -> None:
+def test_isolated_processes_use_the_matmul_precision(forks: Forks, tmp_path: Path) -> None:
     root = write(tmp_path / "model", _SAYS)
     for asked, expected in (({"matmul_precision": "high"}, "high"), ({}, "highest")):
         with forks.process(device="cuda:0", **asked) as process:
@@ -46,10 +46,10 @@ def test_isolated_processes_multiply_as_asked(forks: Forks, tmp_path: Path) -> N
         ("8.0", "auto", torch.bfloat16),
     ],
 )
-def test_bfloat16_checkpoints_run_in_what_the_gpu_has(
+def test_bfloat16_checkpoints_run_in_a_dtype_of_the_gpu(
     machine: FakeMachine, models: Models, capability: str, asked: str, expected: torch.dtype
 ) -> None:
-    """Half of what the float32 weights take, but for the rounding to whole steps of the allocator."""
+    """They need half the memory of float32 weights, apart from the allocator's rounding."""
     path = models.half(1)
     dtypes, nbytes = result(machine, load, path, asked, CAPABILITY=capability)
     assert dtypes == {expected}
@@ -58,7 +58,7 @@ def test_bfloat16_checkpoints_run_in_what_the_gpu_has(
 
 
 def load(path: Path, dtype: str) -> tuple[set[torch.dtype], int]:
-    """The types of its parameters on the device, and the bytes that the ledger is given."""
+    """The types of the model's parameters on the device, and its reserved bytes."""
     loader = TorchLoader(CudaDevice(0), Turnstile())
     handler = loader.load(path, "text-classification", dtype)
     return {each.dtype for each in handler.model.parameters()}, handler.nbytes

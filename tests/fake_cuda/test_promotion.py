@@ -1,4 +1,4 @@
-"""A promotion brings back every byte, and is one allocation and a few large copies: in this process."""
+"""A promotion restores every byte with one allocation and a few large copies (tested in this process)."""
 
 import logging
 from collections.abc import Iterator
@@ -72,7 +72,7 @@ def loader(registered_nbytes: int = 0) -> TorchLoader:
 
 
 def wrong(handler: PipelineHandler, path: Path) -> set[str]:
-    """The names of the tensors that are not what the file holds."""
+    """The names of the tensors that differ from the file."""
     state = handler.model.state_dict()
     stored = safetensors.torch.load_file(path / "model.safetensors")
     return {
@@ -83,14 +83,14 @@ def wrong(handler: PipelineHandler, path: Path) -> set[str]:
 
 
 def work_under_way(garbage: torch.Tensor) -> None:
-    """On memory that the allocator gives to others already: the device has not begun with it."""
+    """Launch work on a block that is free for reuse before the device has started the work."""
     torch.empty_like(garbage).copy_(garbage)
 
 
 @pytest.mark.parametrize("dtype", ["auto", "bfloat16"])
 @pytest.mark.parametrize("registered_nbytes", [0, 20 * MIB, 1 << 30])
-def test_every_byte_comes_back(dtype: str, registered_nbytes: int, models: Models) -> None:
-    """Whatever the memory was used for before, the last launch of which has not run yet."""
+def test_every_byte_is_restored(dtype: str, registered_nbytes: int, models: Models) -> None:
+    """Also while earlier work on the same memory has not finished on the device."""
     owner = loader(registered_nbytes)
     paths = [models.classifier(seed) for seed in (1, 2, 3)]
     handlers = [owner.load(path, TASK, dtype) for path in paths]
@@ -109,8 +109,10 @@ def test_every_byte_comes_back(dtype: str, registered_nbytes: int, models: Model
 
 
 @pytest.mark.parametrize("dtype", ["auto", "bfloat16"])
-def test_the_ledger_is_the_allocators(dtype: str, owner: TorchLoader, models: Models) -> None:
-    """What a model is said to hold is what it holds, in one block; demoted it holds nothing."""
+def test_the_reported_bytes_are_the_allocators(
+    dtype: str, owner: TorchLoader, models: Models
+) -> None:
+    """A model holds exactly its reported bytes, in one block; a demoted model holds none."""
     handlers = [owner.load(models.classifier(seed), TASK, dtype) for seed in (1, 2)]
     held = sum(handler.nbytes for handler in handlers)
     assert torch.cuda.memory_allocated() == held
@@ -142,7 +144,7 @@ def test_a_few_large_copies(dtype: str, per_read: int, owner: TorchLoader, model
     assert owner.unload(handler) == 0
 
 
-def test_leaving_gives_nothing_back_to_the_driver(owner: TorchLoader, models: Models) -> None:
+def test_a_demotion_returns_nothing_to_the_driver(owner: TorchLoader, models: Models) -> None:
     handler = owner.load(models.classifier(1), TASK)
     reserved = torch.cuda.memory_reserved()
     assert owner.demote(handler)
@@ -150,7 +152,7 @@ def test_leaving_gives_nothing_back_to_the_driver(owner: TorchLoader, models: Mo
     assert torch.cuda.memory_reserved() == reserved
 
 
-def test_without_room_it_stays_demoted(owner: TorchLoader, models: Models) -> None:
+def test_a_model_without_room_stays_demoted(owner: TorchLoader, models: Models) -> None:
     path = models.classifier(1)
     handler = owner.load(path, TASK)
     assert owner.demote(handler)
@@ -179,8 +181,8 @@ def test_registered_files_are_copied_from_the_page_cache(models: Models) -> None
     assert owner.unload(handler) == 0
 
 
-def test_a_registration_that_fails_is_forgotten(models: Models) -> None:
-    """The driver's error is not taken for that of the next launch."""
+def test_a_failed_registration_is_ignored(models: Models) -> None:
+    """The driver's error is not reported by the next launch."""
     owner, path = loader(1 << 30), models.classifier(1)
     machine = FakeMachine(own_process().directory.parent, RUNTIME)
     for _ in range(2):  # with and without the flag
@@ -196,7 +198,7 @@ def test_a_registration_that_fails_is_forgotten(models: Models) -> None:
 # ---- the worker ----
 
 
-def test_a_worker_promotes_what_it_demoted(models: Models) -> None:
+def test_a_worker_promotes_a_demoted_model(models: Models) -> None:
     front = Front(DEVICE)
     path = models.classifier(1)
     loaded = front.load(path)
@@ -216,8 +218,8 @@ def test_a_worker_promotes_what_it_demoted(models: Models) -> None:
     front.close()
 
 
-def test_trimming_gives_back_what_a_demotion_freed(models: Models) -> None:
-    """All of it, as long as no forward has made cuBLAS keep a workspace."""
+def test_a_trim_returns_the_memory_of_a_demotion(models: Models) -> None:
+    """It returns all of it if no forward has made cuBLAS allocate a workspace."""
     front = Front(DEVICE, WorkerOptions(warmup=False))
     loaded = front.load(models.classifier(1))
     assert isinstance(loaded, Loaded)
@@ -253,8 +255,8 @@ def test_changed_weights_are_loaded_and_not_promoted(tmp_path: Path) -> None:
 # ---- cost ----
 
 
-def test_what_a_promotion_costs(tmp_path: Path) -> None:
-    """See promotion_cost for what is measured. A load from the artifact takes 20 times as long."""
+def test_the_cost_of_a_promotion(tmp_path: Path) -> None:
+    """See promotion_cost for the measurement. A load from the artifact takes 20 times as long."""
     owner = promotion_cost.owner()
     handler = owner.load(promotion_cost.bert(tmp_path), TASK)
     assert len(handler.model.state_dict()) == 201

@@ -1,4 +1,4 @@
-"""The fake runtime behaves as CUDA does where the server depends on it: else the other tests mean nothing."""
+"""The fake runtime behaves like CUDA in all respects on which the server and these tests depend."""
 
 import pytest
 import torch
@@ -13,15 +13,15 @@ ALREADY_REGISTERED, NOT_REGISTERED, NOT_SUPPORTED = 712, 713, 801
 # ---- copies ----
 
 
-def test_a_copy_runs_when_somebody_waits_for_it(machine: FakeMachine) -> None:
-    """Pinned memory that is changed before the wait arrives changed; after the wait it does not."""
+def test_a_copy_runs_when_it_is_waited_for(machine: FakeMachine) -> None:
+    """A change of pinned memory before the wait is copied; a change after the wait is not."""
     early, late = result(machine, programs.copy_around_changes)
     assert early == [2]
     assert late == [2]
 
 
 def test_a_copy_on_another_stream_needs_a_wait(machine: FakeMachine) -> None:
-    """Without one, the default stream reads what was there before."""
+    """Without a wait, the default stream reads the old contents."""
     without, with_event = result(machine, programs.read_behind_another_stream)
     assert without == [0]
     assert with_event == [1]
@@ -33,7 +33,7 @@ def test_an_event_is_not_ready_at_once(machine: FakeMachine) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.int64])
 def test_conversions_are_computed(machine: FakeMachine, dtype: torch.dtype) -> None:
-    """To types that weights are computed in, and back."""
+    """To each dtype of weights, and back."""
     assert result(machine, programs.convert, dtype) == (True, True)
 
 
@@ -45,24 +45,24 @@ def test_allocations_are_counted_until_they_are_freed(machine: FakeMachine) -> N
     assert used == (CONTEXT_NBYTES, CONTEXT_NBYTES + 50 * MIB, CONTEXT_NBYTES)
 
 
-def test_a_device_has_an_end(machine: FakeMachine) -> None:
+def test_a_device_has_limited_memory(machine: FakeMachine) -> None:
     found = result(machine, programs.allocate, 300, 200, TOTAL=str(512 * MIB))
     assert found == [False, True]
 
 
-def test_devices_are_apart(machine: FakeMachine) -> None:
+def test_devices_have_separate_memory(machine: FakeMachine) -> None:
     used = result(machine, programs.used_on_each_device, DEVICES="2")
     assert used == [CONTEXT_NBYTES, CONTEXT_NBYTES + 50 * MIB]
 
 
-def test_a_device_that_nobody_used_has_no_context(machine: FakeMachine) -> None:
+def test_an_unused_device_has_no_context(machine: FakeMachine) -> None:
     with running(machine.environment(DEVICES="2"), programs.hold, 50):
         assert machine.used_nbytes(0) == CONTEXT_NBYTES + 50 * MIB
         assert machine.used_nbytes(1) == 0
 
 
-def test_others_memory_is_not_free(machine: FakeMachine) -> None:
-    """Contexts and allocations of other processes count, until they die by any signal."""
+def test_memory_of_other_processes_is_not_free(machine: FakeMachine) -> None:
+    """Contexts and allocations of other processes count until these exit, also by a signal."""
     with running(machine.environment(), programs.hold, 50) as (other, _):
         assert result(machine, programs.used_nbytes) == 2 * CONTEXT_NBYTES + 50 * MIB
         other.kill()
@@ -85,8 +85,8 @@ def test_memory_is_seen_from_outside(machine: FakeMachine) -> None:
 # ---- registered memory ----
 
 
-def test_registrations_are_kept_account_of(machine: FakeMachine) -> None:
-    """Twice, overlapping, and of what is none: errors, as in CUDA."""
+def test_invalid_registrations_are_errors(machine: FakeMachine) -> None:
+    """Repeated and overlapping registrations and unknown unregistrations are errors, as in CUDA."""
     whole, part = (0, 1 << 20), (4096, 4096)
     codes = result(machine, programs.register, whole, whole, part, None, None, part, whole)
     refused = ALREADY_REGISTERED
@@ -114,7 +114,7 @@ def test_a_registration_may_fail(machine: FakeMachine) -> None:
     ],
 )
 def test_a_lost_device_stays_lost(machine: FakeMachine, point: str, code: int, says: str) -> None:
-    """For the process that lost it; the next one has its own."""
+    """The process that lost its device cannot use it again; another process can."""
     machine.inject(point, code)
     assert len(said := result(machine, programs.use_three_times)) == 3
     assert all(says in line for line in said)
@@ -122,13 +122,13 @@ def test_a_lost_device_stays_lost(machine: FakeMachine, point: str, code: int, s
 
 
 def test_some_allocations_fail(machine: FakeMachine) -> None:
-    """Only those of a size, after one that passes; PyTorch tries each twice."""
+    """A fault can be limited to allocations of a size, after one that succeeds; PyTorch tries each twice."""
     machine.inject("malloc", OUT_OF_MEMORY, after=1, count=2, nbytes=40 * MIB)
     assert result(machine, programs.allocate, 50, 1, 60, 70) == [True, True, False, True]
     assert not machine.pending("malloc")
 
 
-def test_a_fault_may_be_for_one_process(machine: FakeMachine) -> None:
+def test_a_fault_can_be_limited_to_one_process(machine: FakeMachine) -> None:
     machine.inject("call", ASSERT, pid=1)
     assert result(machine, programs.use_three_times) == []
     assert machine.pending("call")
@@ -138,7 +138,7 @@ def test_a_fault_may_be_for_one_process(machine: FakeMachine) -> None:
 
 
 def test_a_forked_child_cannot_use_the_device_of_its_parent(machine: FakeMachine) -> None:
-    """Which is why the fork server never touches it."""
+    """The fork server therefore never uses the device."""
     assert "forked" in result(machine, programs.use_in_a_fork)
 
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.gpu
 
 
 def test_a_promoted_model_is_warm(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Seen by what a warm-up that fails leaves in the log: this model needs languages."""
+    """The log shows each warm-up, since it fails for this model, which needs languages."""
     caplog.set_level(logging.INFO, "model_handler.worker.warmup")
     path = artifacts.mbart(tmp_path)
     front = Front(CudaDevice(0))

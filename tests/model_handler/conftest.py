@@ -1,4 +1,4 @@
-"""Fixtures of several files: an artifact to load, and one to damage."""
+"""Shared fixtures: an artifact to load, and a copy of it to change."""
 
 import logging
 import shutil
@@ -16,11 +16,11 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(classifier: Path, tmp_path: Path) -> Path:
-    """An artifact to be damaged."""
+    """A copy of the artifact that the test may change."""
     return Path(shutil.copytree(classifier, tmp_path / "copy"))
 
 
 @pytest.fixture
 def no_tracebacks_kept(caplog: pytest.LogCaptureFixture) -> None:
-    """pytest keeps what was logged, and with a traceback the model that was being loaded."""
+    """Do not log: pytest keeps log records, and a record's traceback keeps the model being loaded."""
     caplog.set_level(logging.CRITICAL, "model_handler.loading.loader")

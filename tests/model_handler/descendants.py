@@ -1,4 +1,4 @@
-"""The processes that a test's engine started."""
+"""The processes started by the engine of a test."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ import psutil
 
 
 class Descendants:
-    """This process's descendants that were not there yet: other tests keep servers running."""
+    """Descendants of this process, except earlier ones: fixtures of other tests keep servers running."""
 
     def __init__(self) -> None:
         self._others = {one.pid for one in psutil.Process().children(recursive=True)}

@@ -1,4 +1,4 @@
-"""A worker's life without a process: it arrives and dies when a test says so."""
+"""A fake supervisor without a process: the test decides when its worker starts and dies."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,11 +9,11 @@ from tests.model_handler.fake_worker import FakeWorker
 
 
 class FakeSupervisor(FakeWorker):
-    """A FakeWorker with the life a real one has: `arrive` and `die` tell the engine."""
+    """A FakeWorker with the life cycle of a real one: `arrive` and `die` call the engine's callbacks."""
 
-    TOTAL, CONTEXT = 1_000_000_000, 300_000_000  # of a GPU, and what one process takes of it
+    TOTAL, CONTEXT = 1_000_000_000, 300_000_000  # bytes of a GPU, and of one CUDA context
     device = "cpu"
-    culprit = 0  # the model that the process names when it dies
+    culprit = 0  # model_id reported when the process dies
     stopped = False
     on_ready: Callable[[Ready], None]
     on_lost: Callable[[int], None]
@@ -43,12 +43,12 @@ class FakeSupervisor(FakeWorker):
         self.on_ready(Ready(1, self.device, self.TOTAL if gpu else 0, free))
 
     def die(self) -> None:
-        """In the real order: the engine hears of it before the calls fail."""
+        """As with a real process, the engine's callback runs before the calls fail."""
         self.on_lost(self.culprit)
         super().die()
 
     async def go_on_until(self, done: Callable[[], bool]) -> None:
-        """Let every call pass until `done`; files are read in threads, hence the short waits."""
+        """Complete all calls until `done`. Artifacts are read in threads, hence the waits."""
         while not done():
             await asyncio.wait([asyncio.create_task(turns())])
             if self.calls and not done():

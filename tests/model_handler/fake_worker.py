@@ -1,7 +1,7 @@
-"""A worker that computes nothing: every call waits until the test lets it go on.
+"""A fake worker without computation: every call waits until the test completes it.
 
-It checks from its side what the real one relies on: one load at a time per model, batches only for
-models it holds, and no unload under a running batch.
+It asserts the preconditions of a real worker: at most one load per model at a time, batches only for
+loaded models, and no unload during a batch of the model.
 """
 
 import asyncio
@@ -28,8 +28,8 @@ class FakeWorker:
     demoted: set[int] = field(default_factory=set)
     calls: list[Call] = field(default_factory=list)
     load_error: EngineError | None = None
-    free_nbytes: Callable[[], int | None] = lambda: None  # as the device's driver says it
-    starved: bool = False  # the next batch finds no memory for its activations
+    free_nbytes: Callable[[], int | None] = lambda: None  # as reported by the device's driver
+    starved: bool = False  # the next batch runs out of memory
     replaced: list[str] = field(default_factory=list)
     forward_s: dict[int, float] = field(default_factory=dict)
 
@@ -62,8 +62,8 @@ class FakeWorker:
         self.replaced.append(reason)
 
     async def _free(self, model: Model) -> bool:
-        """False when the process died meanwhile."""
-        assert not self.busy("run", model.model_id), "unloaded under a running batch"
+        """Free the model. False if the process died meanwhile."""
+        assert not self.busy("run", model.model_id), "unloaded during a batch"
         assert not self.busy("unload", model.model_id), "two unloads of one model in flight"
         try:
             await self._wait("unload", model.model_id)
@@ -73,7 +73,7 @@ class FakeWorker:
         return True
 
     async def run(self, command: Run) -> Done:
-        assert command.model_id in self.held, "a batch for a model that is not here"
+        assert command.model_id in self.held, "a batch for a model that is not loaded"
         await self._wait("run", command.model_id)
         if self.starved:
             self.starved = False
@@ -107,7 +107,7 @@ class FakeWorker:
             call.go_on.set_result(None)
 
     def die(self) -> None:
-        """What the link does when the process ends: everything it held is gone, every call fails."""
+        """Simulate the end of the process: its models are lost, and all calls fail."""
         self.held.clear()
         self.demoted.clear()
         calls, self.calls = self.calls, []

@@ -1,4 +1,4 @@
-"""Models loaded for tests, and requests put through the three steps as the worker does it."""
+"""Models loaded for tests, and requests processed in the worker's three steps."""
 
 import json
 import time
@@ -20,7 +20,7 @@ from model_handler.worker.forward import finish, forward, prepare
 
 Builder = Callable[..., Path]
 
-# Models this small lose more to waiting for a second thread than it brings
+# For models this small, the cost of a second thread is higher than its gain
 torch.set_num_threads(1)
 
 
@@ -34,7 +34,7 @@ def implied_task(path: Path) -> str:
 
 @contextmanager
 def loaded(path: Path, task: str | None = None, dtype: str = "auto") -> Iterator[PipelineHandler]:
-    """A handler for the time of the block; all of it has to be freed afterwards."""
+    """Load a handler for the block, and check that the unload frees all of its memory."""
     owner = loader()
     handler = owner.load(path, task or implied_task(path), dtype)
     yield handler
@@ -50,7 +50,7 @@ def request(document: Any, **fields: Any) -> InferenceRequest:
 def run(
     handler: Handler, *documents: Any, timeout_s: float = 60, **options: Any
 ) -> list[InferenceResponse | Refusal]:
-    """One batch. A document is a request, bytes, or anything JSON."""
+    """Run one batch. A document is a request, bytes, or any JSON value."""
     requests = [each if isinstance(each, InferenceRequest) else request(each) for each in documents]
     batch = prepare(handler, requests)
     forward(batch, CpuDevice(), time.monotonic() + timeout_s, **options)
@@ -58,7 +58,7 @@ def run(
 
 
 def answers(handler: Handler, *documents: Any, **options: Any) -> list[Any]:
-    """The decoded answers of one batch in which nothing was refused."""
+    """The decoded responses of one batch without errors."""
     results = run(handler, *documents, **options)
     assert [each for each in results if isinstance(each, Refusal)] == []
     return [json.loads(each.body) for each in results if isinstance(each, InferenceResponse)]

@@ -1,4 +1,4 @@
-"""One artifact served twice, by us and by the plain pipeline, whose answers are compared."""
+"""Compare the responses of our handler and of the transformers pipeline for one artifact."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ GREEDY = {"do_sample": False, "max_new_tokens": 8}
 
 
 class Pair:
-    """One artifact, served by us and by the plain pipeline."""
+    """One artifact, loaded by our handler and by the transformers pipeline."""
 
     def __init__(self, path: Path, task: str, handler: PipelineHandler) -> None:
         self.handler = handler
@@ -35,7 +35,7 @@ class Pair:
         return self._plain(document["inputs"], **parameters)
 
     def check(self, documents: Sequence[dict[str, Any]], **defaults: Any) -> None:
-        """`documents` as one batch of ours, and one by one in the plain pipeline."""
+        """Run `documents` as one batch of our handler and one by one in the pipeline, and compare them."""
         ours = answers(self.handler, *documents)
         for document, answer in zip(documents, ours, strict=True):
             assert_same(
@@ -44,7 +44,7 @@ class Pair:
 
 
 def assert_same(ours: Any, plain: Any) -> None:
-    """Equal in shape, labels and text; numbers to 1e-5."""
+    """Assert equal shape, labels and text, and equal numbers to 1e-5."""
     if isinstance(plain, dict):
         assert list(ours) == list(plain)
         ours, plain = list(ours.values()), list(plain.values())

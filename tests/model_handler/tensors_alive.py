@@ -1,4 +1,4 @@
-"""What the loader's tests share: an artifact, ways to damage it, and what a failure may leave."""
+"""Shared by the tests of the loader: changes to an artifact, and a count of the tensors that are alive."""
 
 import gc
 import json
@@ -20,7 +20,7 @@ TEXT = {"inputs": "the film was a wonderful surprise"}
 
 @dataclass(frozen=True)
 class Emptied(CpuDevice):
-    """Counts how often the allocator's unused blocks were given back."""
+    """A device that counts calls of empty_cache."""
 
     times: list[None] = field(default_factory=list)
 
@@ -40,7 +40,7 @@ def retensor(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> 
 
 
 def failure(path: Path, task: str | None = None, dtype: str = "auto") -> str:
-    """Why it could not be loaded; nothing of the attempt may be left."""
+    """The message of a load that must fail; checks that the failed load leaves no tensors."""
     owner = loader()
     gc.collect()
     before = living_tensors()

@@ -1,1 +1,1 @@
-"""What the container is compared with, in plain PyTorch: programs that print one line of JSON."""
+"""Programs in plain PyTorch, for comparison with the container; each prints one line of JSON."""

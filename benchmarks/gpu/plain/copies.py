@@ -1,7 +1,7 @@
 """python -m benchmarks.gpu.plain.copies DEVICE NBYTES…
 
-A plain copy of so many bytes from page-locked memory to the device, in GB/s: the limit of a promotion.
-On the CPU a copy within ordinary memory.
+Measures a plain copy of NBYTES from page-locked memory to the device, in GB/s: the upper limit for a
+promotion. On the CPU, the copy is within main memory.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""python -m benchmarks.gpu.plain.hog MIB: takes all but so many MiB of the device until stdin ends."""
+"""python -m benchmarks.gpu.plain.hog MIB: allocates all device memory except MIB until stdin is closed."""
 
 import json
 import sys

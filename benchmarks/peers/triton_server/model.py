@@ -1,6 +1,6 @@
-"""A model of Triton's Python backend: a text classifier out of `artifact` beside this file, by whole batches.
+"""A model of Triton's Python backend: a batched text classifier, loaded from `artifact` beside this file.
 
-Answers are JSON, one string per text, as the Hugging Face toolkit would write them.
+Responses are JSON, one string per text, in the format of the Hugging Face toolkit.
 """
 
 import itertools

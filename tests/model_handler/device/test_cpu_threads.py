@@ -1,4 +1,4 @@
-"""Heavy forwards get every core, light ones leave the front its own, and nothing outlives the block."""
+"""Heavy forwards get all cores, light ones leave one core to the front; the block restores the count."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ from model_handler.device.cpu_threads import HEAVY_S, Threads, first_work_s, tok
         (3, 0.019, 2),
     ],
 )
-def test_how_many(cores: int, work_s: float, expected: int) -> None:
+def test_threads_of_a_forward(cores: int, work_s: float, expected: int) -> None:
     before = torch.get_num_threads()
     threads = Threads(cores)
     usual = torch.get_num_threads()
@@ -44,7 +44,7 @@ def test_the_first_forward_of_a_large_model_is_heavy() -> None:
     assert threads.many(first_work_s(tiny)) == 1
 
 
-def test_a_device_that_computes_elsewhere_is_left_alone() -> None:
+def test_the_thread_count_is_not_changed_with_a_gpu() -> None:
     before = torch.get_num_threads()
     with Threads.of(torch.device("cuda")).computing(1.0) as count:
         assert count == 1
@@ -59,7 +59,7 @@ def test_threads_that_tokenize(device: str, cores: int, expected: int) -> None:
     assert tokenizing(torch.device(device), cores) == expected
 
 
-# A process of its own: tokenizers reads the settings once
+# In a separate process, since the tokenizers library reads its settings only once
 _TOKENIZE = """
 import sys
 from pathlib import Path
@@ -74,7 +74,7 @@ print(len(list(Path("/proc/self/task").iterdir())) - before)
 
 
 @pytest.mark.parametrize(("count", "started"), [(1, 0), (3, 3)])
-def test_tokenizers_keeps_to_what_was_settled(count: int, started: int) -> None:
+def test_the_tokenizers_library_uses_the_given_number_of_threads(count: int, started: int) -> None:
     command = [sys.executable, "-c", _TOKENIZE, str(count)]
-    told = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert int(told.stdout) == started, told.stderr
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == started, done.stderr

@@ -1,4 +1,4 @@
-"""The device's memory, and what its errors mean."""
+"""The device's memory, and the classification of its errors."""
 
 import ctypes.util
 from pathlib import Path
@@ -19,14 +19,14 @@ from model_handler.device.device import (
 
 
 class Lost(CpuDevice):
-    """A device that computes no more."""
+    """A device that no longer computes."""
 
     def probe(self) -> None:
         raise torch.AcceleratorError("CUDA error: an unknown error occurred")
 
 
 class Full(CpuDevice):
-    """One without a byte left."""
+    """A device without free memory."""
 
     def probe(self) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -43,12 +43,12 @@ def test_no_such_device(spelling: str) -> None:
         parse(spelling)
 
 
-def test_auto_takes_what_there_is() -> None:
+def test_auto_selects_the_gpu_if_there_is_one() -> None:
     assert parse("auto") == (CudaDevice(0) if torch.cuda.is_available() else CpuDevice())
 
 
 def test_a_gpu_that_cannot_be_used_is_not_replaced_by_the_cpu(tmp_path: Path) -> None:
-    """A driver's device is there, PyTorch is built for CUDA, and yet it does not work."""
+    """The driver's device file exists and PyTorch is built for CUDA, but CUDA does not work."""
     assert automatic(tmp_path, built_for="13.0", works=False) == CpuDevice()
     (tmp_path / "nvidia0").touch()
     with pytest.raises(ValueError, match=r"the machine's GPU cannot be used: .+"):
@@ -56,16 +56,16 @@ def test_a_gpu_that_cannot_be_used_is_not_replaced_by_the_cpu(tmp_path: Path) ->
     assert automatic(tmp_path, built_for=None, works=False) == CpuDevice()
 
 
-def test_what_the_log_says_of_a_cpu() -> None:
+def test_log_fields_of_a_cpu() -> None:
     assert facts(CpuDevice())["device"] == "cpu"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="every fact can be read here")
 def test_a_fact_that_cannot_be_read_raises_nothing() -> None:
-    said = facts(CudaDevice(0))
-    assert said["device"] == "cuda:0"
+    fields = facts(CudaDevice(0))
+    assert fields["device"] == "cuda:0"
     for name in ("gpu", "compute_capability", "driver_supports_cuda", "device_free_nbytes"):
-        assert str(said[name]).startswith("unknown: "), name
+        assert str(fields[name]).startswith("unknown: "), name
 
 
 def test_the_drivers_version_without_a_driver() -> None:
@@ -76,10 +76,10 @@ def test_the_drivers_version_without_a_driver() -> None:
 
 
 @pytest.mark.gpu
-def test_what_the_log_says_of_a_gpu() -> None:
-    said = facts(CudaDevice(0))
-    assert str(said["driver_supports_cuda"]).split(".") >= str(torch.version.cuda).split(".")
-    assert isinstance(said["device_free_nbytes"], int)
+def test_log_fields_of_a_gpu() -> None:
+    fields = facts(CudaDevice(0))
+    assert str(fields["driver_supports_cuda"]).split(".") >= str(torch.version.cuda).split(".")
+    assert isinstance(fields["device_free_nbytes"], int)
 
 
 def allocation_failure() -> RuntimeError:
@@ -124,7 +124,7 @@ def test_sticky(error: Exception) -> None:
     [
         RuntimeError("Expected all tensors to be on the same device, cuda:0 and cpu"),
         RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"),
-        ValueError("CUDA out of memory"),  # only the allocator's own kind of error counts
+        ValueError("CUDA out of memory"),  # not an exception class of the allocator
         IndexError("index out of range in self"),
         KeyError("CUDA"),
     ],
@@ -137,7 +137,7 @@ def test_neither(error: Exception) -> None:
 @pytest.mark.parametrize(
     "text", ["CUDA error: invalid argument", "CUDA error: no kernel image is available"]
 )
-def test_an_accelerators_error_is_sticky_when_the_device_computes_no_more(text: str) -> None:
+def test_an_accelerator_error_is_sticky_if_the_device_no_longer_computes(text: str) -> None:
     error = torch.AcceleratorError(text)
     assert not is_sticky(error, CpuDevice())
     assert not is_sticky(error, Full())
@@ -145,8 +145,8 @@ def test_an_accelerators_error_is_sticky_when_the_device_computes_no_more(text: 
 
 
 @pytest.mark.gpu
-def test_an_error_that_leaves_the_device_sound_is_not_sticky() -> None:
-    """Raised by the runtime itself, which clears what is not sticky."""
+def test_an_error_after_which_the_device_computes_is_not_sticky() -> None:
+    """The runtime raises the error and clears it."""
     device = CudaDevice(0)
     with pytest.raises(torch.AcceleratorError) as caught:
         torch.cuda.synchronize(torch.cuda.device_count())
@@ -155,7 +155,7 @@ def test_an_error_that_leaves_the_device_sound_is_not_sticky() -> None:
 
 
 @pytest.mark.gpu
-def test_cuda_memory_comes_and_goes() -> None:
+def test_cuda_memory_is_allocated_and_released() -> None:
     device = parse("cuda")
     device.empty_cache()
     before = device.free_nbytes()

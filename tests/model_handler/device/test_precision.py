@@ -1,4 +1,4 @@
-"""In which precision a device computes."""
+"""The precision of a device's computations."""
 
 import logging
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def as_before() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("wanted", MATMUL_PRECISIONS)
-def test_float32_on_a_gpu_is_multiplied_as_asked(wanted: str) -> None:
+def test_matmul_precision_on_a_gpu(wanted: str) -> None:
     precision.multiply("cuda:0", wanted)
     assert torch.get_float32_matmul_precision() == wanted
 
@@ -32,7 +32,7 @@ def test_float32_on_a_cpu_is_not_changed() -> None:
 
 
 class Gpu(CpuDevice):
-    """As far as the choice of a precision goes."""
+    """A GPU with bfloat16 arithmetic, as far as the choice of a precision needs one."""
 
     units = True
 
@@ -67,7 +67,7 @@ HALF, BRAIN, FULL = torch.float16, torch.bfloat16, torch.float32
         ("bfloat16", FULL, CpuDevice(), BRAIN),
     ],
 )
-def test_what_a_checkpoint_runs_in(
+def test_dtype_in_which_a_checkpoint_runs(
     asked: str, stored: torch.dtype, device: CpuDevice, expected: torch.dtype
 ) -> None:
     assert precision.run_dtype(asked, stored, device, Path("/m")) is expected
@@ -77,21 +77,21 @@ def test_what_a_checkpoint_runs_in(
     ("asked", "level", "run"),
     [("auto", "INFO", "torch.float16"), ("bfloat16", "WARNING", "torch.bfloat16")],
 )
-def test_the_log_says_why(
+def test_the_reason_is_logged(
     caplog: pytest.LogCaptureFixture, asked: str, level: str, run: str
 ) -> None:
     caplog.set_level(logging.INFO, "model_handler.device.precision")
     precision.run_dtype(asked, BRAIN, OldGpu(), Path("/opt/ml/models/m"))
     (record,) = caplog.records
     assert record.levelname == level
-    said = vars(record)
-    assert said["artifact"] == "/opt/ml/models/m"
-    assert (said["stored_dtype"], said["run_dtype"]) == ("torch.bfloat16", run)
-    assert "8.0" in said["reason"]
+    fields = vars(record)
+    assert fields["artifact"] == "/opt/ml/models/m"
+    assert (fields["stored_dtype"], fields["run_dtype"]) == ("torch.bfloat16", run)
+    assert "8.0" in fields["reason"]
 
 
 @pytest.mark.parametrize("device", [CpuDevice(), Gpu()])
-def test_the_log_is_silent_where_nothing_changes(
+def test_nothing_is_logged_if_the_dtype_is_not_changed(
     caplog: pytest.LogCaptureFixture, device: CpuDevice
 ) -> None:
     caplog.set_level(logging.INFO, "model_handler.device.precision")

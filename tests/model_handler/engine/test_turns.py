@@ -14,7 +14,7 @@ from model_handler.memory.residency import Residency
 from model_handler.messages import InferenceRequest
 from tests.model_handler.engine.test_scheduling import SIZES, model
 from tests.model_handler.fake_worker import FakeWorker
-from tests.model_handler.memory.test_moves import house, story, turns
+from tests.model_handler.memory.test_moves import opened, story, turns
 
 HEAVY, LIGHT = 1, 2
 COST_S = {HEAVY: 0.09, LIGHT: 0.01}
@@ -40,7 +40,7 @@ def test_the_share_of_light_batches(weight: int, batches: int, depth: int) -> No
     """Of a hundred batches. `weight`: of the model with the heavy ones."""
 
     async def scenario() -> None:
-        worker, residency = house(host=None)
+        worker, residency = opened(host=None)
         worker.forward_s = COST_S
         await both_loaded(worker, residency)
         scheduler = Scheduler(residency, Metrics())
@@ -66,7 +66,7 @@ def test_the_share_of_light_batches(weight: int, batches: int, depth: int) -> No
 
 def test_a_lane_with_one_batch_of_each_model() -> None:
     async def scenario() -> None:
-        worker, residency = house(host=None)
+        worker, residency = opened(host=None)
         await both_loaded(worker, residency)
         scheduler = Scheduler(residency, Metrics())
         lane = WorkQueue(worker, depth=2, each=1)

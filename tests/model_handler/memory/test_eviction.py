@@ -1,4 +1,4 @@
-"""Eviction: enough goes, nobody needlessly, the idle before the leased, the least valuable first."""
+"""Eviction: enough bytes, no unnecessary model, idle before leased, the lowest priority first."""
 
 import hypothesis.strategies as st
 import pytest
@@ -35,7 +35,7 @@ def order(candidate: Candidate) -> tuple[bool, float, int]:
 
 
 @given(candidates, st.integers(0, 300))
-def test_enough_goes_or_everybody_and_nobody_needlessly(
+def test_enough_models_are_chosen_or_all_and_none_unnecessarily(
     those: list[Candidate], needed: int
 ) -> None:
     sizes = {one.model_id: one.nbytes for one in those}
@@ -50,7 +50,9 @@ def test_enough_goes_or_everybody_and_nobody_needlessly(
 
 
 @given(candidates, st.integers(0, 300))
-def test_the_leased_only_when_the_idle_are_not_enough(those: list[Candidate], needed: int) -> None:
+def test_leased_models_are_chosen_only_if_idle_ones_are_not_enough(
+    those: list[Candidate], needed: int
+) -> None:
     by_id = {one.model_id: one for one in those}
     choice = choose(those, needed)
     assert not any(by_id[model_id].leased for model_id in choice.leave)
@@ -60,8 +62,8 @@ def test_the_leased_only_when_the_idle_are_not_enough(those: list[Candidate], ne
 
 
 @given(candidates, st.integers(0, 300))
-def test_the_least_valuable_first(those: list[Candidate], needed: int) -> None:
-    """Whoever stays in spite of a lower priority would not have been enough instead of those above."""
+def test_the_lowest_priority_is_chosen_first(those: list[Candidate], needed: int) -> None:
+    """All models below the highest chosen priority together would not have freed enough."""
     by_id = {one.model_id: one for one in those}
     choice = choose(those, needed)
     chosen = [by_id[model_id] for model_id in (*choice.leave, *choice.wait)]
@@ -74,7 +76,7 @@ def test_the_least_valuable_first(those: list[Candidate], needed: int) -> None:
 
 
 @given(candidates, st.integers(0, 300))
-def test_the_order_of_asking_does_not_matter(those: list[Candidate], needed: int) -> None:
+def test_the_order_of_candidates_does_not_matter(those: list[Candidate], needed: int) -> None:
     assert choose(those, needed) == choose(reversed(those), needed)
 
 
@@ -82,7 +84,7 @@ histories = st.lists(st.integers(0, 7), min_size=1, max_size=60)
 
 
 def played(history: list[int], sizes: list[int], budget: int, policy: str) -> list[list[int]]:
-    """Who left, request by request, from a device of so many bytes."""
+    """The models evicted at each request, from a device of `budget` bytes."""
     standings = [Standing()] * len(sizes)
     here: set[int] = set()
     clock, left = 0.0, []
@@ -115,22 +117,22 @@ def least_recently_used(history: list[int], room: int) -> list[list[int]]:
 
 
 @given(histories, st.integers(1, 7))
-def test_lru_is_lru(history: list[int], room: int) -> None:
+def test_lru_evicts_the_least_recently_used_model(history: list[int], room: int) -> None:
     assert played(history, [10] * 8, 10 * room, "lru") == least_recently_used(history, room)
 
 
 @given(st.integers(2, 8), st.integers(1, 5), st.permutations(range(8)))
-def test_gdsf_is_lru_where_sizes_and_frequencies_are_equal(
+def test_gdsf_equals_lru_for_equal_sizes_and_frequencies(
     count: int, rounds: int, models: list[int]
 ) -> None:
-    """Asked in turn, all are used equally often."""
+    """The models are requested in turn, so that all are used equally often."""
     history = models[:count] * rounds
     for room in range(1, count):
         assert played(history, [10] * 8, 10 * room, "gdsf") == least_recently_used(history, room)
 
 
 @given(st.integers(1, 10**12), st.integers(1, 10**12), st.integers(1, 10**6), st.integers(1, 1000))
-def test_gdsf_keeps_the_small_and_the_often_used(
+def test_gdsf_prefers_small_and_frequently_used_models(
     small: int, large: int, uses: int, models: int
 ) -> None:
     assume(small < large)
@@ -141,10 +143,10 @@ def test_gdsf_keeps_the_small_and_the_often_used(
 
 
 @given(st.integers(0, 10**12), st.floats(0, 10**12), st.floats(0, 10**12), st.integers(1, 20))
-def test_the_clock_lifts_whoever_is_used_from_now_on(
+def test_the_clock_raises_the_priority_of_later_uses(
     nbytes: int, clock: float, step: float, uses: int
 ) -> None:
-    """However far it went, a use is still worth something, and equal uses later are worth no less."""
+    """A use always adds to the clock, and equal uses at a later clock have no lower priority."""
     early = later = Standing()
     for number in range(uses):
         early = use(early, nbytes, Now(number + 1, clock, 8), GDSF)
@@ -155,7 +157,7 @@ def test_the_clock_lifts_whoever_is_used_from_now_on(
 
 @given(st.integers(10**6, 10**11), st.integers(10**6, 10**11), st.integers(1, 1000))
 def test_size_alone_never_outweighs_many_uses(one: int, other: int, models: int) -> None:
-    """What returns is bytes to be moved as well: per byte the largest are worth their own bytes."""
+    """The cost includes the bytes to copy, so that the ratio of two priorities is bounded."""
     now = Now(1, 0.0, models)
     small, large = sorted((one, other))
     ratio = use(Standing(), small, now, GDSF).priority / use(Standing(), large, now, GDSF).priority
@@ -170,7 +172,7 @@ def test_a_use_counts_half_after_the_half_life() -> None:
 
 
 @given(histories)
-def test_what_is_no_longer_asked_for_leaves_in_the_end(history: list[int]) -> None:
-    """However popular it was: the clock overtakes it."""
+def test_a_model_that_is_no_longer_used_is_evicted(history: list[int]) -> None:
+    """The clock exceeds its priority in the end, however often it was used before."""
     left = played([0] * 20 + history + [8, 9] * 100, [10] * 10, 20, "gdsf")
     assert any(0 in gone for gone in left)

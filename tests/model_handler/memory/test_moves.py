@@ -1,4 +1,4 @@
-"""Moves and batches in single stories; the machine in `test_scheduling` plays the others."""
+"""Single scenarios of moves and batches; the state machine in `test_scheduling` covers random ones."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -28,7 +28,7 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-def house(host: int | None) -> tuple[FakeWorker, Residency]:
+def opened(host: int | None) -> tuple[FakeWorker, Residency]:
     worker = FakeWorker(lambda one: SIZES[one.model_id])
     residency = Residency(worker)
     residency.open(CAPACITY, host)
@@ -46,7 +46,7 @@ async def loaded(worker: FakeWorker, residency: Residency, key: int) -> None:
 
 def test_two_loads_that_fit_singly_but_not_together() -> None:
     async def scenario() -> None:
-        worker, residency = house(host=None)
+        worker, residency = opened(host=None)
         first = asyncio.create_task(residency.admit(model(4), SIZES[4]))
         second = asyncio.create_task(residency.admit(model(3), SIZES[3]))
         await turns()
@@ -60,9 +60,9 @@ def test_two_loads_that_fit_singly_but_not_together() -> None:
     story(scenario())
 
 
-def test_a_full_device_demotes_the_idle_before_it_refuses() -> None:
+def test_a_full_device_demotes_idle_models_before_it_refuses_a_load() -> None:
     async def scenario() -> None:
-        worker, residency = house(host=100)
+        worker, residency = opened(host=100)
         for key in (4, 3):
             await loaded(worker, residency, key)
         assert (worker.held, worker.demoted) == ({3}, {4})
@@ -77,7 +77,7 @@ def test_a_full_device_demotes_the_idle_before_it_refuses() -> None:
 
 def test_a_load_that_fails_leaves_nothing() -> None:
     async def scenario() -> None:
-        worker, residency = house(host=250)
+        worker, residency = opened(host=250)
         worker.load_error = ModelLoadFailed("corrupt")
         task = asyncio.create_task(residency.admit(model(1), SIZES[1]))
         await turns()
@@ -110,7 +110,7 @@ def test_measured_bytes_that_do_not_fit_end_the_load() -> None:
 
 
 async def served(worker: FakeWorker, residency: Residency, bounds: QueueBounds) -> Scheduler:
-    """With model 1 loaded."""
+    """A scheduler with model 1 loaded."""
     scheduler = Scheduler(residency, Metrics())
     loading = asyncio.create_task(residency.admit(model(1), SIZES[1]))
     await turns()
@@ -126,9 +126,9 @@ def submitted(scheduler: Scheduler, left_s: float = 60.0) -> asyncio.Task[Any]:
     return asyncio.create_task(scheduler.submit(model(1), job))
 
 
-def test_a_batch_that_never_ends_has_its_worker_replaced() -> None:
+def test_the_worker_of_a_batch_that_never_ends_is_replaced() -> None:
     async def scenario() -> None:
-        worker, residency = house(host=None)
+        worker, residency = opened(host=None)
         scheduler = await served(worker, residency, QueueBounds(4, 2))
         answer = submitted(scheduler, left_s=-3600.0)
         await turns()
@@ -140,11 +140,11 @@ def test_a_batch_that_never_ends_has_its_worker_replaced() -> None:
     story(scenario())
 
 
-def test_a_batch_waits_for_company_when_it_is_told_to() -> None:
-    """And no longer than until it is full."""
+def test_a_batch_waits_for_more_requests_up_to_its_delay() -> None:
+    """It does not wait longer than until it is full."""
 
     async def scenario() -> None:
-        worker, residency = house(host=None)
+        worker, residency = opened(host=None)
         scheduler = await served(worker, residency, QueueBounds(4, 2, delay_s=3600.0))
         first = submitted(scheduler)
         await turns()
@@ -158,9 +158,9 @@ def test_a_batch_waits_for_company_when_it_is_told_to() -> None:
     story(scenario())
 
 
-def test_a_batch_that_got_no_company_runs_alone() -> None:
+def test_a_request_runs_alone_after_the_delay() -> None:
     async def scenario() -> None:
-        worker, residency = house(host=None)
+        worker, residency = opened(host=None)
         scheduler = await served(worker, residency, QueueBounds(4, 2, delay_s=0.01))
         answer = submitted(scheduler)
         while not worker.calls:
@@ -171,11 +171,11 @@ def test_a_batch_that_got_no_company_runs_alone() -> None:
     story(scenario())
 
 
-def test_of_several_that_leave_none_is_leased_meanwhile() -> None:
-    """Two make room for a large one; while the first is still leaving, the second is asked for."""
+def test_no_model_chosen_for_demotion_can_be_leased() -> None:
+    """Two models make room for a large one; the second cannot be leased while the first is being demoted."""
 
     async def scenario() -> None:
-        worker, residency = house(host=250)
+        worker, residency = opened(host=250)
         for key in (1, 3):
             await loaded(worker, residency, key)
         coming = asyncio.create_task(residency.admit(model(5), SIZES[5]))
@@ -190,11 +190,11 @@ def test_of_several_that_leave_none_is_leased_meanwhile() -> None:
     story(scenario())
 
 
-def test_a_return_after_a_loss_is_no_use() -> None:
-    """Lost twice, the models come back in the same order: the most recently used first."""
+def test_a_promotion_after_a_lost_device_does_not_count_as_a_use() -> None:
+    """After two losses, the models are promoted in the same order: the most recently used first."""
 
     async def scenario() -> None:
-        worker, residency = house(host=250)
+        worker, residency = opened(host=250)
         for key in (1, 3):
             await loaded(worker, residency, key)
         for _ in range(2):
@@ -211,11 +211,11 @@ def test_a_return_after_a_loss_is_no_use() -> None:
     story(scenario())
 
 
-def test_nobody_leaves_for_what_cannot_fit() -> None:
-    """Beside a model that has a process of its own, which stays, there is never room for model 5."""
+def test_no_model_is_demoted_for_one_that_cannot_fit() -> None:
+    """Model 5 cannot fit beside the isolated model, which is never demoted."""
 
     async def scenario() -> None:
-        worker, residency = house(host=250)
+        worker, residency = opened(host=250)
         for key in (ISOLATED, 3):
             await loaded(worker, residency, key)
         loading = asyncio.create_task(residency.admit(model(5), SIZES[5]))
@@ -229,8 +229,8 @@ def test_nobody_leaves_for_what_cannot_fit() -> None:
 
 
 @pytest.mark.parametrize(("policy", "left"), [("lru", 1), ("gdsf", 3)])
-def test_who_leaves_is_a_matter_of_policy(policy: str, left: int) -> None:
-    """Model 1 is small and was used longest ago, model 3 is larger; either one would make room."""
+def test_the_policy_chooses_the_evicted_model(policy: str, left: int) -> None:
+    """Model 1 is small and the least recently used, model 3 is larger; either one would make room."""
 
     async def scenario() -> None:
         worker = FakeWorker(lambda one: SIZES[one.model_id])

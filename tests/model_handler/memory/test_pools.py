@@ -1,4 +1,4 @@
-"""The ledger: what is reserved is the sum of what is held, and never more than there is."""
+"""Pools: `reserved` is the sum of all reservations and never exceeds the capacity."""
 
 import hypothesis.strategies as st
 import pytest

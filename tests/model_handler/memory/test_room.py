@@ -1,4 +1,4 @@
-"""The ledger of a GPU: what an out-of-memory of the device teaches it, and where each byte is counted."""
+"""Memory accounting of a GPU: limits learned from out-of-memory errors, and the pool of each byte."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ BUDGET = 200
 
 
 class Device:
-    """With less memory than its budget says."""
+    """A device with less memory than its budget."""
 
     def __init__(self, nbytes: int, host: int = 250) -> None:
         self.nbytes = nbytes
@@ -45,8 +45,8 @@ async def vacated(device: Device, key: int) -> None:
     await task
 
 
-def test_a_budget_beyond_the_device_corrects_itself() -> None:
-    """The load that meets the real limit succeeds, in the place of an idle model."""
+def test_a_budget_larger_than_the_device_is_corrected() -> None:
+    """The load that reaches the real limit succeeds after the demotion of an idle model."""
 
     async def scenario() -> None:
         device = Device(nbytes=120)
@@ -61,7 +61,7 @@ def test_a_budget_beyond_the_device_corrects_itself() -> None:
     story(scenario())
 
 
-def test_a_limit_that_was_learned_rises_when_memory_came_back() -> None:
+def test_a_learned_limit_rises_when_memory_is_released() -> None:
     async def scenario() -> None:
         device = Device(nbytes=120, host=0)
         await device.load(4, 3)
@@ -74,7 +74,7 @@ def test_a_limit_that_was_learned_rises_when_memory_came_back() -> None:
     story(scenario())
 
 
-def test_a_device_without_idle_models_refuses() -> None:
+def test_a_load_without_idle_models_to_demote_is_refused() -> None:
     async def scenario() -> None:
         device = Device(nbytes=50)
         with pytest.raises(InsufficientMemory):
@@ -104,7 +104,7 @@ async def served(device: Device, *keys: int) -> Scheduler:
     return scheduler
 
 
-def test_a_forward_without_memory_is_tried_once_more_with_an_idle_model_less() -> None:
+def test_a_forward_without_memory_is_repeated_after_demoting_an_idle_model() -> None:
     async def scenario() -> None:
         device = Device(nbytes=120)
         scheduler = await served(device, 3, 1)
@@ -116,7 +116,7 @@ def test_a_forward_without_memory_is_tried_once_more_with_an_idle_model_less() -
     story(scenario())
 
 
-def test_a_forward_without_memory_fails_where_nothing_can_leave() -> None:
+def test_a_forward_without_memory_fails_if_no_model_can_be_demoted() -> None:
     async def scenario() -> None:
         device = Device(nbytes=120)
         scheduler = await served(device, 3)
@@ -129,7 +129,7 @@ def test_a_forward_without_memory_fails_where_nothing_can_leave() -> None:
 
 
 def test_memory_of_a_model_on_the_device_is_not_counted_to_the_host() -> None:
-    """Less main memory than device memory: the device can be filled all the same."""
+    """A device with more memory than main memory can still be filled."""
 
     async def scenario() -> None:
         device = Device(nbytes=BUDGET, host=10)
@@ -141,8 +141,8 @@ def test_memory_of_a_model_on_the_device_is_not_counted_to_the_host() -> None:
     story(scenario())
 
 
-def test_a_promotion_may_push_others_out_of_main_memory() -> None:
-    """Models that were loaded once are always served: from the disk, where main memory is too small."""
+def test_a_promotion_may_evict_others_from_main_memory() -> None:
+    """Loaded models are always served; they are read from disk if main memory is too small."""
 
     async def scenario() -> None:
         device = Device(nbytes=BUDGET, host=SIZES[4])
@@ -161,7 +161,7 @@ def test_a_promotion_may_push_others_out_of_main_memory() -> None:
     story(scenario())
 
 
-def test_what_computes_in_main_memory_is_counted_there() -> None:
+def test_a_model_on_the_cpu_is_counted_to_main_memory() -> None:
     async def scenario() -> None:
         device = Device(nbytes=BUDGET, host=30)
         await device.load(ON_CPU)
@@ -176,8 +176,8 @@ def test_what_computes_in_main_memory_is_counted_there() -> None:
     story(scenario())
 
 
-def test_code_of_its_own_is_charged_what_it_grows_to() -> None:
-    """Idle models make room for it; without any, its process is ended."""
+def test_an_isolated_model_is_charged_for_its_growth() -> None:
+    """Idle models are demoted to make room for it; if that is not enough, its process is ended."""
 
     async def scenario() -> None:
         device = Device(nbytes=BUDGET, host=100)

@@ -27,36 +27,36 @@ from model_handler.messages import InferenceRequest, InferenceResponse
 from tests import artifacts
 from tests.chaos.scripts import write
 from tests.model_handler.formats import builders
-from tests.model_handler.scripted_house import JSON, House, opened
+from tests.model_handler.running_engine import JSON, RunningEngine, opened
 
 CSV, NPY = "text/csv", "application/x-npy"
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEngine]:
     requirements = tmp_path_factory.mktemp("requirements")
-    with opened(tmp_path_factory.mktemp("models"), requirements) as house:
-        yield house
+    with opened(tmp_path_factory.mktemp("models"), requirements) as running:
+        yield running
 
 
 @pytest.fixture
-def deployed(house: House, request: pytest.FixtureRequest) -> Iterator[Any]:
+def deployed(running: RunningEngine, request: pytest.FixtureRequest) -> Iterator[Any]:
     """Write and load artifacts of this test's own; unloads them at its end."""
     loaded: list[str] = []
 
     def deploy(code: str, name: str = "", **properties: object) -> str:
         name = f"{request.node.name}-{name}"
-        write(house.root / name, code, **properties)
-        house.load(name)
+        write(running.root / name, code, **properties)
+        running.load(name)
         loaded.append(name)
         return name
 
     yield deploy
     for name in loaded:
-        house.run(house.engine.unload(name))
+        running.run(running.engine.unload(name))
 
 
-def test_the_four_functions(house: House, deployed: Any) -> None:
+def test_the_four_functions(running: RunningEngine, deployed: Any) -> None:
     """In their order, with what each returns given to the next; text for JSON and CSV, else bytes."""
     name = deployed("""
 def model_fn(model_dir):
@@ -68,13 +68,13 @@ def predict_fn(data, model):
 def output_fn(prediction, accept):
     return " ".join(prediction), "text/x-" + accept.rpartition("/")[2]
 """)
-    answer = house.invoke(name, b"1,2", content_type=CSV)
+    answer = running.invoke(name, b"1,2", content_type=CSV)
     assert (answer.body, answer.content_type) == (b"model str text/csv", "text/x-json")
-    answer = house.invoke(name, b"\x00", content_type="image/png", accept="text/plain")
+    answer = running.invoke(name, b"\x00", content_type="image/png", accept="text/plain")
     assert (answer.body, answer.content_type) == (b"model bytes image/png", "text/x-plain")
 
 
-def test_transform_fn_and_the_context(house: House, deployed: Any) -> None:
+def test_transform_fn_and_the_context(running: RunningEngine, deployed: Any) -> None:
     """Headers in and out, a content type of its own, and where the model is."""
     name = deployed("""
 import json
@@ -88,24 +88,24 @@ def transform_fn(model, body, content_type, accept, context):
     return json.dumps([model, context.get_request_id()])
 """)
     headers = ((b"x-asked", b"this"), (b"content-type", b"application/json"))
-    answer = house.invoke(name, b"{}", headers=headers, request_id="7")
+    answer = running.invoke(name, b"{}", headers=headers, request_id="7")
     assert json.loads(answer.body) == [True, "7"]
     assert answer.content_type == "application/x-mine"
     assert answer.custom_attributes == "trace=2"
     assert answer.headers == (("x-seen", "this"),)
 
 
-def test_a_header_cannot_become_two(house: House, deployed: Any) -> None:
+def test_a_header_cannot_become_two(running: RunningEngine, deployed: Any) -> None:
     name = deployed("""
 def model_fn(model_dir): return None
 def transform_fn(model, body, content_type, accept, context):
     context.set_response_header(0, "X-A", "1\\r\\nX-B: 2")
 """)
     with pytest.raises(InferenceFailed, match="line break"):
-        house.invoke(name, b"{}")
+        running.invoke(name, b"{}")
 
 
-def test_two_models_with_modules_of_the_same_names(house: House, deployed: Any) -> None:
+def test_two_models_with_modules_of_the_same_names(running: RunningEngine, deployed: Any) -> None:
     """Each imports its own `helper`, at load and later."""
     names = []
     for word in ("one", "two"):
@@ -117,34 +117,36 @@ def predict_fn(data, model):
     import late
     return [model, late.WORD]
 """
-        directory = write(house.root / f"same-{word}", code)
+        directory = write(running.root / f"same-{word}", code)
         for module in ("helper", "late"):
             (directory / f"code/{module}.py").write_text(f"WORD = {word!r}\n")
-        house.load(f"same-{word}")
+        running.load(f"same-{word}")
         names.append(f"same-{word}")
     for name, word in zip(names, ("one", "two"), strict=True):
-        assert house.ask(name, {}) == [word, word]
-        assert list((house.root / name).rglob("__pycache__")) == []
-        house.run(house.engine.unload(name))
+        assert running.ask(name, {}) == [word, word]
+        assert list((running.root / name).rglob("__pycache__")) == []
+        running.run(running.engine.unload(name))
 
 
-def test_defaults_read_and_write_arrays(house: House, deployed: Any) -> None:
+def test_defaults_read_and_write_arrays(running: RunningEngine, deployed: Any) -> None:
     """Without input_fn and output_fn: JSON, CSV and npy, as sagemaker-inference has them."""
     name = deployed("""
 def model_fn(model_dir): return lambda array: array * 2
 """)
-    assert house.ask(name, [1, 2]) == [2, 4]
-    assert house.invoke(name, b"1,2\n3,4", content_type=CSV, accept=CSV).body == b"2,4\n6,8\n"
+    assert running.ask(name, [1, 2]) == [2, 4]
+    assert running.invoke(name, b"1,2\n3,4", content_type=CSV, accept=CSV).body == b"2,4\n6,8\n"
     buffer = io.BytesIO()
     numpy.save(buffer, numpy.array([1.5]))
-    assert house.invoke(name, buffer.getvalue(), content_type=NPY).body == b"[3.0]"
+    assert running.invoke(name, buffer.getvalue(), content_type=NPY).body == b"[3.0]"
     with pytest.raises(UnsupportedContentType):
-        house.invoke(name, b"x", content_type="image/png")
+        running.invoke(name, b"x", content_type="image/png")
     with pytest.raises(UnacceptableAccept):
-        house.invoke(name, b"[1]", accept="image/png")
+        running.invoke(name, b"[1]", accept="image/png")
 
 
-def test_a_pickle_in_a_request_is_not_opened(house: House, deployed: Any, tmp_path: Path) -> None:
+def test_a_pickle_in_a_request_is_not_opened(
+    running: RunningEngine, deployed: Any, tmp_path: Path
+) -> None:
     """sagemaker-inference's decoder would run it."""
 
     class Bomb:
@@ -155,11 +157,11 @@ def test_a_pickle_in_a_request_is_not_opened(house: House, deployed: Any, tmp_pa
     buffer = io.BytesIO()
     numpy.save(buffer, numpy.array([Bomb()], dtype=object), allow_pickle=True)
     with pytest.raises(InvalidRequest):
-        house.invoke(name, buffer.getvalue(), content_type=NPY)
+        running.invoke(name, buffer.getvalue(), content_type=NPY)
     assert not (tmp_path / "opened").exists()
 
 
-def test_a_pytorch_module_gets_a_tensor(house: House, deployed: Any) -> None:
+def test_a_pytorch_module_gets_a_tensor(running: RunningEngine, deployed: Any) -> None:
     name = deployed("""
 import torch
 def model_fn(model_dir):
@@ -167,26 +169,26 @@ def model_fn(model_dir):
     torch.nn.init.ones_(model.weight); torch.nn.init.zeros_(model.bias)
     return model
 """)
-    assert house.ask(name, [[1, 2], [3, 4]]) == [[3.0], [7.0]]
+    assert running.ask(name, [[1, 2], [3, 4]]) == [[3.0], [7.0]]
 
 
-def test_a_hugging_face_directory_with_code_for_one_step(house: House) -> None:
+def test_a_hugging_face_directory_with_code_for_one_step(running: RunningEngine) -> None:
     """The rest is what the Hugging Face toolkit does: a pipeline, a dictionary in, JSON out."""
-    directory = artifacts.bert_classifier(house.root / "hugging", labels=("low", "high"))
+    directory = artifacts.bert_classifier(running.root / "hugging", labels=("low", "high"))
     (directory / "code").mkdir()
     (directory / "code/inference.py").write_text("""
 import json
 def output_fn(prediction, accept):
     return json.dumps({"labels": [each["label"] for each in prediction]}), "application/json"
 """)
-    house.load("hugging")
-    assert house.ask("hugging", {"inputs": "a film"})["labels"][0] in ("low", "high")
-    house.run(house.engine.unload("hugging"))
+    running.load("hugging")
+    assert running.ask("hugging", {"inputs": "a film"})["labels"][0] in ("low", "high")
+    running.run(running.engine.unload("hugging"))
 
 
-def test_an_endpoint_handler(house: House) -> None:
+def test_an_endpoint_handler(running: RunningEngine) -> None:
     """All keys of the document reach it; arrays in its answer become lists."""
-    directory = house.root / "endpoint"
+    directory = running.root / "endpoint"
     directory.mkdir()
     (directory / "word.txt").write_text("hello")
     (directory / "handler.py").write_text("""
@@ -197,28 +199,28 @@ class EndpointHandler:
     def __call__(self, data):
         return {"word": self.word, "keys": sorted(data), "array": numpy.arange(3)}
 """)
-    house.load("endpoint")
-    answer = house.ask("endpoint", {"inputs": "x", "date": "today"})
+    running.load("endpoint")
+    answer = running.ask("endpoint", {"inputs": "x", "date": "today"})
     assert answer == {"word": "hello", "keys": ["date", "inputs"], "array": [0, 1, 2]}
-    text = house.invoke("endpoint", b"plain", content_type="text/plain")
+    text = running.invoke("endpoint", b"plain", content_type="text/plain")
     assert json.loads(text.body)["keys"] == ["inputs"]
     with pytest.raises(InvalidRequest):
-        house.invoke("endpoint", b"{")
-    house.run(house.engine.unload("endpoint"))
+        running.invoke("endpoint", b"{")
+    running.run(running.engine.unload("endpoint"))
 
 
-def test_a_program_of_torch_export(house: House) -> None:
+def test_a_program_of_torch_export(running: RunningEngine) -> None:
     """Reading one can run code, so it has a process of its own, with the same requests as other arrays."""
-    directory = house.root / "program"
+    directory = running.root / "program"
     directory.mkdir()
     builders.exported(directory)
-    house.load("program")
+    running.load("program")
     rows = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
-    found = house.ask("program", {"instances": rows})["predictions"]
+    found = running.ask("program", {"instances": rows})["predictions"]
     numpy.testing.assert_allclose(found, rows @ builders.WEIGHT, rtol=1e-5)
     with pytest.raises(InvalidRequest, match="expected x"):
-        house.ask("program", {"instances": [[1.0]]})
-    house.run(house.engine.unload("program"))
+        running.ask("program", {"instances": [[1.0]]})
+    running.run(running.engine.unload("program"))
 
 
 @pytest.mark.parametrize(
@@ -232,7 +234,7 @@ def test_a_program_of_torch_export(house: House) -> None:
     ],
 )
 def test_what_the_code_says_went_wrong(
-    house: House, deployed: Any, statement: str, error: type[EngineError], says: str
+    running: RunningEngine, deployed: Any, statement: str, error: type[EngineError], says: str
 ) -> None:
     name = deployed(f"""
 class Custom(Exception):
@@ -242,7 +244,7 @@ def transform_fn(model, body, content_type, accept, context):
     {statement}
 """)
     with pytest.raises(error, match=says) as caught:
-        house.invoke(name, b'{"secret": "the quick brown fox jumps over the lazy dog"}')
+        running.invoke(name, b'{"secret": "the quick brown fox jumps over the lazy dog"}')
     if isinstance(caught.value, HandlerRefusal):
         assert caught.value.status == 422
 
@@ -262,11 +264,11 @@ def transform_fn(model, body, content_type, accept, context):
     ],
 )
 def test_what_cannot_be_loaded(
-    house: House, code: str, says: str, request: pytest.FixtureRequest
+    running: RunningEngine, code: str, says: str, request: pytest.FixtureRequest
 ) -> None:
-    write(house.root / request.node.name, code)
+    write(running.root / request.node.name, code)
     with pytest.raises(ModelLoadFailed, match=says):
-        house.load(request.node.name)
+        running.load(request.node.name)
 
 
 def wheel(directory: Path) -> None:
@@ -285,11 +287,11 @@ def wheel(directory: Path) -> None:
             archive.writestr(zipfile.ZipInfo(name), text)
 
 
-def test_requirements_come_from_the_artifacts_own_wheels(house: House) -> None:
+def test_requirements_come_from_the_artifacts_own_wheels(running: RunningEngine) -> None:
     """No index is asked; what the image has counts as installed; a second model finds it done."""
     for name in ("first", "second"):
         directory = write(
-            house.root / name,
+            running.root / name,
             """
 import greeting, numpy
 def model_fn(model_dir): return greeting.WORD
@@ -299,14 +301,16 @@ def predict_fn(data, model): return model
         )
         wheel(directory / "code/wheels")
         (directory / "code/requirements.txt").write_text("greeting==1.0\nnumpy\n")
-        house.load(name)
-        assert house.ask(name, {}) == "from a wheel"
-        house.run(house.engine.unload(name))
-    store = house.engine.options.requirements_dir
+        running.load(name)
+        assert running.ask(name, {}) == "from a wheel"
+        running.run(running.engine.unload(name))
+    store = running.engine.options.requirements_dir
     assert len([entry for entry in store.iterdir() if entry.is_dir()]) == 1
 
 
-def test_requests_side_by_side_where_the_code_allows_it(house: House, deployed: Any) -> None:
+def test_requests_side_by_side_where_the_code_allows_it(
+    running: RunningEngine, deployed: Any
+) -> None:
     """Each waits for the other: they could not be answered one after the other."""
     name = deployed(
         """
@@ -322,12 +326,12 @@ def transform_fn(model, body, content_type, accept):
 
     async def together() -> list[InferenceResponse]:
         request = InferenceRequest(b"{}", JSON)
-        return await asyncio.gather(*(house.engine.invoke(name, request) for _ in range(3)))
+        return await asyncio.gather(*(running.engine.invoke(name, request) for _ in range(3)))
 
-    assert [answer.body for answer in house.run(together())] == [b"met"] * 3
+    assert [answer.body for answer in running.run(together())] == [b"met"] * 3
 
 
-def test_trusted_code_can_share_a_process(house: House, deployed: Any) -> None:
+def test_trusted_code_can_share_a_process(running: RunningEngine, deployed: Any) -> None:
     """One process for both; modules of the same name do not meet; unloading one spares the other."""
     code = """
 import os
@@ -339,6 +343,6 @@ def predict_fn(data, model): return [model, NAME, os.getpid()]
     names = [
         deployed(code.format(name=name), name, option__isolation="shared") for name in ("a", "b")
     ]
-    answers = [house.ask(name, {}) for name in names]
+    answers = [running.ask(name, {}) for name in names]
     assert [answer[:2] for answer in answers] == [["a", "a"], ["b", "b"]]
     assert answers[0][2] == answers[1][2]

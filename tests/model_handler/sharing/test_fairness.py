@@ -1,4 +1,4 @@
-"""Device time is shared by weight, whatever a turn costs, and nobody who can run is starved."""
+"""Device time is shared by weight, regardless of the cost of turns, and no runnable key starves."""
 
 import itertools
 
@@ -14,7 +14,7 @@ costs = st.dictionaries(
 
 
 @given(st.lists(st.integers(0, 5), min_size=1), st.integers(1, 30))
-def test_turns_of_equal_cost_go_round(keys: list[int], turns: int) -> None:
+def test_turns_of_equal_cost_are_round_robin(keys: list[int], turns: int) -> None:
     shares: Shares[int] = Shares()
     for key in keys:
         shares.enter(key)
@@ -28,10 +28,10 @@ def test_turns_of_equal_cost_go_round(keys: list[int], turns: int) -> None:
 
 
 @given(costs, st.integers(20, 200), st.floats(0, 1))
-def test_between_two_that_always_can_the_difference_is_a_turn_of_each(
+def test_two_keys_that_can_always_run_differ_by_at_most_a_turn_of_each(
     costs: dict[int, tuple[float, int]], turns: int, expected: float
 ) -> None:
-    """`expected`: what is charged at first, as a share of the true cost that is charged in the end."""
+    """`expected`: the estimate that is charged first, as a fraction of the true cost."""
     shares: Shares[int] = Shares()
     for key in costs:
         shares.enter(key)
@@ -50,7 +50,7 @@ def test_between_two_that_always_can_the_difference_is_a_turn_of_each(
 
 @given(st.integers(1, 50))
 def test_time_away_is_not_saved_up(turns: int) -> None:
-    """Who comes back, or could not run for a while, gets one turn early and then every second one."""
+    """A key that could not run for a while gets one early turn, and then every second turn."""
     shares: Shares[str] = Shares()
     shares.enter("away")
     shares.enter("busy")
@@ -65,7 +65,7 @@ def test_time_away_is_not_saved_up(turns: int) -> None:
     assert after in (["away", "busy"] * 3, ["away", "away", "busy", "away", "busy", "away"])
 
 
-def test_leaving_right_after_a_turn_and_coming_back_gains_nothing() -> None:
+def test_leaving_after_each_turn_and_returning_gains_nothing() -> None:
     shares: Shares[str] = Shares()
     taken = {"stays": 0, "comes and goes": 0}
     for key in taken:
@@ -80,7 +80,7 @@ def test_leaving_right_after_a_turn_and_coming_back_gains_nothing() -> None:
     assert taken["stays"] == pytest.approx(50, abs=1)
 
 
-def test_nobody_is_chosen_when_nobody_can() -> None:
+def test_no_key_is_chosen_if_none_can_run() -> None:
     shares: Shares[int] = Shares()
     assert shares.next(lambda _: True) is None
     for key in (1, 2, 3):
@@ -92,7 +92,7 @@ def test_nobody_is_chosen_when_nobody_can() -> None:
     assert 3 not in shares
 
 
-def test_once_nobody_has_work_the_past_is_forgotten() -> None:
+def test_charges_are_cleared_when_no_key_has_work() -> None:
     shares: Shares[str] = Shares()
     shares.enter("heavy")
     assert shares.next(lambda _: True) == "heavy"

@@ -1,4 +1,4 @@
-"""One at a time, in the order they came, and a long computation lets the others through."""
+"""One thread at a time, first come, first served, and a long computation gives way to others."""
 
 import threading
 from collections.abc import Callable
@@ -15,7 +15,9 @@ kinds = st.sampled_from(WorkKind)
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.integers(1, 20), kinds, st.booleans()), min_size=2, max_size=6))
-def test_one_at_a_time_and_nobody_is_left_behind(works: list[tuple[int, WorkKind, bool]]) -> None:
+def test_one_thread_at_a_time_and_all_of_them_finish(
+    works: list[tuple[int, WorkKind, bool]],
+) -> None:
     turnstile = Turnstile()
     inside: list[int] = []
     finished: list[int] = []
@@ -38,11 +40,11 @@ def test_one_at_a_time_and_nobody_is_left_behind(works: list[tuple[int, WorkKind
         thread.join(PATIENCE_S)
     assert sorted(finished) == list(range(len(works)))
     with turnstile.turn(WorkKind.BRIEF):
-        pass  # it is free again
+        pass  # the turn is free again
 
 
 @pytest.mark.parametrize("brief", [Turnstile.give_way, Turnstile.let_brief_pass])
-def test_brief_work_that_came_later_is_done_earlier(brief: Callable[[Turnstile], None]) -> None:
+def test_brief_work_passes_long_work_in_progress(brief: Callable[[Turnstile], None]) -> None:
     turnstile = Turnstile()
     came, done = threading.Event(), threading.Event()
 
@@ -61,7 +63,7 @@ def test_brief_work_that_came_later_is_done_earlier(brief: Callable[[Turnstile],
 
 
 class Clock:
-    """Moves when somebody computes."""
+    """A clock that the test's computations advance."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -72,9 +74,7 @@ class Clock:
 
 @pytest.mark.parametrize("brief_s", [0.001, 0.03, 0.1])
 @pytest.mark.parametrize("long_s", [(0.1, 0.001), (0.01, 0.01), (0.05, 0.2)])
-def test_shares_of_time_while_all_want_to_compute(
-    brief_s: float, long_s: tuple[float, float]
-) -> None:
+def test_shares_of_time_while_all_have_work(brief_s: float, long_s: tuple[float, float]) -> None:
     clock = Clock()
     turnstile = Turnstile(clock)
     works = [(WorkKind.BRIEF, brief_s), *((WorkKind.LONG, seconds) for seconds in long_s)]
@@ -111,7 +111,7 @@ def _until_waiting(turnstile: Turnstile, count: int) -> None:
         threading.Event().wait(0.001)
 
 
-def test_a_lap_does_not_count_the_time_of_others() -> None:
+def test_a_lap_excludes_the_time_of_others() -> None:
     clock = Clock()
     turnstile = Turnstile(clock)
 

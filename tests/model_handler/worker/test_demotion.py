@@ -1,4 +1,4 @@
-"""A demoted model keeps everything but its weights' memory, and answers as before once it is promoted."""
+"""Demotion frees only the memory of the weights; after promotion, the responses are as before."""
 
 import gc
 import os
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("no_tracebacks_kept")
 
 
 class FailingUploader(Uploader):
-    """Copies into plain memory, or raises `failure`."""
+    """Copies to main memory, or raises `failure`."""
 
     failure: Exception | None = None
 
@@ -68,11 +68,11 @@ def held_nbytes(handler: PipelineHandler) -> int:
     "build", [artifacts.bert_classifier, artifacts.marian, artifacts.gpt2, artifacts.t5]
 )
 @pytest.mark.parametrize("dtype", ["auto", "bfloat16"])
-def test_every_byte_comes_back(
+def test_promotion_restores_every_byte(
     build: Builder, dtype: str, owner: TorchLoader, tmp_path: Path
 ) -> None:
-    """Also of what is in no file, of the first model of a structure and of the second, and in another
-    precision; in the very tensors and the memory that was there before."""
+    """Also for tensors that are in no file, for the first and the second model of a structure, and in
+    another precision. Tensor objects stay the same, and as much memory is held as before."""
     for seed in range(2):
         path = build(tmp_path / str(seed), seed=seed)
         handler = owner.load(path, implied_task(path), dtype)
@@ -90,7 +90,7 @@ def test_every_byte_comes_back(
         assert owner.unload(handler) == 0
 
 
-def test_it_answers_as_before(owner: TorchLoader, classifier: Path) -> None:
+def test_responses_after_promotion_are_as_before(owner: TorchLoader, classifier: Path) -> None:
     handler = owner.load(classifier, "text-classification")
     expected = answers(handler, TEXT)
     assert owner.demote(handler)
@@ -99,7 +99,7 @@ def test_it_answers_as_before(owner: TorchLoader, classifier: Path) -> None:
 
 
 def test_conversions_are_those_of_pytorch(owner: TorchLoader, tmp_path: Path) -> None:
-    """And modules that stay in float32 do: T5's wo, whatever the rest is in."""
+    """Modules that must stay in float32, such as T5's wo, are not converted."""
     path = artifacts.t5(tmp_path)
     stored = safetensors.torch.load_file(path / "model.safetensors")
     handler = owner.load(path, implied_task(path), "float16")
@@ -111,8 +111,8 @@ def test_conversions_are_those_of_pytorch(owner: TorchLoader, tmp_path: Path) ->
     assert any(".wo." in name for name in stored)
 
 
-def test_what_transformers_converts_can_be_promoted_too(owner: TorchLoader, copy: Path) -> None:
-    """Most of the file is in half precision, and so becomes the rest, which is a view of nothing."""
+def test_weights_converted_by_transformers_can_be_promoted(owner: TorchLoader, copy: Path) -> None:
+    """Most of the file is in half precision. The converted rest is no view of the file."""
 
     def change(tensors: dict[str, Any]) -> dict[str, Any]:
         return {k: v if "word_embeddings" in k else v.half() for k, v in tensors.items()}
@@ -137,10 +137,10 @@ def test_a_bin_file(owner: TorchLoader, copy: Path) -> None:
     assert answers(handler, TEXT) == expected
 
 
-def test_weights_that_are_in_no_mapped_file_are_not_kept_twice(
+def test_a_model_whose_file_cannot_be_mapped_is_not_demoted(
     owner: TorchLoader, tmp_path: Path
 ) -> None:
-    """PyTorch cannot map files of its older format."""
+    """PyTorch cannot map files of its older format, so that a demotion would keep a copy in main memory."""
     path = artifacts.bert_classifier(tmp_path, hidden_size=256, intermediate_size=1024)
     state = safetensors.torch.load_file(path / "model.safetensors")
     torch.save(state, path / "pytorch_model.bin", _use_new_zipfile_serialization=False)
@@ -151,7 +151,7 @@ def test_weights_that_are_in_no_mapped_file_are_not_kept_twice(
     assert owner.unload(handler) == 0
 
 
-# ---- files that change meanwhile ----
+# ---- files that change during a demotion ----
 
 
 def rewritten(file: Path) -> None:
@@ -159,7 +159,7 @@ def rewritten(file: Path) -> None:
 
 
 def replaced(file: Path) -> None:
-    """By one of the same size and age."""
+    """Replace the file by another with the same size and modification time."""
     status = file.stat()
     other = Path(shutil.copy2(file, file.with_suffix(".new")))
     rewritten(other)
@@ -183,7 +183,9 @@ def test_changed_files_are_not_promoted(change: Any, owner: TorchLoader, copy: P
     assert owner.unload(handler) == 0
 
 
-def test_a_neighbour_that_changes_is_nothing_to_it(owner: TorchLoader, copy: Path) -> None:
+def test_a_change_of_another_file_does_not_prevent_promotion(
+    owner: TorchLoader, copy: Path
+) -> None:
     handler = owner.load(copy, "text-classification")
     assert owner.demote(handler)
     (copy / "README.md").write_text("changed")
@@ -193,10 +195,10 @@ def test_a_neighbour_that_changes_is_nothing_to_it(owner: TorchLoader, copy: Pat
 # ---- failures and leaks ----
 
 
-def test_after_an_out_of_memory_it_can_be_tried_again(
+def test_a_promotion_that_ran_out_of_memory_can_be_repeated(
     owner: TorchLoader, uploader: FailingUploader, classifier: Path
 ) -> None:
-    """It is demoted as before. Only then are the allocator's unused blocks given back."""
+    """The model stays demoted. Only an out-of-memory error empties the allocator's cache."""
     handler = owner.load(classifier, "text-classification")
     expected = answers(handler, TEXT)
     assert owner.demote(handler)
@@ -223,7 +225,7 @@ def test_a_failed_load_leaves_nothing(
     assert emptied(owner) == 1
     uploader.failure = None
     assert owner.unload(owner.load(classifier, "text-classification")) == 0
-    # The structure, which is kept for others, has no content
+    # The structure stays in the structure cache; its parameters have no content
     kept = [each for each in gc.get_objects() if type(each) is torch.nn.Parameter]
     assert len([each for each in kept if not each.is_meta]) <= before
 
@@ -235,7 +237,7 @@ def test_one_view_keeps_the_whole_block(owner: TorchLoader, classifier: Path) ->
     assert view.untyped_storage().nbytes() == handler.nbytes
 
 
-def test_unloading_what_is_demoted(owner: TorchLoader, classifier: Path) -> None:
+def test_unloading_a_demoted_model(owner: TorchLoader, classifier: Path) -> None:
     handler = owner.load(classifier, "text-classification")
     weight = weakref.ref(handler.model.classifier.weight)
     assert owner.demote(handler)
@@ -243,8 +245,8 @@ def test_unloading_what_is_demoted(owner: TorchLoader, classifier: Path) -> None
     assert weight() is None
 
 
-def test_without_a_device_of_its_own_a_model_is_not_demoted(classifier: Path) -> None:
-    """Its weights are views of the file."""
+def test_a_model_on_the_cpu_is_not_demoted(classifier: Path) -> None:
+    """Its weights are views of the mapped file."""
     owner = loader()
     handler = owner.load(classifier, "text-classification")
     expected = answers(handler, TEXT)

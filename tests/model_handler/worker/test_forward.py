@@ -1,4 +1,4 @@
-"""One batch through a handler: every request ends exactly once, and with its own result."""
+"""One batch: every request gets exactly one result, and its own."""
 
 import json
 import logging
@@ -91,7 +91,7 @@ def test_short_rows_are_not_padded_to_many_times_their_length() -> None:
     assert handler.forwards == [[1, 2, 2, 3], [100, 150], [300]]
 
 
-def test_a_little_padding_is_cheaper_than_a_further_forward() -> None:
+def test_a_little_padding_is_cheaper_than_another_forward() -> None:
     handler = DoubleHandler()
     answers(handler, [4, 30])
     answers(handler, [4, 4, 30])
@@ -113,11 +113,11 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
     assert [len(each) for each in handler.forwards] == [7, 3, 1, 2, 4, 2, 2]
 
 
-def test_what_did_not_fit_is_not_tried_again_at_once() -> None:
-    """The next batch of that length begins below, and after many that fit, one is tried that is larger."""
-    handler, ceilings = DoubleHandler(rows=5), ForwardCapacity()
+def test_a_size_that_did_not_fit_is_tried_again_only_later() -> None:
+    """The next batches of that length are smaller; after many that fit, a larger one is tried."""
+    handler, capacity = DoubleHandler(rows=5), ForwardCapacity()
     for _ in range(60):
-        batch = prepare(handler, [request(7)] * 8, ceilings)
+        batch = prepare(handler, [request(7)] * 8, capacity)
         forward(batch, CpuDevice(), time.monotonic() + 60)
         assert errors(finish(batch)) == [None] * 8
     sizes = [len(each) for each in handler.forwards]
@@ -128,23 +128,23 @@ def test_what_did_not_fit_is_not_tried_again_at_once() -> None:
     assert len(sizes) < 3 * 60
 
 
-def test_ceilings_are_kept_by_length() -> None:
-    handler, ceilings = DoubleHandler(rows=2), ForwardCapacity()
+def test_capacity_is_kept_per_length() -> None:
+    handler, capacity = DoubleHandler(rows=2), ForwardCapacity()
     for number in (100, 3):
-        batch = prepare(handler, [request(number)] * 4, ceilings)
+        batch = prepare(handler, [request(number)] * 4, capacity)
         forward(batch, CpuDevice(), time.monotonic() + 60)
     assert [len(each) for each in handler.forwards] == [4, 2, 2] * 2
-    assert ceilings.bound(100, 512) < 300 < ceilings.bound(300, 512) == 512
+    assert capacity.bound(100, 512) < 300 < capacity.bound(300, 512) == 512
 
 
-def test_only_what_does_not_fit_alone_is_refused() -> None:
+def test_only_requests_that_do_not_fit_alone_fail() -> None:
     error = torch.OutOfMemoryError("CUDA out of memory")
     handler = DoubleHandler(errors={9: error})
     results = run(handler, 8, 9, 8, [8, 9], 8)
     assert errors(results) == [None, "InsufficientMemory", None, "InsufficientMemory", None]
 
 
-def test_the_rest_of_a_refused_request_is_not_computed() -> None:
+def test_the_other_units_of_a_failed_request_are_not_computed() -> None:
     handler = DoubleHandler(errors={5: torch.OutOfMemoryError("CUDA out of memory")})
     assert errors(run(handler, [5, 50])) == ["InsufficientMemory"]
     assert handler.forwards == [[5]]
@@ -157,7 +157,7 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineHand
 
 
 class Allocating(DoubleHandler):
-    """Each unit takes as many bytes as its number says."""
+    """Allocates as many bytes for each unit as its number."""
 
     def forward(self, units: Sequence[Unit], deadline: float) -> list[Any]:
         for unit in units:
@@ -165,8 +165,8 @@ class Allocating(DoubleHandler):
         return super().forward(units, deadline)
 
 
-def test_a_real_allocator_says_no() -> None:
-    """It refuses a petabyte; the neighbours and the next batch are served."""
+def test_a_failure_of_the_real_allocator() -> None:
+    """An allocation of a petabyte fails; the other requests and the next batch succeed."""
     handler = Allocating()
     results = run(handler, 8, 10**15, 9)
     assert errors(results) == [None, "InsufficientMemory", None]
@@ -183,7 +183,7 @@ def test_one_failing_row_fails_its_own_request_only() -> None:
     assert json.loads(results[2].body) == [14]  # type: ignore[union-attr]
 
 
-def test_refusals_of_every_step_keep_their_place() -> None:
+def test_errors_of_every_step_keep_the_order_of_requests() -> None:
     handler = DoubleHandler(errors={6: InvalidRequest("six is refused")})
     documents = [5, "x", b"{", 6, request(5, accept="image/png"), request(5, accept="text/csv"), 5]
     assert errors(run(handler, *documents)) == [
@@ -213,7 +213,7 @@ def test_a_lost_device_is_not_hidden(error: Exception) -> None:
     assert len(handler.forwards) == 1
 
 
-def test_a_deadline_that_has_passed_runs_nothing() -> None:
+def test_nothing_runs_after_the_deadline() -> None:
     handler = DoubleHandler()
     assert errors(run(handler, 5, 6, timeout_s=-1)) == ["DeadlineExceeded"] * 2
     assert handler.forwards == []
@@ -228,7 +228,7 @@ def test_messages_are_one_short_line_without_a_traceback() -> None:
     assert "Traceback" not in message
 
 
-def test_the_request_is_not_quoted_back() -> None:
+def test_an_error_message_does_not_quote_the_request() -> None:
     secret = "my account number is 0123456789 and my name is Jane"
     body = {"inputs": 5, "secret": secret}
     handler = DoubleHandler(errors={5: ValueError(f"could not read {secret!r} at all")})
@@ -248,7 +248,7 @@ def test_the_traceback_goes_to_the_log(caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_no_batch_is_kept_after_an_error(generator: PipelineHandler) -> None:
-    """A traceback would hold the tensors of the batch, which is what ran out."""
+    """A traceback would reference the tensors of the batch, and so keep their memory."""
     bad = {"inputs": "x", "parameters": {"do_sample": False, "num_return_sequences": 3}}
     batch = prepare(generator, [request(bad)])
     forward(batch, CpuDevice(), time.monotonic() + 10)
@@ -260,8 +260,8 @@ def test_no_batch_is_kept_after_an_error(generator: PipelineHandler) -> None:
     assert isinstance(finish(batch)[0], Refusal)
 
 
-def test_random_batches_are_answered_as_each_request_alone(tmp_path: Path) -> None:
-    """Sixty requests of all lengths, good and bad, in batches of every size."""
+def test_batched_responses_equal_those_of_single_requests(tmp_path: Path) -> None:
+    """Fifty requests of various lengths, valid and invalid, in batches of several sizes."""
     words = " ".join(artifacts.CORPUS).split()
     documents: list[Any] = [
         {"inputs": " ".join(words[start : start + 1 + start % 40])} for start in range(50)

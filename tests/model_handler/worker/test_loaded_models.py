@@ -1,4 +1,4 @@
-"""Commands take effect in their order, and no model is demoted under a batch."""
+"""Commands take effect in order, and no model is demoted during a batch."""
 
 import pytest
 
@@ -17,118 +17,120 @@ def handler(tmp_path_factory: pytest.TempPathFactory) -> Handler:
 
 
 class Demotions:
-    """Those that may begin, each of which `end` ends."""
+    """Records demotions that have begun; `end` ends the latest."""
 
     def __init__(self) -> None:
         self.begun: list[tuple[LoadedModel, Kept]] = []
 
-    def begin(self, resident: LoadedModel, kept: Kept) -> None:
-        self.begun.append((resident, kept))
+    def begin(self, model: LoadedModel, kept: Kept) -> None:
+        self.begun.append((model, kept))
 
     def end(self, *, stays: bool = True) -> None:
-        resident, kept = self.begun.pop()
-        kept.set_result(resident if stays else None)
+        model, kept = self.begun.pop()
+        kept.set_result(model if stays else None)
 
 
 @pytest.fixture
-def resident(handler: Handler) -> LoadedModel:
+def model(handler: Handler) -> LoadedModel:
     return LoadedModel(ID, handler, generates=False)
 
 
 @pytest.fixture
-def residents(resident: LoadedModel) -> LoadedModels:
-    """With one model on the device."""
-    residents = LoadedModels()
-    assert residents.expect(ID).result(0) is None
-    assert residents.arrived(ID, resident, None)
-    return residents
+def models(model: LoadedModel) -> LoadedModels:
+    """A table with one model on the device."""
+    models = LoadedModels()
+    assert models.expect(ID).result(0) is None
+    assert models.arrived(ID, model, None)
+    return models
 
 
-def test_a_demotion_waits_for_batches(residents: LoadedModels, resident: LoadedModel) -> None:
+def test_a_demotion_waits_for_batches(models: LoadedModels, model: LoadedModel) -> None:
     demotions = Demotions()
-    assert residents.use(ID) is resident
-    assert residents.use(ID) is resident
-    assert residents.demote(ID, demotions.begin)
-    assert residents.use(ID) is None
-    residents.release(resident)
+    assert models.use(ID) is model
+    assert models.use(ID) is model
+    assert models.demote(ID, demotions.begin)
+    assert models.use(ID) is None
+    models.release(model)
     assert not demotions.begun
-    residents.release(resident)
+    models.release(model)
     demotions.end()
-    assert residents.expect(ID).result(0) is resident
+    assert models.expect(ID).result(0) is model
 
 
-def test_a_demotion_that_waited_does_not_come_again(
-    residents: LoadedModels, resident: LoadedModel
-) -> None:
+def test_a_demotion_that_waited_begins_only_once(models: LoadedModels, model: LoadedModel) -> None:
     demotions = Demotions()
-    residents.use(ID)
-    residents.demote(ID, demotions.begin)
-    residents.release(resident)
+    models.use(ID)
+    models.demote(ID, demotions.begin)
+    models.release(model)
     demotions.end()
-    residents.expect(ID)
-    assert residents.arrived(ID, resident, None)
-    residents.use(ID)
-    residents.release(resident)
+    models.expect(ID)
+    assert models.arrived(ID, model, None)
+    models.use(ID)
+    models.release(model)
     assert not demotions.begun
 
 
 @pytest.mark.parametrize("stays", [True, False])
 def test_a_load_waits_for_the_demotion_before_it(
-    stays: bool, residents: LoadedModels, resident: LoadedModel
+    stays: bool, models: LoadedModels, model: LoadedModel
 ) -> None:
     demotions = Demotions()
-    residents.demote(ID, demotions.begin)
-    kept = residents.expect(ID)
+    models.demote(ID, demotions.begin)
+    kept = models.expect(ID)
     assert not kept.done()
     demotions.end(stays=stays)
-    assert kept.result(0) is (resident if stays else None)
+    assert kept.result(0) is (model if stays else None)
 
 
-def test_so_does_an_unload(residents: LoadedModels, resident: LoadedModel) -> None:
+def test_an_unload_waits_for_the_demotion_before_it(
+    models: LoadedModels, model: LoadedModel
+) -> None:
     demotions = Demotions()
-    residents.demote(ID, demotions.begin)
-    found = residents.remove(ID)
+    models.demote(ID, demotions.begin)
+    found = models.remove(ID)
     assert found is not None
     assert not found.done()
     demotions.end()
-    assert found.result(0) is resident
-    again = residents.remove(ID)
+    assert found.result(0) is model
+    again = models.remove(ID)
     assert again is not None
     assert again.result(0) is None
 
 
 def test_an_unload_takes_the_model_from_its_batches(
-    residents: LoadedModels, resident: LoadedModel
+    models: LoadedModels, model: LoadedModel
 ) -> None:
-    residents.use(ID)
-    found = residents.remove(ID)
+    models.use(ID)
+    found = models.remove(ID)
     assert found is not None
-    assert found.result(0) is resident
-    assert resident.unloaded
-    assert residents.use(ID) is None
+    assert found.result(0) is model
+    assert model.unloaded
+    assert models.use(ID) is None
 
 
 @pytest.mark.parametrize("by", ["remove", "demote"])
 def test_a_load_that_was_withdrawn_does_not_arrive(
-    by: str, residents: LoadedModels, resident: LoadedModel
+    by: str, models: LoadedModels, model: LoadedModel
 ) -> None:
     demotions = Demotions()
-    residents.demote(ID, demotions.begin)
-    residents.expect(ID)
+    models.demote(ID, demotions.begin)
+    models.expect(ID)
     if by == "remove":
-        assert residents.remove(ID) is None
+        assert models.remove(ID) is None
     else:
-        assert residents.demote(ID, demotions.begin)
-    assert not residents.arrived(ID, resident, None)
-    assert residents.use(ID) is None
-    assert not residents.demote(ID, demotions.begin)
+        assert models.demote(ID, demotions.begin)
+    assert not models.arrived(ID, model, None)
+    assert models.use(ID) is None
+    assert not models.demote(ID, demotions.begin)
 
 
-def test_what_a_failed_promotion_leaves(residents: LoadedModels, resident: LoadedModel) -> None:
+def test_after_a_failed_promotion_the_model_stays_demoted(
+    models: LoadedModels, model: LoadedModel
+) -> None:
     demotions = Demotions()
-    residents.demote(ID, demotions.begin)
+    models.demote(ID, demotions.begin)
     demotions.end()
-    assert residents.expect(ID).result(0) is resident
-    assert residents.arrived(ID, None, resident)
-    assert residents.use(ID) is None
-    assert residents.expect(ID).result(0) is resident
+    assert models.expect(ID).result(0) is model
+    assert models.arrived(ID, None, model)
+    assert models.use(ID) is None
+    assert models.expect(ID).result(0) is model

@@ -1,4 +1,4 @@
-"""A lane that fails ends its process: callers would wait for a dead thread for ever."""
+"""A worker thread that fails ends its process, since callers would wait forever for a dead thread."""
 
 import subprocess
 import sys

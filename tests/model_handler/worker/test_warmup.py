@@ -1,4 +1,4 @@
-"""The first batch of a model, before it is reported as loaded."""
+"""Warm-up: the first batch of a model, before it is reported as loaded."""
 
 import json
 import logging
@@ -41,7 +41,9 @@ LANGUAGES = "give src_lang and tgt_lang"
     ],
 )
 @pytest.mark.filterwarnings("ignore:Unfeasible length constraints")
-def test_a_request_that_the_model_can_answer(tmp_path: Path, build: Builder, task: str) -> None:
+def test_the_warm_up_request_is_valid_for_the_task(
+    tmp_path: Path, build: Builder, task: str
+) -> None:
     with loaded(build(tmp_path), task) as handler:
         request = warmup.request(handler)
         assert request is not None
@@ -51,7 +53,7 @@ def test_a_request_that_the_model_can_answer(tmp_path: Path, build: Builder, tas
             assert len(result.body) < 100  # of one token
 
 
-def test_only_missing_memory_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+def test_only_an_out_of_memory_error_fails_the_warm_up(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "model_handler.worker.warmup")
     warmup.judge(InferenceResponse(b"[]", "application/json"))
     assert not caplog.records
@@ -73,10 +75,10 @@ def worker(options: WorkerOptions) -> Iterator[Front]:
 
 
 @pytest.mark.parametrize("warm", [True, False])
-def test_a_warm_up_that_fails_leaves_a_trace_in_the_log_alone(
+def test_a_failed_warm_up_is_only_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, warm: bool
 ) -> None:
-    """Which languages this model should translate between is only known from requests."""
+    """This model's warm-up fails, since only requests name the languages to translate between."""
     caplog.set_level(logging.INFO, "model_handler.worker.warmup")
     path = artifacts.mbart(tmp_path)
     with worker(WorkerOptions(warmup=warm)) as front:
@@ -86,7 +88,7 @@ def test_a_warm_up_that_fails_leaves_a_trace_in_the_log_alone(
 
 
 def too_large(path: Path) -> Path:
-    """A model whose cache of keys and values takes more than there are addresses."""
+    """A model whose key-value cache needs more memory than the address space has."""
     artifacts.gpt2(path)
     cache = {"cache_implementation": "static", "max_cache_len": 10**14}
     (path / "generation_config.json").write_text(json.dumps(cache))
@@ -106,7 +108,7 @@ def test_a_model_without_room_for_a_batch_is_not_loaded(tmp_path: Path, classifi
 
 
 def test_arrays_are_not_warmed_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody says of which shape they have to be."""
+    """The shapes of their inputs are not known."""
     caplog.set_level(logging.INFO, "model_handler.worker.warmup")
     path = torchscript(tmp_path, Linear())
     with worker(WorkerOptions()) as front:
@@ -115,7 +117,7 @@ def test_arrays_are_not_warmed_up(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert not caplog.records
 
 
-def test_in_a_process_of_its_own(tmp_path: Path) -> None:
+def test_warm_up_in_an_isolated_process(tmp_path: Path) -> None:
     path = too_large(tmp_path)
     for warm in (True, False):
         options = EngineOptions(model_roots=(tmp_path,), worker=WorkerOptions(warmup=warm))

@@ -1,4 +1,4 @@
-"""A worker at the end of its socket: one answer to each command, whatever else is under way."""
+"""A worker, tested over its socket: one report for each command, regardless of other work in progress."""
 
 import os
 from collections.abc import Iterator
@@ -38,8 +38,8 @@ def front(device: Emptied) -> Iterator[Front]:
     front.close()
 
 
-def test_what_cannot_be_kept_is_unloaded(front: Front, classifier: Path) -> None:
-    """On a CPU nothing is kept, and nothing is lost by it: weights are the file's own pages."""
+def test_a_demotion_on_a_cpu_unloads_the_model(front: Front, classifier: Path) -> None:
+    """The weights are pages of the mapped file, which need no copy."""
     assert isinstance(front.load(classifier), Loaded)
     expected = front.answer()
     assert front.ask(Demote(ID)) == Unloaded(ID, 0)
@@ -52,12 +52,12 @@ def test_what_cannot_be_kept_is_unloaded(front: Front, classifier: Path) -> None
 
 
 @pytest.mark.parametrize("command", [Demote(ID), Unload(ID)])
-def test_a_model_that_is_not_there(command: Command, front: Front) -> None:
+def test_a_model_that_is_not_loaded(command: Command, front: Front) -> None:
     assert front.ask(command) == Unloaded(ID, 0)
 
 
-def test_commands_that_overtake_their_answers(front: Front, classifier: Path) -> None:
-    """Each means the state that those before it lead to."""
+def test_commands_sent_before_earlier_reports(front: Front, classifier: Path) -> None:
+    """Each applies to the state after all earlier commands."""
     load = Load(ID, str(classifier), "text-classification", "auto")
     assert isinstance(front.ask(load), Loaded)
     front.send(Demote(ID), load)
@@ -85,8 +85,8 @@ def test_trim(front: Front, device: Emptied) -> None:
     assert len(device.times) == 1
 
 
-def test_leaving_does_not_trim(front: Front, device: Emptied, classifier: Path) -> None:
-    """It would synchronize the device and drop what the next model could use."""
+def test_demotions_and_unloads_do_not_trim(front: Front, device: Emptied, classifier: Path) -> None:
+    """A trim synchronizes the device and releases blocks that the next model could use."""
     for command in (Demote(ID), Unload(ID)):
         assert isinstance(front.load(classifier), Loaded)
         front.ask(command)
@@ -94,7 +94,7 @@ def test_leaving_does_not_trim(front: Front, device: Emptied, classifier: Path) 
 
 
 def test_trimming_does_not_wait_for_a_load(front: Front, copy: Path) -> None:
-    """Of which one file comes through a pipe."""
+    """The load blocks while it reads one file from a pipe."""
     file = copy / "tokenizer.json"
     file.unlink()
     os.mkfifo(file)

@@ -1,4 +1,4 @@
-"""A server on the fake GPU, what its clients may ask, and what can be seen of it from outside."""
+"""A server on the fake GPU: requests to it, and measurements of it from outside."""
 
 import functools
 from collections.abc import Iterable
@@ -21,17 +21,19 @@ SERVED_AGAIN_S = 60.0  # after the loss of a device: a new process and its model
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class GpuServer:
+    """A server process, its fake machine, and a client."""
+
     machine: FakeMachine
-    server: ServerProcess
+    process: ServerProcess
     client: Client
 
     def worker(self) -> FakeProcess:
-        """The device's process, once it holds its context; the first of several such."""
+        """The device worker, once it holds its context; the first of several workers."""
         return until(self._workers)[0]
 
     def replace_worker(self) -> None:
-        """Kill it, and wait for its successor."""
+        """Kill the worker and wait for its replacement."""
         former = self.worker()
         former.end()
         until(lambda: [each for each in self._workers() if each != former], within_s=SERVED_AGAIN_S)
@@ -41,7 +43,7 @@ class House:
         return sorted(found, key=lambda each: each.started)
 
     def load(self, artifacts: Iterable[Path]) -> list[str]:
-        """Each under its directory's name; those names."""
+        """Load each artifact under its directory's name. Returns the names."""
         artifacts = list(artifacts)
         for artifact in artifacts:
             response = self.client.load(artifact.name, artifact)
@@ -58,7 +60,7 @@ class House:
         return self.client.invoke(name, body).status_code
 
     def served(self, name: str, body: object = TEXT) -> None:
-        """Invoke until it answers: a lost device comes back within seconds."""
+        """Invoke the model until it succeeds: a lost device is replaced within seconds."""
         until(functools.partial(self._is_served, name, body), within_s=SERVED_AGAIN_S)
 
     def _is_served(self, name: str, body: object) -> bool:
@@ -67,7 +69,7 @@ class House:
         return status == 200
 
     def holders(self, artifact: Path) -> list[FakeProcess]:
-        """The processes that have all of the model on the device, as its file has it."""
+        """The processes that hold all tensors of the model on the device, as stored in its file."""
         wanted = contents(artifact)
         return [each for each in self.machine.processes() if not each.missing(wanted)]
 
@@ -75,13 +77,14 @@ class House:
         return bool(self.holders(artifact))
 
     def erase(self, artifact: Path) -> int:
-        """What the device's memory keeps of it, to see it written again; how many tensors there were."""
+        """Overwrite the model's tensors in device memory, so that a later copy is visible. Returns their
+        number."""
         wanted = contents(artifact)
         return sum(each.erase(wanted) for each in self.machine.processes())
 
     def check_ledger(self, resident: Iterable[Path], dtype: torch.dtype | None = None) -> None:
-        """Reserved is what these models take, each rounded up to what the driver hands out, and the worker
-        has allocated at least as much."""
+        """Assert that the reserved bytes are those of these models, each rounded up to the driver's
+        granularity, and that the worker has allocated at least as much."""
         sizes = [nbytes(artifact, dtype) for artifact in resident]
         assert sum(sizes) <= self.reserved() <= sum(sizes) + ROUNDING_NBYTES * len(sizes)
         assert self.worker().held_nbytes() >= self.reserved()

@@ -1,4 +1,4 @@
-"""A running engine with a model that misbehaves on request, and a neighbour who never may notice."""
+"""A running engine with a model that misbehaves on request, and a neighbour that must not be affected."""
 
 import asyncio
 import itertools
@@ -21,8 +21,8 @@ ANSWER = do("answer")
 
 
 @dataclass
-class House:
-    """A running engine with the misbehaving model, its neighbour, and the loop both live on."""
+class RunningEngine:
+    """The engine, and the asyncio runner of its event loop. `root`: directory of the artifacts."""
 
     engine: Engine
     runner: asyncio.Runner
@@ -40,7 +40,7 @@ class House:
         return json.loads(response.body)
 
     async def pid(self, name: str = "rogue") -> int:
-        """Of the process that answers now; waits while it is being brought back."""
+        """Process id that serves the model now; waits while the process is being replaced."""
         body = ANSWER if name == "rogue" else b"[]"
         while True:
             try:
@@ -50,7 +50,7 @@ class House:
 
     @asynccontextmanager
     async def neighbour_served(self) -> AsyncIterator[None]:
-        """The neighbour is asked again and again for the time of the block: same process, right sums."""
+        """Send requests to the neighbour during the block; its process and results must stay correct."""
         before = await self.pid("neighbour")
         served = asyncio.Event()
 
@@ -60,7 +60,7 @@ class House:
                 assert answer == {"pid": before, "sum": number + 1}
                 served.set()
 
-        async with asyncio.TaskGroup() as group:  # a wrong answer ends the block
+        async with asyncio.TaskGroup() as group:  # a wrong response ends the block
             asking = group.create_task(ask_on())
             yield
             await served.wait()

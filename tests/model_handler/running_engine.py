@@ -1,4 +1,4 @@
-"""An engine for artifacts with code of their own, asked from tests that are not coroutines."""
+"""An engine for artifacts with their own code, with blocking calls for tests that are not coroutines."""
 
 import asyncio
 import json
@@ -18,7 +18,9 @@ PATIENCE_S = 90.0
 
 
 @dataclass
-class House:
+class RunningEngine:
+    """The engine, and the asyncio runner of its event loop. `root`: directory of the artifacts."""
+
     engine: Engine
     runner: asyncio.Runner
     root: Path
@@ -43,7 +45,7 @@ class House:
 
 
 @contextmanager
-def opened(root: Path, requirements: Path) -> Iterator[House]:
+def opened(root: Path, requirements: Path) -> Iterator[RunningEngine]:
     options = EngineOptions(
         model_roots=(root,),
         device="cpu",
@@ -54,6 +56,6 @@ def opened(root: Path, requirements: Path) -> Iterator[House]:
         engine = create_engine(options)
         runner.run(engine.__aenter__())
         try:
-            yield House(engine, runner, root)
+            yield RunningEngine(engine, runner, root)
         finally:
             runner.run(engine.__aexit__(None, None, None))
