@@ -14,7 +14,7 @@ from model_handler.errors import InvalidRequest
 MANY = 1_000_000
 UNKNOWN = 2**31  # vocabulary size of a model that does not declare one
 BEAMS = 64  # each beam is one more row on the device
-SEQUENCES = 10_000  # most sequences of banned or biased tokens
+SEQUENCES = 10_000  # limit of banned or biased token sequences
 
 
 @dataclass(frozen=True, slots=True)

@@ -279,7 +279,7 @@ def test_torch_export_programs_open_in_a_process_of_their_own(exported: Path) ->
     ("names", "convention", "said"),
     [
         (["model.pkl"], Convention.SKOPS, "skops.io.dump"),
-        (["model.joblib"], Convention.SKOPS, "never is"),
+        (["model.joblib"], Convention.SKOPS, "it is not opened"),
         (["xgboost-model"], Convention.XGBOOST, 'save_model("model.ubj")'),
         (["model.bin"], Convention.XGBOOST, "executes code when it is read"),
         (["a.onnx", "b.onnx"], Convention.ONNX, "2 files are *.onnx"),
