@@ -1,6 +1,6 @@
-"""Artifacts with code of their own, through the engine and in their real processes.
+"""Artifacts with their own code, through the engine and in real processes.
 
-What the toolkits give to handlers is what they get here; what goes wrong in them is told apart.
+Handlers get the same arguments as from the toolkits; errors are classified by cause.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 @pytest.fixture
 def deployed(house: House, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Write and load artifacts of this test's own; unloads them at its end."""
+    """Write and load artifacts for one test; they are unloaded at its end."""
     loaded: list[str] = []
 
     def deploy(code: str, name: str = "", **properties: object) -> str:
@@ -57,7 +57,7 @@ def deployed(house: House, request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def test_the_four_functions(house: House, deployed: Any) -> None:
-    """In their order, with what each returns given to the next; text for JSON and CSV, else bytes."""
+    """Each gets the result of the previous one; bodies are text for JSON and CSV, else bytes."""
     name = deployed("""
 def model_fn(model_dir):
     return ["model"]
@@ -75,7 +75,7 @@ def output_fn(prediction, accept):
 
 
 def test_transform_fn_and_the_context(house: House, deployed: Any) -> None:
-    """Headers in and out, a content type of its own, and where the model is."""
+    """Headers in and out, the content type, and the model directory."""
     name = deployed("""
 import json
 def model_fn(model_dir, context):
@@ -95,7 +95,7 @@ def transform_fn(model, body, content_type, accept, context):
     assert answer.headers == (("x-seen", "this"),)
 
 
-def test_a_header_cannot_become_two(house: House, deployed: Any) -> None:
+def test_a_header_with_a_line_break_is_refused(house: House, deployed: Any) -> None:
     name = deployed("""
 def model_fn(model_dir): return None
 def transform_fn(model, body, content_type, accept, context):
@@ -106,7 +106,7 @@ def transform_fn(model, body, content_type, accept, context):
 
 
 def test_two_models_with_modules_of_the_same_names(house: House, deployed: Any) -> None:
-    """Each imports its own `helper`, at load and later."""
+    """Each imports its own `helper`, during the load and later."""
     names = []
     for word in ("one", "two"):
         code = """
@@ -129,7 +129,7 @@ def predict_fn(data, model):
 
 
 def test_defaults_read_and_write_arrays(house: House, deployed: Any) -> None:
-    """Without input_fn and output_fn: JSON, CSV and npy, as sagemaker-inference has them."""
+    """Without input_fn and output_fn: JSON, CSV and npy, as in sagemaker-inference."""
     name = deployed("""
 def model_fn(model_dir): return lambda array: array * 2
 """)
@@ -145,7 +145,7 @@ def model_fn(model_dir): return lambda array: array * 2
 
 
 def test_a_pickle_in_a_request_is_not_opened(house: House, deployed: Any, tmp_path: Path) -> None:
-    """sagemaker-inference's decoder would run it."""
+    """sagemaker-inference's decoder would unpickle it."""
 
     class Bomb:
         def __reduce__(self) -> Any:
@@ -171,7 +171,7 @@ def model_fn(model_dir):
 
 
 def test_a_hugging_face_directory_with_code_for_one_step(house: House) -> None:
-    """The rest is what the Hugging Face toolkit does: a pipeline, a dictionary in, JSON out."""
+    """The other steps follow the Hugging Face toolkit: a pipeline, a dictionary in, JSON out."""
     directory = artifacts.bert_classifier(house.root / "hugging", labels=("low", "high"))
     (directory / "code").mkdir()
     (directory / "code/inference.py").write_text("""
@@ -185,7 +185,7 @@ def output_fn(prediction, accept):
 
 
 def test_an_endpoint_handler(house: House) -> None:
-    """All keys of the document reach it; arrays in its answer become lists."""
+    """It gets all keys of the document; arrays in its answer become lists."""
     directory = house.root / "endpoint"
     directory.mkdir()
     (directory / "word.txt").write_text("hello")
@@ -207,8 +207,8 @@ class EndpointHandler:
     house.run(house.engine.unload("endpoint"))
 
 
-def test_a_program_of_torch_export(house: House) -> None:
-    """Reading one can run code, so it has a process of its own, with the same requests as other arrays."""
+def test_a_torch_export_program(house: House) -> None:
+    """Reading it can run code, so that it runs in an isolated process; requests are as for other arrays."""
     directory = house.root / "program"
     directory.mkdir()
     builders.exported(directory)
@@ -231,7 +231,7 @@ def test_a_program_of_torch_export(house: House) -> None:
         ("raise ValueError(body)", InferenceFailed, "withheld"),
     ],
 )
-def test_what_the_code_says_went_wrong(
+def test_errors_of_the_code(
     house: House, deployed: Any, statement: str, error: type[EngineError], says: str
 ) -> None:
     name = deployed(f"""
@@ -261,16 +261,14 @@ def transform_fn(model, body, content_type, accept, context):
         ("def model_fn(", "SyntaxError"),
     ],
 )
-def test_what_cannot_be_loaded(
-    house: House, code: str, says: str, request: pytest.FixtureRequest
-) -> None:
+def test_failed_loads(house: House, code: str, says: str, request: pytest.FixtureRequest) -> None:
     write(house.root / request.node.name, code)
     with pytest.raises(ModelLoadFailed, match=says):
         house.load(request.node.name)
 
 
 def wheel(directory: Path) -> None:
-    """The smallest there can be: one module. The same bytes each time, since they are its key."""
+    """A minimal wheel with one module. Reproducible, because its bytes are part of the key."""
     directory.mkdir(parents=True)
     info = "greeting-1.0.dist-info"
     tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -286,7 +284,7 @@ def wheel(directory: Path) -> None:
 
 
 def test_requirements_come_from_the_artifacts_own_wheels(house: House) -> None:
-    """No index is asked; what the image has counts as installed; a second model finds it done."""
+    """Without an index; packages of the image count as installed; a second model reuses the directory."""
     for name in ("first", "second"):
         directory = write(
             house.root / name,
@@ -306,8 +304,8 @@ def predict_fn(data, model): return model
     assert len([entry for entry in store.iterdir() if entry.is_dir()]) == 1
 
 
-def test_requests_side_by_side_where_the_code_allows_it(house: House, deployed: Any) -> None:
-    """Each waits for the other: they could not be answered one after the other."""
+def test_concurrent_requests_where_the_code_allows_them(house: House, deployed: Any) -> None:
+    """Each request waits for the other, which would deadlock one after the other."""
     name = deployed(
         """
 import threading
@@ -328,7 +326,7 @@ def transform_fn(model, body, content_type, accept):
 
 
 def test_trusted_code_can_share_a_process(house: House, deployed: Any) -> None:
-    """One process for both; modules of the same name do not meet; unloading one spares the other."""
+    """One process for both models; modules with the same name are separate; unloading one keeps the other."""
     code = """
 import os
 NAME = {name!r}
