@@ -1,6 +1,6 @@
-"""The files of one model on disk, read-only: where they are and what they say before they are read.
+"""The files of one model on disk, read-only: their location, and what their metadata says before a load.
 
-Everything here touches the file system and belongs off the event loop.
+Everything here blocks on the file system: never call it on the event loop.
 """
 
 import json
@@ -15,7 +15,7 @@ from model_handler.artifacts.conventions import ON_CPU, SCRIPTED, Convention
 from model_handler.artifacts.properties import Properties
 from model_handler.errors import ArtifactNotFound, InvalidRequest, ModelLoadFailed
 
-MAX_JSON_NBYTES = 16 << 20  # parsed by the process that answers /ping
+MAX_JSON_NBYTES = 16 << 20  # the front process, which answers /ping, parses it
 WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -28,8 +28,9 @@ WEIGHTS = (
 class Artifact:
     """What a load needs to know.
 
-    `nbytes`: weights on the device, in the dtype they will run in; for other conventions an estimate,
-    which what is measured after the load corrects. `task` is empty where the convention has none.
+    `nbytes`: size of the weights on the device, in the dtype they will run in. For conventions other than
+    Hugging Face it is an estimate; the measurement after the load corrects it. `task` is empty where the
+    convention has none.
     """
 
     path: Path
@@ -41,19 +42,24 @@ class Artifact:
 
     @property
     def isolated(self) -> bool:
-        """It brings code of its own, which runs in a process of its own."""
+        """The artifact contains code, which runs in a process separate from the device worker."""
         return self.convention in SCRIPTED
 
     @property
     def on_cpu(self) -> bool:
-        """It computes in main memory, whatever the device is."""
+        """The model computes on the CPU, also on a machine with a GPU."""
         return self.convention in ON_CPU
 
 
 def locate(url: str, roots: Sequence[Path]) -> Path:
-    """The directory a load's url names. Raises InvalidRequest off the roots, ArtifactNotFound."""
+    """The directory that a load's url names.
+
+    Raises InvalidRequest for a url outside the roots, ArtifactNotFound where there is no directory.
+    """
     if not url.startswith("/") or "\0" in url:
-        raise InvalidRequest("url must be an absolute path here: the platform downloads, we load")
+        raise InvalidRequest(
+            "url must be an absolute path: downloading models is left to the platform"
+        )
     path = Path(os.path.realpath(url))
     if not any(path.is_relative_to(os.path.realpath(root)) for root in roots):
         allowed = ", ".join(map(str, roots))
@@ -87,20 +93,20 @@ def inspect(path: Path, *, default_task: str | None, dtype: str, device: str) ->
 
 
 def _hinted(settings: Properties, device: str) -> int | None:
-    """What the artifact says it needs, under the names DJL users know."""
+    """The memory that the artifact declares in serving.properties, under the names DJL Serving uses."""
     if device == "cpu":
         return settings.required_memory_nbytes
     return settings.gpu_required_memory_nbytes
 
 
 def _files_nbytes(root: Path) -> int:
-    """Formats without headers: what they weigh on disk."""
+    """The size on disk: an estimate for formats without headers."""
     files = (Path(directory) / name for directory, _, names in os.walk(root) for name in names)
     return sum(file.stat().st_size for file in files)
 
 
 def _root(path: Path) -> Path:
-    """The artifact itself, or the single directory that an archive was packed with around it."""
+    """`path`, or its only subdirectory where the archive was packed with a top-level directory."""
     entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
     if len(entries) != 1 or not entries[0].is_dir() or entries[0].name == "code":
         return path
@@ -118,7 +124,7 @@ def _config(root: Path) -> dict[str, Any]:
 
 def _json_object(file: Path) -> dict[str, Any]:
     if file.stat().st_size > MAX_JSON_NBYTES:
-        raise ModelLoadFailed(f"{file.name} is too large to be one")
+        raise ModelLoadFailed(f"{file.name} is larger than {MAX_JSON_NBYTES} bytes")
     try:
         value = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -129,7 +135,7 @@ def _json_object(file: Path) -> dict[str, Any]:
 
 
 def _run_dtype(dtype: str, device: str) -> str | None:
-    """None: each tensor stays as it is stored."""
+    """None: each tensor keeps the dtype it is stored in."""
     if dtype != "auto":
         return dtype
     return "float32" if device == "cpu" else None

@@ -1,6 +1,6 @@
-"""What kind of artifact a directory is: the conventions teams follow already, in the order they are tried.
+"""The convention that a model directory follows, and the order in which conventions are tried.
 
-Plain Python: the front decides here, before any worker has been asked to load anything.
+Plain Python without torch: the front process decides this before it sends a load to a worker.
 """
 
 from enum import StrEnum
@@ -10,7 +10,7 @@ from model_handler.errors import ModelLoadFailed
 
 
 class Convention(StrEnum):
-    """Names as `option.convention` of serving.properties has them."""
+    """The values of `option.convention` in serving.properties."""
 
     INFERENCE = "inference"  # code/inference.py: model_fn, input_fn, predict_fn, output_fn
     ENDPOINT_HANDLER = "handler"  # handler.py: class EndpointHandler
@@ -22,9 +22,9 @@ class Convention(StrEnum):
     XGBOOST = "xgboost"
 
 
-# Reading a .pt2 can run code as well
+# Conventions that run code of the artifact: reading a .pt2 can run code as well
 SCRIPTED = frozenset({Convention.INFERENCE, Convention.ENDPOINT_HANDLER, Convention.EXPORTED})
-# Computed on the CPU, also on a machine with a GPU
+# Conventions that compute on the CPU, also on a machine with a GPU
 ON_CPU = frozenset({Convention.ONNX, Convention.SKOPS, Convention.XGBOOST})
 INFERENCE_FILES = ("code/inference.py", "inference.py")
 HANDLER_FILES = ("handler.py", "code/handler.py")
@@ -47,7 +47,7 @@ SUFFIXES = {
 
 
 def detect(root: Path) -> Convention:
-    """The first that fits. Raises ModelLoadFailed, naming what was looked for."""
+    """The first convention that fits. Raises ModelLoadFailed, naming the files that were looked for."""
     if script(root, INFERENCE_FILES) is not None:
         return Convention.INFERENCE
     if script(root, HANDLER_FILES) is not None:
@@ -59,7 +59,9 @@ def detect(root: Path) -> Convention:
         return found.pop()
     if found:
         kinds = ", ".join(sorted(found))
-        raise ModelLoadFailed(f"the artifact could be {kinds}: choose one by option.convention")
+        raise ModelLoadFailed(
+            f"the artifact could be {kinds}: set option.convention in serving.properties"
+        )
     raise ModelLoadFailed(
         "not a model: no code/inference.py, no handler.py, no config.json,"
         f" no {', '.join(SUFFIXES)} and none of {', '.join(XGBOOST_FILES)}"
@@ -67,7 +69,7 @@ def detect(root: Path) -> Convention:
 
 
 def script(root: Path, names: tuple[str, ...]) -> Path | None:
-    """The artifact's own code, where it has some under one of the names."""
+    """The artifact's own code: the first of `names` that is a file, or None."""
     return next((root / name for name in names if (root / name).is_file()), None)
 
 

@@ -1,4 +1,4 @@
-"""Settings that travel inside an artifact: `serving.properties`, with the names DJL users know."""
+"""Settings inside an artifact: the file `serving.properties`, with the keys that DJL Serving uses."""
 
 import difflib
 import logging
@@ -22,7 +22,10 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 
 class Isolation(StrEnum):
-    """Where an artifact's own code runs: in a process of the model's own, or with other trusted ones."""
+    """Where an artifact's own code runs: in a process for this model alone, or in one shared with others.
+
+    Models that share a process have to trust each other.
+    """
 
     OWN = "own"
     SHARED = "shared"
@@ -30,7 +33,7 @@ class Isolation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Properties:
-    """`None` means: as the container is set, or as the artifact looks."""
+    """`None`: not set in the artifact; the container's setting or detection from the files applies."""
 
     convention: Convention | None = None
     task: str | None = None
@@ -61,7 +64,7 @@ KEYS = (
 
 
 def read(directory: Path) -> Properties:
-    """The artifact's own settings. Raises ModelLoadFailed for a value that cannot be meant."""
+    """The artifact's own settings. Raises ModelLoadFailed for an invalid value."""
     file = directory / FILE_NAME
     if not file.is_file():
         return Properties()
@@ -69,7 +72,7 @@ def read(directory: Path) -> Properties:
         raise ModelLoadFailed(f"{FILE_NAME} is larger than {MAX_NBYTES} bytes")
     pairs = _pairs(file.read_text(encoding="utf-8", errors="replace"))
     for key in pairs.keys() - set(KEYS):
-        _warn(directory, key)
+        _warn_unknown(directory, key)
     return Properties(
         convention=_one_of(Convention, pairs, "option.convention"),
         task=pairs.get("option.task"),
@@ -91,7 +94,7 @@ def _pairs(text: str) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in entries}
 
 
-def _warn(directory: Path, key: str) -> None:
+def _warn_unknown(directory: Path, key: str) -> None:
     nearest = difflib.get_close_matches(key, KEYS, n=1)
     log.warning(
         "unknown property",
@@ -107,7 +110,7 @@ def _dtype(value: str | None) -> str | None:
     if value is None:
         return None
     if value.lower() not in DTYPES:
-        raise ModelLoadFailed(f"option.dtype={value}: one of {', '.join(sorted(DTYPES))}")
+        raise ModelLoadFailed(f"option.dtype={value}: must be one of {', '.join(sorted(DTYPES))}")
     return DTYPES[value.lower()]
 
 
@@ -118,7 +121,7 @@ def _one_of(choices: type[Choice], pairs: Mapping[str, str], key: str) -> Choice
     try:
         return choices(value.lower())
     except ValueError:
-        raise ModelLoadFailed(f"{key}={value}: one of {', '.join(choices)}") from None
+        raise ModelLoadFailed(f"{key}={value}: must be one of {', '.join(choices)}") from None
 
 
 def _positive(pairs: Mapping[str, str], key: str) -> int | None:
@@ -126,7 +129,7 @@ def _positive(pairs: Mapping[str, str], key: str) -> int | None:
     if value is None:
         return None
     if not (value.isascii() and value.isdecimal()) or int(value) < 1:
-        raise ModelLoadFailed(f"{key}={value}: a whole number from 1 up")
+        raise ModelLoadFailed(f"{key}={value}: must be a whole number from 1 up")
     return int(value)
 
 

@@ -1,4 +1,4 @@
-"""What tells whether a file is still the one that was read before."""
+"""File stamps: a changed stamp shows that a file is not the one that was read before."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,8 +19,8 @@ class Stamp:
 
     @classmethod
     def of(cls, file: str | int) -> Self:
-        """Of a path or an open descriptor."""
-        stat = os.stat(file)  # noqa: PTH116 - of descriptors too
+        """`file`: a path or an open descriptor."""
+        stat = os.stat(file)  # noqa: PTH116 - pathlib takes no descriptors
         return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
@@ -34,8 +34,11 @@ def stamped(files: Iterable[Path]) -> Stamps:
 
 @contextmanager
 def opened(stamps: Mapping[str, Stamp]) -> Iterator[dict[str, int]]:
-    """A descriptor for each file. Raises ModelLoadFailed where one is not what its stamp says, before the
-    block or after it: then what was read is of no use."""
+    """An open descriptor for each file, by path.
+
+    Raises ModelLoadFailed where a file no longer matches its stamp, on entry or on exit of the block. After
+    a failure on exit, discard what was read.
+    """
     with ExitStack() as stack:
         descriptors = {path: _open(path, stack) for path in stamps}
         _check(stamps, descriptors)

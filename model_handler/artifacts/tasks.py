@@ -1,6 +1,6 @@
-"""What a model is for: the closed list of tasks, and the task that a config.json implies.
+"""The closed list of tasks, and the task that a config.json implies.
 
-Plain Python: the front decides here, before any worker has been asked to load anything.
+Plain Python without torch: the front process decides this before it sends a load to a worker.
 """
 
 import difflib
@@ -12,7 +12,7 @@ from model_handler.errors import ModelLoadFailed
 
 
 class InputKind(StrEnum):
-    """What the inputs of a task are made of, which decides the media types a request may have."""
+    """The kind of input that a task takes; it decides which media types a request may have."""
 
     TEXT = "text"
     IMAGE = "image"
@@ -55,7 +55,7 @@ _ALIASES = {
     "text-to-speech": "text-to-audio",
 }
 
-# The longest suffix that fits decides; a whole name is its own longest suffix.
+# The longest suffix that matches the architecture decides, so a full class name overrides a suffix.
 _ARCHITECTURES = {
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
@@ -72,7 +72,7 @@ _ARCHITECTURES = {
     "ForCausalLM": "text-generation",
     "LMHeadModel": "text-generation",
     "LMHead": "text-generation",
-    # XLM and FlauBERT: one class for both kinds of language model, used for masks in practice
+    # XLM and FlauBERT: one class for causal and masked language models; checkpoints are mostly masked
     "WithLMHeadModel": "fill-mask",
     "T5WithLMHeadModel": "text2text-generation",
     "ForConditionalGeneration": "text2text-generation",
@@ -145,7 +145,8 @@ _ARCHITECTURES = {
     "SiglipVisionModel": "image-feature-extraction",
     "Model": "feature-extraction",
 }
-# Said by every model that also reads pictures or sound while writing text: nothing here feeds them.
+# Architectures that no task here serves. ForMultimodalLM: every model that reads pictures or sound and
+# generates text.
 _UNSERVED = (
     "ForMultipleChoice",
     "ForNextSentencePrediction",
@@ -157,7 +158,7 @@ _UNSERVED = (
     "ForAudioFrameClassification",
     "ForMaskedImageModeling",
 )
-# ...ForConditionalGeneration of these families is text to text; of any other it reads something else
+# Families whose ...ForConditionalGeneration is text to text; in any other family it reads other inputs
 _TEXT_TO_TEXT = (
     *("Bart", "BigBirdPegasus", "Blenderbot", "BlenderbotSmall", "FSMT", "LED", "LongT5"),
     *("M2M100", "MBart", "MT5", "Mvp", "NllbMoe", "PLBart", "Pegasus", "PegasusX", "ProphetNet"),
@@ -166,7 +167,7 @@ _TEXT_TO_TEXT = (
 
 
 def input_kind(task: str) -> InputKind:
-    """`task` in its normal form."""
+    """`task`: normalised."""
     return _KINDS[family(task)]
 
 
@@ -182,7 +183,7 @@ _GENERATING = frozenset(
 
 
 def generates(task: str) -> bool:
-    """Its forward takes many steps, and the next one's input comes out of the last one."""
+    """Whether the task decodes step by step: the output of each step is input of the next."""
     return bool(task) and family(task) in _GENERATING
 
 
@@ -192,7 +193,10 @@ def family(task: str) -> str:
 
 
 def normalise(task: str) -> str:
-    """The one spelling of a task; `translation_en_to_de` keeps its languages. Raises ModelLoadFailed."""
+    """The canonical name of a task; `translation_en_to_de` keeps its languages.
+
+    Raises ModelLoadFailed for an unknown task.
+    """
     name = task.strip()
     if not (name.startswith("translation_") and _languages(name)):
         name = name.lower()
@@ -205,10 +209,10 @@ def normalise(task: str) -> str:
 def infer(config: Mapping[str, Any]) -> str:
     """The task that a model's config.json implies. Raises ModelLoadFailed when it implies none.
 
-    An NLI classifier stays text-classification, whatever its labels: zero-shot has to be asked for.
-    A seq2seq model follows its task_specific_params where they leave one choice (bart-large-cnn:
-    summarization); without such a hint Bart and T5 are text2text-generation, which never lies about
-    what the model was trained for.
+    An NLI classifier is text-classification, whatever its labels: zero-shot-classification must be set
+    explicitly. A seq2seq model follows its task_specific_params where they leave one choice
+    (bart-large-cnn: summarization). Without such a hint Bart and T5 are text2text-generation, which
+    claims nothing about what the model was trained for.
     """
     architecture = _architecture(config)
     fitting = [suffix for suffix in _ARCHITECTURES if architecture.endswith(suffix)]
@@ -225,7 +229,7 @@ def _architecture(config: Mapping[str, Any]) -> str:
     named = config.get("architectures")
     if isinstance(named, list) and named and isinstance(named[0], str):
         return named[0]
-    raise ModelLoadFailed(f"config.json names no architecture to tell the task by; {_listing()}")
+    raise ModelLoadFailed(f"config.json names no architecture to infer the task from; {_listing()}")
 
 
 def _check_text_to_text(architecture: str) -> None:
@@ -250,7 +254,7 @@ def _languages(task: str) -> tuple[str, str] | None:
 
 
 def languages(task: str) -> tuple[str, str] | None:
-    """What a normal translation task says about its languages, if anything."""
+    """Source and target language in the name of a normalised translation task, or None."""
     return _languages(task) if task.startswith("translation_") else None
 
 
@@ -260,7 +264,7 @@ def _nearest(name: str) -> str:
 
 
 def _listing() -> str:
-    return f"the tasks are {', '.join(SUPPORTED)}"
+    return f"supported tasks: {', '.join(SUPPORTED)}"
 
 
 def _short(text: str) -> str:

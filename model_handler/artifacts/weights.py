@@ -1,4 +1,4 @@
-"""How many bytes an artifact's weights will hold, known from file headers before anything is read.
+"""How many bytes an artifact's weights will take, computed from file headers before weights are read.
 
 Format: https://huggingface.co/docs/safetensors (8 bytes length, JSON header, then the data).
 """
@@ -12,7 +12,9 @@ from typing import Any
 
 from model_handler.errors import ModelLoadFailed
 
-MAX_HEADER_NBYTES = 16 << 20  # some 100,000 tensors; parsed by the process that answers /ping
+MAX_HEADER_NBYTES = (
+    16 << 20
+)  # about 100,000 tensors; the front process, which answers /ping, parses it
 ITEM_NBYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "C64": 8,
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
@@ -22,7 +24,7 @@ FLOAT_DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16"
 
 
 def nbytes(files: list[Path], dtype: str | None) -> int:
-    """Bytes after floats were cast to `dtype` (None: as stored). Raises ModelLoadFailed."""
+    """Bytes after floats are cast to `dtype` (None: as stored). Raises ModelLoadFailed."""
     item_nbytes = ITEM_NBYTES[FLOAT_DTYPES[dtype]] if dtype else None
     return sum(_file_nbytes(file, item_nbytes) for file in files)
 
@@ -35,9 +37,10 @@ def _file_nbytes(file: Path, float_nbytes: int | None) -> int:
 
 
 def _pickle_nbytes(file: Path, float_nbytes: int | None) -> int:
-    """An upper bound, since a pickle is not executed here: its size, as if all of it were floats.
+    """An upper bound: the file's size, as if all of it were floats. The pickle is never executed.
 
-    The names of PyTorch's storage classes stand in it as text and tell the widest change of type.
+    The names of PyTorch's storage classes appear in it as text. The smallest stored item among them gives
+    the largest growth that a cast can cause.
     """
     size = file.stat().st_size
     if float_nbytes is None or not zipfile.is_zipfile(file):
@@ -59,13 +62,13 @@ def _tensor_nbytes(tensor: dict[str, Any], float_nbytes: int | None) -> int:
 
 
 def safetensors_files(directory: Path) -> list[Path]:
-    """The weights in the safe format, whole or in shards; empty where there are none."""
+    """The safetensors files, one or several shards; empty where there are none."""
     whole = directory / "model.safetensors"
     return [whole] if whole.is_file() else sorted(directory.glob("model-*.safetensors"))
 
 
 def header(file: Path) -> dict[str, dict[str, Any]]:
-    """Tensor name → dtype, shape, data_offsets. Raises ModelLoadFailed where the file is damaged."""
+    """Tensor name → dtype, shape, data_offsets. Raises ModelLoadFailed for a damaged file."""
     try:
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
@@ -85,7 +88,7 @@ def header(file: Path) -> dict[str, dict[str, Any]]:
         AttributeError,
         RecursionError,
     ) as error:
-        raise ModelLoadFailed(f"{file.name} is not a sound safetensors file: {error}") from error
+        raise ModelLoadFailed(f"{file.name} is not a valid safetensors file: {error}") from error
     return dict(tensors)
 
 
@@ -93,6 +96,6 @@ def _check(tensors: dict[str, dict[str, Any]], data_nbytes: int) -> None:
     for name, tensor in tensors.items():
         begin, end = tensor["data_offsets"]
         if end - begin != _tensor_nbytes(tensor, None):
-            raise ValueError(f"tensor {name} does not fill its place")
+            raise ValueError(f"tensor {name} has the wrong number of bytes for its shape")
         if not 0 <= begin <= end <= data_nbytes:
             raise ValueError(f"tensor {name} ends at {end} of {data_nbytes} bytes")

@@ -1,6 +1,7 @@
-"""Bytes to arrays and arrays to bytes: JSON, CSV, npy and libsvm, as SageMaker's own algorithms speak them.
+"""Decode arrays from bytes and encode them: JSON, CSV, npy and libsvm, as SageMaker's built-in algorithms do.
 
-Nothing here executes what it reads, and no array is allocated that the body does not fill.
+Invariant: nothing here executes what it reads. Memory is bounded by the length of the body; for libsvm,
+whose rows name few of their columns, by `MAX_CELLS`.
 """
 
 import csv
@@ -21,12 +22,12 @@ from model_handler.messages import InferenceRequest
 NPY = "application/x-npy"
 JSON_LINES = "application/jsonlines"
 LIBSVM = ("text/libsvm", "text/x-libsvm")
-MAX_CELLS = 1 << 26  # of a table that the body names sparsely
+MAX_CELLS = 1 << 26  # of the dense table that a libsvm body becomes
 _NUMBERS = "biuf"
 
 
 class ArrayCodec:
-    """`default` answers those who accept anything; with `columns`, sparse rows of as many are read."""
+    """`default`: media type for callers that accept any. `columns`: width of libsvm rows; None: no libsvm."""
 
     def __init__(self, *, default: str = JSON, columns: int | None = None) -> None:
         self._offered = tuple(dict.fromkeys((default, JSON, CSV, NPY, JSON_LINES)))
@@ -63,7 +64,7 @@ class ArrayCodec:
 
 
 def _document(document: Any) -> Payload:
-    """`{"instances": …}`, `{"inputs": …}`, or what would stand there, alone."""
+    """`{"instances": …}`, `{"inputs": …}`, or the value of either without the object around it."""
     if not isinstance(document, dict):
         return Payload(_values(document))
     parameters = document.get("parameters") or {}
@@ -76,7 +77,7 @@ def _document(document: Any) -> Payload:
 
 
 def _values(value: Any) -> Array | dict[str, Array]:
-    """An array, or one by name: given so, or as one object per row."""
+    """One array, or arrays by name. Named arrays come as one object, or as one object per row."""
     if isinstance(value, dict):
         return {name: array(each, name) for name, each in value.items()}
     if not (isinstance(value, list) and value and isinstance(value[0], dict)):
@@ -88,7 +89,7 @@ def _values(value: Any) -> Array | dict[str, Array]:
 
 
 def _features(row: Any) -> Any:
-    """The forms of SageMaker's algorithms: {"features": […]} and {"data": {"features": {"values": …}}}."""
+    """Unwrap rows of SageMaker's algorithms: {"features": […]}, {"data": {"features": {"values": …}}}."""
     while isinstance(row, dict) and len(row) == 1 and row.keys() <= {"data", "features", "values"}:
         row = next(iter(row.values()))
     return row
@@ -98,12 +99,12 @@ def _columns(rows: list[Any]) -> dict[str, Array]:
     names = list(rows[0]) if isinstance(rows[0], dict) else []
     for index, row in enumerate(rows):
         if not isinstance(row, dict) or row.keys() != set(names):
-            raise InvalidRequest(f"instance {index} has other names than the first")
+            raise InvalidRequest(f"instance {index} has different keys than instance 0")
     return {name: array([row[name] for row in rows], name) for name in names}
 
 
 def array(value: Any, what: str) -> Array:
-    """Numbers, or texts alone. null is a missing number. Raises InvalidRequest naming `what`."""
+    """An array of numbers (null: a missing one) or of texts only. Raises InvalidRequest naming `what`."""
     try:
         found = np.array(value)
         if found.dtype == object:  # null, or a number beyond 64 bits
@@ -113,7 +114,7 @@ def array(value: Any, what: str) -> Array:
     if found.dtype.kind == "U":
         found = np.array(value, dtype=object)
         if not all(isinstance(each, str) for each in found.flat):
-            raise InvalidRequest(f"{what[:60]}: texts among numbers")
+            raise InvalidRequest(f"{what[:60]}: texts and numbers are mixed")
     return found
 
 
@@ -121,7 +122,10 @@ def array(value: Any, what: str) -> Array:
 
 
 def _csv(text: str) -> Array | dict[str, Array]:
-    """Numbers, an empty cell being a missing one. A first line without any number is a header."""
+    """Numbers, an empty cell being a missing one.
+
+    The first line is a header if every cell holds text. With unique names it returns one array per name.
+    """
     try:
         rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
     except csv.Error as error:
@@ -168,12 +172,12 @@ def _is_number(cell: str) -> bool:
 
 
 def _sparse(text: str, columns: int) -> Array:
-    """libsvm: `<index>:<value>` pairs from 0 up, after a label or none. What is not named is missing."""
+    """libsvm: `<index>:<value>` pairs, indices from 0, after an optional label. Other cells are missing."""
     lines = [line.split() for line in text.splitlines() if line.strip()]
     if not lines:
         raise InvalidRequest("the libsvm body has no rows")
     if len(lines) * columns > MAX_CELLS:
-        raise InvalidRequest(f"{len(lines)} rows of {columns} columns at a time are too many")
+        raise InvalidRequest(f"{len(lines)} rows of {columns} columns are too many for one request")
     table = np.full((len(lines), columns), np.nan, dtype=np.float32)
     for row, items in enumerate(lines):
         for index, value in _pairs(items, row):
@@ -197,14 +201,14 @@ def _pairs(items: list[str], row: int) -> Iterator[tuple[int, float]]:
 
 
 def _npy(body: bytes) -> Array:
-    """An array of numbers. The body's length is compared with the header before anything is made."""
+    """An array of numbers. The body's length is checked against the header before anything is allocated."""
     stream = io.BytesIO(body)
     try:
         shape, in_columns, dtype = _npy_header(stream)
     except ValueError:
         raise InvalidRequest("the body is not npy, version 1 or 2") from None
     if dtype.kind not in _NUMBERS:
-        raise InvalidRequest(f"npy of {dtype.name}: numbers only, never objects")
+        raise InvalidRequest(f"npy of {dtype.name}: only numbers are read, never objects")
     count = int(np.prod([max(0, each) for each in shape], dtype=object))
     if min(shape, default=0) < 0 or len(body) - stream.tell() != count * dtype.itemsize:
         raise InvalidRequest("the npy body is longer or shorter than its header says")
@@ -227,7 +231,7 @@ def _npy_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any
 
 
 def _to_json(answer: ArrayAnswer) -> bytes:
-    """`{"predictions": …}`; what is not a number becomes null."""
+    """`{"predictions": …}`; NaN and infinities become null."""
     return msgspec.json.encode({"predictions": _predictions(answer)})
 
 
@@ -255,7 +259,9 @@ def _to_csv(answer: ArrayAnswer) -> bytes:
     """One line per row, without a header."""
     values = _only(answer)
     if values.ndim > 2:
-        raise UnacceptableAccept(f"an answer of {values.ndim} dimensions is no table; ask for JSON")
+        raise UnacceptableAccept(
+            f"an answer of {values.ndim} dimensions is not a table; ask for JSON"
+        )
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerows(values.reshape(len(values), -1).tolist())

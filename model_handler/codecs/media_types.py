@@ -1,4 +1,4 @@
-"""What Content-Type and Accept say: the media type of a body, and which of several an answer may have."""
+"""Parse Content-Type, and choose the media type of an answer by Accept."""
 
 import functools
 from email.message import Message
@@ -11,9 +11,11 @@ PLAIN = "text/plain"
 OCTETS = "application/octet-stream"
 
 
-@functools.lru_cache(maxsize=256)  # callers send the same few; a head is bounded
+@functools.lru_cache(
+    maxsize=256
+)  # callers send few distinct values, and the server bounds their length
 def parse(header: str) -> tuple[str, str | None]:
-    """Media type, in lower case, and charset of a Content-Type."""
+    """Media type, in lower case, and charset of a Content-Type; None where it names no charset."""
     message = Message()
     message["Content-Type"] = " ".join(header.split())
     media = header.partition(";")[0].strip().lower()
@@ -22,7 +24,10 @@ def parse(header: str) -> tuple[str, str | None]:
 
 
 def text(body: bytes, charset: str | None) -> str:
-    """Raises UnsupportedContentType for an unknown charset, InvalidRequest where the body is not in it."""
+    """Decode `body`, by default as UTF-8.
+
+    Raises UnsupportedContentType for an unknown charset, InvalidRequest for a body not encoded in it.
+    """
     try:
         return body.decode(charset or "utf-8")
     except LookupError:
@@ -33,7 +38,10 @@ def text(body: bytes, charset: str | None) -> str:
 
 @functools.lru_cache(maxsize=256)
 def choose(accept: str | None, offered: tuple[str, ...]) -> str:
-    """The first of those offered that is wanted most. Raises UnacceptableAccept when none is."""
+    """The offered media type with the highest quality, the first of equals.
+
+    Raises UnacceptableAccept if `accept` allows none of them.
+    """
     ranges = [_range(item) for item in (accept or "").split(",") if item.strip()]
     if not ranges:
         return offered[0]
@@ -55,7 +63,7 @@ def _range(item: str) -> tuple[str, float]:
 
 
 def _weight(media: str, ranges: list[tuple[str, float]]) -> float:
-    """The quality of the most specific range that covers `media`, as RFC 9110 §12.5.1 has it."""
+    """The quality of the most specific range that covers `media` (RFC 9110 §12.5.1)."""
     for pattern in (media, f"{media.partition('/')[0]}/*", "*/*"):
         for name, quality in ranges:
             if name == pattern:

@@ -1,6 +1,6 @@
-"""Bytes to payloads and answers to bytes, in the forms the Hugging Face inference toolkit speaks.
+"""Decode requests and encode answers in the formats of the Hugging Face inference toolkit.
 
-Nothing here executes what it reads: no pickle, no NumPy object arrays.
+Invariant: nothing here executes what it reads: no pickle, no NumPy object arrays.
 """
 
 import base64
@@ -32,7 +32,7 @@ _KINDS = {
 }
 _CSV_COLUMNS = ("question", "context", "inputs")
 
-# csv's own limit is 128 KiB per field, less than a long document; a body is bounded at the door
+# The csv module's limit is 128 KiB per field, too little for a long document; the server bounds the body
 csv.field_size_limit(2**31 - 1)
 
 
@@ -40,7 +40,7 @@ csv.field_size_limit(2**31 - 1)
 
 
 def decode(request: InferenceRequest) -> Payload:
-    """What a request asks. Pictures and sounds stay bytes: whether they are welcome, the task knows.
+    """Decode a request. Images and audio stay bytes: the handler checks later whether its task takes them.
 
     Raises UnsupportedContentType for an unknown media type, InvalidRequest for a body that is not
     what its media type says.
@@ -58,7 +58,7 @@ def decode(request: InferenceRequest) -> Payload:
 
 
 def _decode_unlabelled(body: bytes) -> Payload:
-    """JSON if it can be; the callers of old SDKs name no type."""
+    """JSON if the body is valid JSON: clients on old SDKs send no Content-Type."""
     try:
         return _decode_json(body, None)
     except InvalidRequest:
@@ -76,7 +76,7 @@ def _decode_json(body: bytes, charset: str | None) -> Payload:
 
 
 def parse_json(body: bytes, charset: str | None) -> Any:
-    """Raises InvalidRequest, saying where and why."""
+    """Raises InvalidRequest with the position and the reason."""
     try:
         return json.loads(body if charset is None else media_types.text(body, charset))
     except RecursionError:
@@ -86,14 +86,14 @@ def parse_json(body: bytes, charset: str | None) -> Any:
 
 
 def _position(error: ValueError) -> str:
-    """Where and why, without what: the offending text is the caller's."""
+    """Position and reason only: an error message must not quote the caller's data."""
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg} at line {error.lineno} column {error.colno}"
     return "it is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else "bad number"
 
 
 def _decode_csv(text: str) -> Payload:
-    """Columns `inputs`, or those of the task (`question` and `context`), under a header that says so."""
+    """Rows under a header that names `inputs`, or the columns of the task (`question` and `context`)."""
     header = text.partition("\n")[0].lower()
     if not any(column in header for column in _CSV_COLUMNS):
         raise InvalidRequest(
@@ -111,7 +111,7 @@ def _decode_csv(text: str) -> Payload:
 
 
 def _kind_of(media: str) -> InputKind | None:
-    """What a media type holds that is not text; None for octets, which may be anything."""
+    """The input kind of a binary media type; None for application/octet-stream, which may be any."""
     if media in _KINDS:
         return _KINDS[media]
     top = media.partition("/")[0]
@@ -127,7 +127,10 @@ def _kind_of(media: str) -> InputKind | None:
 
 
 def encode(answer: Any, accept: str | None) -> tuple[bytes, str]:
-    """The answer's bytes and media type. Raises UnacceptableAccept, also for an answer that is no table."""
+    """The answer's bytes and media type.
+
+    Raises UnacceptableAccept, also for CSV where the answer is not a table.
+    """
     media = media_types.choose(accept, (JSON, CSV))
     return (_encode_csv(answer) if media == CSV else _encode_json(answer)), media
 
@@ -138,7 +141,7 @@ def check_accept(accept: str | None) -> None:
 
 
 def _encode_json(answer: Any) -> bytes:
-    """Byte for byte the toolkit's: compact, not ASCII-escaped, no NaN."""
+    """Byte-identical to the toolkit: compact separators, no ASCII escapes, no NaN."""
     try:
         return _JSON.encode(answer).encode()
     except (ValueError, TypeError, RecursionError) as error:
@@ -157,7 +160,10 @@ def _encode_csv(answer: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's and torch's values, known by their method so that neither is needed here."""
+    """Convert values that json cannot write.
+
+    NumPy and torch values are recognised by their `tolist` method, which avoids importing either.
+    """
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, datetime.datetime):

@@ -1,7 +1,7 @@
-"""Handlers: what turns decoded requests into answers for one model.
+"""The handler interface: a handler turns decoded requests for one model into answers.
 
-The open set of the engine: a new kind of model is one new file here. A handler lives in a worker
-process, is called from one thread at a time per step, and owns its module and its preprocessing.
+This folder is the extension point of the engine: a new kind of model is one new file here. A handler lives
+in a worker process and owns its model and its preprocessing. Each step is called by one thread at a time.
 """
 
 from collections.abc import Hashable, Sequence
@@ -13,7 +13,7 @@ from model_handler.messages import InferenceRequest
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """A decoded request: what goes into the model and how it is asked to behave."""
+    """A decoded request: the inputs of the model and the parameters of the call."""
 
     inputs: Any
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -34,17 +34,17 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """One request after preprocessing; `state` is the handler's own note for postprocessing."""
+    """One request after preprocessing. `state`: data that the handler keeps for postprocessing."""
 
     units: list[Unit]
     state: Any = None
 
 
 class Codec(Protocol):
-    """How a handler's requests and answers look as bytes."""
+    """Decodes a handler's requests from bytes and encodes its answers."""
 
     def check_accept(self, accept: str | None) -> None:
-        """Raises UnacceptableAccept now rather than after the model has run."""
+        """Raises UnacceptableAccept. Called before the forward, to save the work of a doomed request."""
         ...
 
     def decode(self, request: InferenceRequest) -> Payload:
@@ -61,12 +61,12 @@ class Handler(Protocol):
 
     @property
     def codec(self) -> Codec | None:
-        """None: the forms of the Hugging Face inference toolkit."""
+        """None: the formats of the Hugging Face inference toolkit."""
         ...
 
     @property
     def nbytes(self) -> int:
-        """Bytes its weights and buffers hold on the device, shared storage counted once."""
+        """Size of the weights and buffers on the device; shared storage counts once."""
         ...
 
     def preprocess(self, payload: Payload) -> Prepared:
@@ -76,23 +76,26 @@ class Handler(Protocol):
     def forward(self, units: Sequence[Unit], deadline: float) -> list[Any]:
         """One output per unit, in order. `deadline` is on time.monotonic's clock.
 
-        Raises DeadlineExceeded when it gave up, InvalidRequest when a parameter proves unusable
-        here, and whatever the allocator raises when memory runs out.
+        Raises DeadlineExceeded after the deadline, InvalidRequest for a parameter that only the forward can
+        reject, and what the allocator raises when memory runs out.
         """
         ...
 
     def postprocess(self, prepared: Prepared, outputs: list[Any]) -> Any:
-        """The answer as its codec takes it; plain Python values where it has none of its own."""
+        """The answer in the form its codec encodes; plain Python values if `codec` is None."""
         ...
 
 
 @runtime_checkable
 class Encodes(Protocol):
-    """A handler with work that is cheaper done for a whole batch than for each of its requests."""
+    """A handler that can preprocess a whole batch in one call, cheaper than request by request."""
 
     def encode(self, payloads: Sequence[Payload]) -> list[Any]:
-        """For each payload what its `preprocess` gets besides it, or None. What it raises is about the
-        batch: each payload is then preprocessed without."""
+        """For each payload the `encoded` argument of its `preprocess`, or None.
+
+        An exception concerns the batch as a whole: the caller then preprocesses each payload without
+        `encoded`.
+        """
         ...
 
     def preprocess(self, payload: Payload, encoded: Any = None) -> Prepared: ...

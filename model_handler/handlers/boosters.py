@@ -1,4 +1,4 @@
-"""XGBoost models, read from XGBoost's own JSON or UBJ: a score for each row."""
+"""XGBoost models, read from XGBoost's JSON or UBJ formats: a score for each row."""
 
 import json
 from collections.abc import Sequence
@@ -12,23 +12,23 @@ from model_handler.handlers import Payload
 from model_handler.handlers.tables import table
 from model_handler.handlers.tensors import ArrayCall, Arrays
 
-_INPLACE = ("gbtree", "dart")  # what xgboost can run without a matrix of its own
+_INPLACE = ("gbtree", "dart")  # boosters for which xgboost predicts without building a DMatrix
 
 
 class Booster:
-    """`nbytes`: the length of the file, which is within a few percent of what the trees take in memory."""
+    """`nbytes`: length of the file, within a few percent of the memory that the trees take."""
 
     joins = True
     by_row = True
 
     def __init__(self, serialized: bytes) -> None:
-        """Raises ModelLoadFailed for what is not JSON or UBJ, and what xgboost raises."""
+        """Raises ModelLoadFailed for other formats than JSON and UBJ, and what xgboost raises."""
         import xgboost
 
         if not serialized.startswith(b"{"):
             raise ModelLoadFailed(
-                "not XGBoost's JSON or UBJ: load it with the version of xgboost that wrote it"
-                ' and save_model("model.ubj")'
+                "not XGBoost's JSON or UBJ format: load the model with the xgboost version that wrote it"
+                ' and save it with save_model("model.ubj")'
             )
         self._matrix = xgboost.DMatrix
         self._threads = torch.get_num_threads()
@@ -44,7 +44,7 @@ class Booster:
     def read(self, payload: Payload) -> ArrayCall:
         if payload.parameters:
             raise InvalidRequest("an XGBoost model takes no parameters")
-        with np.errstate(over="ignore"):  # an infinity is refused below
+        with np.errstate(over="ignore"):  # infinities are refused below
             rows = table(payload.inputs, self.columns, self.names).astype(np.float32)
         if np.isinf(rows).any():
             raise InvalidRequest(
@@ -65,7 +65,7 @@ class Booster:
 
 
 def _trees(native: Any) -> tuple[int, int]:
-    """Those up to the best, where training stopped early; otherwise all."""
+    """The iteration range: up to the best iteration if training stopped early, otherwise all."""
     best = native.attr("best_iteration")
     return (0, int(best) + 1) if best is not None else (0, 0)
 

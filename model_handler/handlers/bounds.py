@@ -1,7 +1,8 @@
-"""Of each parameter of `generate` the type and the range.
+"""Type and range of each parameter of `generate`.
 
-Values outside do not fail on a GPU, they lose it: a temperature of 1e-40 makes a distribution of NaN, and
-sampling from one, like an index out of range, is a device-side assert that ends the worker of all models.
+On a GPU a value out of range does not fail just its request: a temperature of 1e-40 makes a distribution of
+NaN, and sampling from one, like an index out of range, is a device-side assert that ends the worker process
+of all models.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,14 +12,14 @@ from typing import Any
 from model_handler.errors import InvalidRequest
 
 MANY = 1_000_000
-UNKNOWN = 2**31  # as a vocabulary: the model says nothing of it
-BEAMS = 64  # each is a row of its own on the device
-SEQUENCES = 10_000  # of banned or biased tokens
+UNKNOWN = 2**31  # vocabulary size of a model that does not declare one
+BEAMS = 64  # each beam is one more row on the device
+SEQUENCES = 10_000  # limit of banned or biased token sequences
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """`or_zero`: 0 lies outside the range and is allowed all the same."""
+    """`or_zero`: 0 is allowed although it is outside the range."""
 
     low: float
     high: float
@@ -26,7 +27,7 @@ class Number:
     or_zero: bool = False
 
     def check(self, name: str, value: Any) -> None:
-        """Raises InvalidRequest. Infinities and NaN are in no range."""
+        """Raises InvalidRequest. Infinities and NaN are outside every range."""
         fits = type(value) is int or (type(value) is float and not self.whole)
         if not fits or not (self.low <= value <= self.high or (self.or_zero and value == 0)):
             raise InvalidRequest(f"{name} has to be {self}")
@@ -45,7 +46,7 @@ _COUNT = Number(0, MANY, whole=True)
 _LENGTH = Number(1, MANY, whole=True)
 _BEAMS = Number(1, BEAMS, whole=True)
 _SHARE = Number(0, 1)
-_SOME = Number(0.001, 1)  # a share that leaves something
+_SOME = Number(0.001, 1)  # a share that keeps at least some tokens
 _PENALTY = Number(0.01, 100)
 _BIAS = Number(-10_000, 10_000)
 _FACTOR = Number(0.01, 100)
@@ -76,28 +77,29 @@ NUMBERS = {
 _SWITCHES = ("do_sample", "use_cache", "renormalize_logits", "remove_invalid_values")
 _TOKEN = ("pad_token_id", "bos_token_id", "decoder_start_token_id", "forced_bos_token_id")
 _TOKENS = ("eos_token_id", "forced_eos_token_id", "suppress_tokens", "begin_suppress_tokens")
-# Of an artifact's own defaults those that could lose the device; lengths are cut to what fits anyway
+# Defaults of an artifact that could cause a device-side assert. Lengths are not among them: they are cut to
+# what fits
 _OF_DEFAULTS = NUMBERS.keys() - {"max_length", "max_new_tokens", "min_length", "min_new_tokens"}
 _TOKENS_OF_DEFAULTS = ("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
 
 
 def check(parameters: Mapping[str, Any], vocabulary: int) -> None:
-    """Raises InvalidRequest, naming parameter and range, for what `generate` must not be given."""
+    """Raises InvalidRequest, naming parameter and range, for values that `generate` must not get."""
     for name, value in parameters.items():
         if value is not None:
             _check_one(name, value, vocabulary)
-    _check_something_is_left(parameters, vocabulary)
+    _check_tokens_remain(parameters, vocabulary)
 
 
 def check_defaults(defaults: Mapping[str, Any], vocabulary: int) -> None:
-    """The same for what an artifact brings along."""
+    """Raises InvalidRequest for defaults in an artifact that `generate` must not get."""
     tokens = _TOKENS_OF_DEFAULTS if vocabulary < UNKNOWN else ()
     checked = {*_OF_DEFAULTS, *tokens, "exponential_decay_length_penalty"}
     check({name: defaults[name] for name in defaults.keys() & checked}, vocabulary)
 
 
 def unknown_tokens(defaults: Mapping[str, Any], vocabulary: int) -> list[str]:
-    """Of padding and beginning those that the model cannot look up: `-1`, in some artifacts, means none."""
+    """Names of the padding and beginning tokens outside the vocabulary: some artifacts use `-1` for none."""
     given = {name: defaults.get(name) for name in ("pad_token_id", "bos_token_id")}
     return [
         name
@@ -176,7 +178,7 @@ _OTHERS: dict[str, Callable[[str, Any, int], None]] = {
 }
 
 
-def _check_something_is_left(parameters: Mapping[str, Any], vocabulary: int) -> None:
+def _check_tokens_remain(parameters: Mapping[str, Any], vocabulary: int) -> None:
     names = [each for each in ("suppress_tokens", "begin_suppress_tokens") if parameters.get(each)]
     banned: set[int] = set()
     for name in names:
@@ -188,8 +190,11 @@ def _check_something_is_left(parameters: Mapping[str, Any], vocabulary: int) -> 
 
 
 def settled(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Checked parameters as `generate` takes them: it insists on decimals, and knows no temperature of 0,
-    which means the likeliest token."""
+    """Checked parameters converted for `generate`.
+
+    It requires floats where whole numbers are allowed here, and has no temperature of 0, which means greedy
+    decoding.
+    """
     given = {name: _as_taken(name, value) for name, value in parameters.items()}
     if given.get("temperature") == 0:
         del given["temperature"]

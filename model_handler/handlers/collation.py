@@ -1,4 +1,4 @@
-"""Rows to one batch and back: padding that the model is told to ignore, slices that look unbatched."""
+"""Collate rows into one padded batch, and split its outputs into outputs per row."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-# What a padded place holds, by the name of the feature; anything else is padded with zeros.
+# Padding values by feature name; other features are padded with zeros.
 _MASKED = {"p_mask": 1, "special_tokens_mask": 1}
 
 
 def collate(rows: Sequence[Mapping[str, Any]], *, side: str, pad_id: int) -> dict[str, Any]:
     """One mapping whose tensors have as many rows as there are `rows`; other values become lists.
 
-    Every tensor comes with a leading dimension of one; the second is padded on `side` where it differs.
+    Every input tensor has a leading dimension of 1; the second is padded on `side` where lengths differ.
     """
     if len(rows) == 1:
         return dict(rows[0])
@@ -31,7 +31,7 @@ def _stack(column: list[Any], side: str, value: int) -> Any:
 
 
 def separate(outputs: Any, count: int) -> list[Any]:
-    """The outputs of `count` rows, each as if it had been alone. The cache of keys and values is dropped."""
+    """The outputs of a batch of `count` rows, one per row. The key-value cache is dropped."""
     if count == 1:
         return [outputs]
     return [_item(outputs, index) for index in range(count)]

@@ -1,4 +1,4 @@
-"""scikit-learn estimators, read by skops: only types that cannot run code are built."""
+"""scikit-learn estimators, read by skops, which builds only types that cannot run code."""
 
 import importlib
 import re
@@ -17,7 +17,8 @@ from model_handler.handlers import Payload
 from model_handler.handlers.tables import table
 from model_handler.handlers.tensors import Array, ArrayCall, Arrays
 
-# Compiled parts of scikit-learn's neighbours, which skops leaves for us to judge: data and arithmetic
+# Compiled parts of scikit-learn's neighbours that skops does not trust by default. They hold only data and
+# arithmetic
 _DISTANCES = ("Chebyshev", "Euclidean", "Hamming", "Manhattan", "Minkowski", "SEuclidean")
 TRUSTED = frozenset(
     {
@@ -26,7 +27,7 @@ TRUSTED = frozenset(
         *(f"sklearn.metrics._dist_metrics.{name}Distance64" for name in _DISTANCES),
     }
 )
-# What each method's answer is called in SageMaker's own algorithms
+# The name of each method's answer in SageMaker's built-in algorithms
 _ANSWERS = {
     "predict": "score",
     "predict_proba": "probabilities",
@@ -38,7 +39,7 @@ _ALIAS = re.compile(r"transformers\..*_fast")
 
 
 class Estimator:
-    """`nbytes`: what the file holds uncompressed, nearly all of it arrays as they are in memory."""
+    """`nbytes`: uncompressed size of the file; nearly all of it is arrays as they are in memory."""
 
     joins = True
     by_row = True
@@ -55,7 +56,9 @@ class Estimator:
         self.native: Any = skops.load(path, trusted=sorted(TRUSTED))
         self.methods = [method for method in _ANSWERS if hasattr(self.native, method)]
         if not self.methods:
-            raise ModelLoadFailed(f"{path.name} is no estimator: it can {' or '.join(_ANSWERS)}")
+            raise ModelLoadFailed(
+                f"{path.name} is no estimator: it has none of {', '.join(_ANSWERS)}"
+            )
         _one_process(self.native)
         self.columns: int | None = getattr(self.native, "n_features_in_", None)
         names = getattr(self.native, "feature_names_in_", None)
@@ -78,11 +81,11 @@ class Estimator:
         with self._pools.limit(limits=torch.get_num_threads()), self._quiet():
             try:
                 return {self._name(call.method): _dense(method(rows))}
-            except ValueError as error:  # missing values, mostly
+            except ValueError as error:  # mostly missing values
                 raise InvalidRequest(str(error).partition("\n")[0]) from None
 
     def _quiet(self) -> AbstractContextManager[object]:
-        """No warning about columns without names: they were counted and ordered already."""
+        """Suppress the warning about missing column names: `table` has checked and ordered the columns."""
         if self.names is None:
             return nullcontext()
         return warnings.catch_warnings(action="ignore", category=UserWarning)
@@ -93,8 +96,11 @@ class Estimator:
 
 
 def skops_io() -> Any:
-    """The module skops.io. When it is imported it looks for names in all modules that are loaded;
-    transformers before 5.21 has some that import torchvision when they are asked for a name."""
+    """Import skops.io.
+
+    Its import looks up names in every loaded module. Before 5.21, transformers has modules that import
+    torchvision on such a look-up; they are hidden meanwhile.
+    """
     hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if _ALIAS.fullmatch(name)}
     try:
         return importlib.import_module("skops.io")
@@ -109,12 +115,12 @@ def _is_regressor(native: Any) -> bool:
 
 
 def _one_process(native: Any) -> None:
-    """Estimators remember how many jobs they were trained with; here one request has one thread."""
+    """Set n_jobs to 1: a request has one thread here, but estimators keep the n_jobs of their training."""
     if hasattr(native, "get_params"):
         jobs = [name for name in native.get_params() if name.split("__")[-1] == "n_jobs"]
         native.set_params(**dict.fromkeys(jobs, 1))
 
 
 def _dense(values: Any) -> Array:
-    """Some transformers answer with a sparse matrix."""
+    """A dense array: some scikit-learn transformers return a sparse matrix."""
     return np.asarray(values.toarray() if hasattr(values, "toarray") else values)

@@ -1,6 +1,6 @@
-"""What a caller may ask of `generate`, and how long it may go on.
+"""The parameters of `generate` that a caller may set, and its deadline.
 
-An allow-list: everything else `generate` takes is an object, a file or code to fetch.
+The parameters are an allow-list: the others that `generate` takes are objects, files or code to fetch.
 """
 
 import math
@@ -55,10 +55,10 @@ PARAMETERS = frozenset(
         "decoder_start_token_id",
     ]
 )
-_LARGEST_SCORE = 1e30  # may still be divided by the lowest temperature
+_LARGEST_SCORE = 1e30  # stays finite when divided by the lowest temperature
 
-# These look at the prompt as it lies in the batch, padding included, so rows of different lengths
-# would be answered differently together than alone.
+# These parameters read the prompt in the batch with its padding, so that rows of different lengths would get
+# other answers in a batch than alone.
 _ENCODER_SENSITIVE = frozenset({"encoder_repetition_penalty", "encoder_no_repeat_ngram_size"})
 _DECODER_SENSITIVE = _ENCODER_SENSITIVE | {
     *("max_length", "min_length", "repetition_penalty", "no_repeat_ngram_size", "bad_words_ids"),
@@ -67,7 +67,7 @@ _DECODER_SENSITIVE = _ENCODER_SENSITIVE | {
 
 
 class Deadline(transformers.StoppingCriteria):  # type: ignore[misc]
-    """Between two tokens: leaves `generate` once the time is up, and lets others compute."""
+    """Runs between two tokens: raises DeadlineExceeded after the deadline, and yields the turn to others."""
 
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
@@ -80,35 +80,35 @@ class Deadline(transformers.StoppingCriteria):  # type: ignore[misc]
 
 
 class Scores(transformers.LogitsProcessor):  # type: ignore[misc]
-    """Before the tokens are drawn: no score is infinite or NaN, whatever the processors before made of it.
+    """Makes scores safe to sample from: no +infinity and no NaN, whatever earlier processors produced.
 
-    A row that has no token left gets equal scores, so that drawing one is sound, and `lost` says so. The
-    processors after this one keep at least one token.
+    A row without any token left gets equal scores, so that sampling does not fail, and `lost` becomes true.
+    The processors that run after this one keep at least one token.
     """
 
     def __init__(self) -> None:
         self._lost: torch.Tensor | None = None
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        lost = ~(scores.amax(-1, keepdim=True) > -math.inf)  # NaN is greater than nothing
+        lost = ~(scores.amax(-1, keepdim=True) > -math.inf)  # comparisons with NaN are false
         self._lost = lost.any() if self._lost is None else self._lost | lost.any()
         return torch.where(lost, 0.0, scores.clamp(max=_LARGEST_SCORE))
 
     @property
     def lost(self) -> bool:
-        """Of any row. Waits for the device."""
+        """Whether any row had no token left. Waits for the device."""
         return self._lost is not None and bool(self._lost)
 
 
 def is_about_parameters(error: Exception) -> bool:
-    """Raised by `generate` for what it was asked, and not by the device for what it cannot do."""
-    if isinstance(error, RuntimeError):  # beams that need more tokens than the parameters leave
+    """Whether `generate` raised it because of its parameters, rather than the device on a failure."""
+    if isinstance(error, RuntimeError):  # beam sampling with fewer tokens left than beams
         return "multinomial" in str(error)
     return True
 
 
 def padding_matters(effective: Mapping[str, Any], *, encoder_decoder: bool) -> bool:
-    """True when rows of different lengths must not share a batch."""
+    """Whether rows of different lengths must not share a batch."""
     sensitive = set(_ENCODER_SENSITIVE if encoder_decoder else _DECODER_SENSITIVE)
     if effective.get("max_new_tokens") is not None:
         sensitive.discard("max_length")
@@ -122,7 +122,7 @@ def fit(
 ) -> dict[str, Any]:
     """`asked`, with the number of new tokens cut to what fits after `start` tokens.
 
-    Only a default is cut; what the caller asked for is refused with both numbers instead.
+    Only a default is cut. A length that the caller set raises InvalidRequest, which names both numbers.
     """
     if limit is None:
         return dict(asked)
@@ -144,7 +144,7 @@ def _total(effective: Mapping[str, Any], start: int) -> int | None:
 
 
 def trim(sequences: torch.Tensor, start: int, ends: set[int]) -> torch.Tensor:
-    """Answers of one row (returned × tokens) without what the batch's longest row appended to them."""
+    """The sequences of one row (returned × tokens) without the padding to the batch's longest row."""
     rows = sequences[:, start:].tolist()
     return sequences[:, : start + max((_length(row, ends) for row in rows), default=0)]
 

@@ -1,7 +1,7 @@
-"""Which indices a model can look up, so that a request with others ends before the device sees it.
+"""The index ranges of a model's embedding tables; requests outside them are refused before the forward.
 
-On a CPU an index out of range is an error of one request; on a GPU it is a device-side assert, which ends the
-worker of all models.
+On a CPU an index out of range fails one request; on a GPU it is a device-side assert, which ends the worker
+process of all models.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,13 +13,16 @@ import torch
 from model_handler.errors import InferenceFailed, InvalidRequest
 from model_handler.handlers import bounds
 
-_TEXTS = "text_inputs"  # beside pictures and sounds: rows for a text model of their own
+_TEXTS = "text_inputs"  # texts beside images or audio: rows for the text model of a multimodal one
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`tokens`: places for them, None where positions are computed; `types`: of token types, one for each
-    kind; `boxes`: coordinates on a page."""
+    """Sizes of the tables.
+
+    `tokens`: positions, None where positions are computed. `types`: one size per kind of token type.
+    `boxes`: coordinates on a page. `texts`: the limits of a text model inside a multimodal one.
+    """
 
     tokens: int | None
     vocabulary: int
@@ -39,8 +42,8 @@ class Limits:
         )
 
     def check(self, features: Mapping[str, Any]) -> None:
-        """Raises InvalidRequest for what the request is to blame for, InferenceFailed where tokenizer and
-        model do not fit each other."""
+        """Raises InvalidRequest where the request is wrong, InferenceFailed where tokenizer and model do not
+        fit each other."""
         self._check_tokens(features.get("input_ids"))
         self._check_types(features.get("token_type_ids"))
         self._check_boxes(features.get("bbox"))
@@ -57,7 +60,7 @@ class Limits:
                 f"the input has {count} tokens, the model takes at most {self.tokens}"
             )
         if int(tokens.max()) >= self.vocabulary:
-            raise InferenceFailed("the tokenizer knows tokens that the model does not")
+            raise InferenceFailed("the tokenizer has tokens that the model does not have")
 
     def _check_types(self, types: Any) -> None:
         if not isinstance(types, torch.Tensor) or types.numel() == 0 or not self.types:
@@ -65,26 +68,24 @@ class Limits:
         columns = types.unsqueeze(-1) if types.dim() == 2 else types
         highest = columns.flatten(0, -2).amax(0).tolist()
         if any(index >= count for index, count in zip(highest, self.types, strict=False)):
-            raise InferenceFailed(
-                "the tokenizer tells more kinds of tokens apart than the model knows"
-            )
+            raise InferenceFailed("the tokenizer has more kinds of tokens than the model")
 
     def _check_boxes(self, boxes: Any) -> None:
-        """Left, top, right, bottom: models look up the differences too."""
+        """Also right >= left and bottom >= top, because models look up the differences too."""
         if not isinstance(boxes, torch.Tensor) or boxes.numel() == 0 or self.boxes is None:
             return
         inside = bool((boxes >= 0).all()) and int(boxes.max()) < self.boxes
         if not inside or not bool((boxes[..., 2:] >= boxes[..., :2]).all()):
             raise InvalidRequest(
-                "word_boxes have to be [left, top, right, bottom] in thousandths of the page, from 0 to 1000"
+                "word_boxes must be [left, top, right, bottom] in thousandths of the page, from 0 to 1000"
             )
 
 
 def vocabulary(model: Any) -> int:
-    """Tokens the model can look up and can score; a number never reached where it looks up none."""
+    """Number of tokens that the model can both embed and score; UNKNOWN if it embeds none."""
     try:
         embedding = model.get_input_embeddings()
-    except NotImplementedError:  # transformers' own, of models that embed no tokens
+    except NotImplementedError:  # transformers raises it for models without token embeddings
         return bounds.UNKNOWN
     counts = [getattr(embedding, "num_embeddings", bounds.UNKNOWN)]
     scored = getattr(model.get_output_embeddings(), "out_features", None)
@@ -92,7 +93,7 @@ def vocabulary(model: Any) -> int:
 
 
 def positions(config: Any) -> int | None:
-    """Places that a decoder can write to, where its positions are a table."""
+    """Length of a decoder's position table; None if it has no such table."""
     names = ("max_decoder_position_embeddings", "max_position_embeddings")
     found = [_number(config, name) for name in names]
     found.append(_number(getattr(config, "decoder", None), "max_position_embeddings"))
@@ -117,7 +118,7 @@ def _of_texts(model: Any) -> Limits | None:
 
 
 def _first_place(model: Any) -> int:
-    """RoBERTa and its relatives count positions from the one after the padding's."""
+    """The first usable position: RoBERTa and its relatives start behind the padding token's index."""
     for name, module in model.named_modules():
         if name.endswith("text_model.embeddings.position_embeddings"):
             return 0 if module.padding_idx is None else int(module.padding_idx) + 1
@@ -130,7 +131,7 @@ def _number(config: Any, name: str) -> int | None:
 
 
 def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Those in a value of nested lists and tuples."""
+    """All mappings in a value of nested lists and tuples."""
     if isinstance(value, Mapping):
         yield value
     elif isinstance(value, list | tuple):

@@ -1,7 +1,7 @@
-"""Pictures and sounds: as a request's whole body, inside JSON, and never by address.
+"""Images and audio: as a request's whole body or as base64 inside JSON, never by URL or path.
 
-A transformers pipeline reads a text where it expects a picture or a sound as an address or a path
-to follow; here every such text is base64 data and nothing else.
+Invariant: no URL is fetched and no path is opened. A transformers pipeline treats a text in place of an image
+or audio as a URL or path; here every such text is base64 data.
 """
 
 import base64
@@ -21,7 +21,7 @@ from model_handler.errors import InvalidRequest, UnsupportedContentType
 
 @dataclass(frozen=True, slots=True)
 class RawBody:
-    """A body that its media type calls no text: a picture, a sound, or octets (`kind` None)."""
+    """A binary body: an image, audio, or a body of unknown kind (`kind` None)."""
 
     data: bytes
     media: str
@@ -34,8 +34,9 @@ _PICTURES = ("image", "images")
 def materialise(inputs: Any, kind: InputKind, rate: int | None) -> Any:
     """`inputs` with its media decoded, for a task that takes `kind`.
 
-    `rate`: samples per second that the model listens at. Raises UnsupportedContentType for a body of
-    another kind, InvalidRequest for one that cannot be decoded.
+    `rate`: sampling rate that the model expects, in samples per second.
+
+    Raises UnsupportedContentType for a body of another kind, InvalidRequest for one that cannot be decoded.
     """
     if isinstance(inputs, RawBody):
         inputs = _body(inputs, kind)
@@ -58,7 +59,7 @@ def _takes(kind: InputKind) -> str:
 
 
 def image(data: bytes) -> Image.Image:
-    """Raises InvalidRequest when no decoder knows the bytes, or when the picture is absurdly large."""
+    """Decode an image. Raises InvalidRequest for an unknown format or a decompression bomb."""
     try:
         return Image.open(io.BytesIO(data)).convert("RGB")
     # Pillow's decoders raise nearly anything on damaged files
@@ -71,7 +72,7 @@ def _bytes(text: str, noun: str) -> bytes:
     try:
         return base64.b64decode("".join(data.split()), validate=True)
     except (binascii.Error, ValueError):
-        message = f"{noun} inside JSON has to be base64; addresses and paths are not followed"
+        message = f"{noun} inside JSON must be base64; URLs and paths are not followed"
         raise InvalidRequest(message) from None
 
 
@@ -83,7 +84,7 @@ def _pictures(inputs: Any) -> Any:
     if isinstance(inputs, dict):
         return {key: _pictures(each) if key in _PICTURES else each for key, each in inputs.items()}
     if inputs is None or isinstance(inputs, bool | int | float):
-        raise InvalidRequest("an image inside JSON has to be base64")
+        raise InvalidRequest("an image inside JSON must be base64")
     return inputs
 
 
@@ -113,7 +114,7 @@ def _samples(values: Any) -> Any:
 
 
 def _sound(data: bytes, rate: int) -> Any:
-    """Bytes as they are where ffmpeg is at hand to decode them, else a plain WAV file's samples."""
+    """The bytes unchanged if the pipeline can call ffmpeg, else the samples of a WAV file."""
     if shutil.which("ffmpeg"):
         return data
     try:
@@ -129,7 +130,7 @@ def _sound(data: bytes, rate: int) -> Any:
 
 
 def _pcm(frames: bytes, width: int) -> Any:
-    if width == 1:  # the only width that WAV stores without a sign
+    if width == 1:  # WAV stores only this width as unsigned
         return (np.frombuffer(frames, np.uint8).astype(np.float32) - 128) / 128
     if width == 3:
         padded = np.zeros((len(frames) // 3, 4), np.uint8)

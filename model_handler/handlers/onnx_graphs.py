@@ -1,4 +1,4 @@
-"""ONNX graphs on onnxruntime's CPU provider, all of them on one pool of threads."""
+"""ONNX graphs on onnxruntime's CPU provider. All sessions share one thread pool."""
 
 import functools
 import re
@@ -29,21 +29,21 @@ _DTYPES = {
     "tensor(uint32)": np.uint32,
     "tensor(uint64)": np.uint64,
 }
-# What only the graph's insides know of sizes and values, and say when it runs
+# Run-time errors about the shape or the values of inputs, which only the graph can detect
 _UNFIT = re.compile(r"dimension|shape|size|rank|bounds|indices|index", re.IGNORECASE)
-_SESSION_NBYTES = 170_000  # a session of a graph of ten nodes, measured; of one node it is 68,000
+_SESSION_NBYTES = 170_000  # measured for a session of a graph with ten nodes; 68,000 with one node
 
 
 class OnnxGraph:
-    """`nbytes`: of the file and the session around it. Memory for a run is given back after it.
+    """`nbytes`: size of the files and the session. The memory of a run is freed after it.
 
-    Requests are joined where the graph names its leading dimensions after the batch, or `joins` says so.
+    Requests are batched if the graph names its leading dimensions after the batch, or if `joins` is set.
     """
 
     by_row = False
 
     def __init__(self, path: Path, nbytes: int, *, joins: bool = False) -> None:
-        """Raises ModelLoadFailed for inputs that are no tensors, and what onnxruntime raises."""
+        """Raises ModelLoadFailed for inputs that are not tensors, and what onnxruntime raises."""
         import onnxruntime
 
         _share_threads()
@@ -72,13 +72,13 @@ class OnnxGraph:
                 raise MemoryError(reason) from None
             if not _UNFIT.search(reason):
                 raise
-            raise InvalidRequest(f"the model refuses the input: {reason}") from None
+            raise InvalidRequest(f"the model rejects the input: {reason}") from None
         return dict(zip(self._outputs, map(_array, values), strict=True))
 
 
 @functools.cache
 def _share_threads() -> None:
-    """As many for all sessions together as torch has; a pool for each would be threads without end."""
+    """Give all sessions together as many threads as torch has; one pool per session would oversubscribe."""
     import onnxruntime
 
     onnxruntime.set_global_thread_pool_sizes(torch.get_num_threads(), 1)
@@ -87,8 +87,12 @@ def _share_threads() -> None:
 def _options(onnxruntime: Any) -> Any:
     options = onnxruntime.SessionOptions()
     options.use_per_session_threads = False
-    options.enable_cpu_mem_arena = False  # it keeps the largest run's memory for ever, per model
-    options.log_severity_level = 4  # none: errors are raised, warnings blame the exporter
+    options.enable_cpu_mem_arena = (
+        False  # an arena keeps the memory of the model's largest run until the unload
+    )
+    options.log_severity_level = (
+        4  # off: errors are raised as exceptions, and warnings concern the exporter
+    )
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
@@ -106,5 +110,5 @@ def _leads_with_batch(shape: Sequence[Any]) -> bool:
 
 
 def _array(value: Any) -> Array:
-    """Sequences of maps, which converted classifiers answer with, become one object per row."""
+    """An array. Converted classifiers return sequences of maps: one object per row."""
     return np.asarray(value, dtype=object) if isinstance(value, list) else np.asarray(value)

@@ -1,4 +1,4 @@
-"""What a request may ask of a task's pipeline: an allow-list of names, and bounds for what generates."""
+"""The parameters that a request may set, by task: an allow-list of names, and bounds for `generate`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,13 +8,13 @@ from model_handler.handlers import bounds
 from model_handler.handlers.generation import PARAMETERS
 from model_handler.handlers.traits import CHOICES, TRAITS
 
-# Parameters that hold further ones: of the tokenizer, and of `generate`
+# Parameters that contain parameters of the tokenizer and of `generate`
 _TOKENIZING = ("tokenizer_kwargs", "tokenize_kwargs")
 _GENERATING = ("generate_kwargs", "forward_params")
 
 
 def accepted(given: Mapping[str, Any], family: str, vocabulary: int) -> dict[str, Any]:
-    """With the task's defaults, and as the pipeline takes them. Raises InvalidRequest."""
+    """Checked parameters with the task's defaults, in the form the pipeline takes. Raises InvalidRequest."""
     traits = TRAITS[family]
     if traits.required and not given.get(traits.required):
         raise InvalidRequest(f"{family} needs the parameter {traits.required!r}")
@@ -29,12 +29,12 @@ def accepted(given: Mapping[str, Any], family: str, vocabulary: int) -> dict[str
 
 
 def asks(given: Mapping[str, Any]) -> bool:
-    """Some of it steers the forward."""
+    """Whether any of the parameters affects the forward."""
     return not given.keys().isdisjoint(PARAMETERS | set(_GENERATING))
 
 
 def _settled(given: Mapping[str, Any], direct: frozenset[str], vocabulary: int) -> dict[str, Any]:
-    """`direct`: names that go to `generate` as they are."""
+    """`direct`: names that the pipeline passes to `generate` unchanged."""
     nested = {name: given[name] for name in _GENERATING if given.get(name)}
     generate = {name: each for name, each in given.items() if name in direct}
     whole = dict(generate)
@@ -47,7 +47,7 @@ def _settled(given: Mapping[str, Any], direct: frozenset[str], vocabulary: int) 
 
 
 def _check_nested(given: Mapping[str, Any]) -> None:
-    """Parameters inside parameters obey the same list, or they would be a way around it."""
+    """Apply the allow-lists to nested parameters, which would bypass them otherwise."""
     tokenizing = [given.get(name) for name in _TOKENIZING]
     _check_keys(tokenizing, TRAITS["text-classification"].allowed)
     _check_keys([given.get(name) for name in _GENERATING], PARAMETERS)
@@ -63,7 +63,7 @@ def _check_choices(given: Mapping[str, Any]) -> None:
 def _check_keys(nested: list[Any], allowed: frozenset[str]) -> None:
     for parameters in nested:
         if not isinstance(parameters, dict | None):
-            raise InvalidRequest("parameters inside parameters have to be objects")
+            raise InvalidRequest("nested parameters must be objects")
         for name in parameters or {}:
             if name not in allowed:
                 raise InvalidRequest(f"there is no parameter {name[:60]!r}")

@@ -1,6 +1,6 @@
-"""Any transformers pipeline as a handler: read like the pipeline, answered like it, batched across requests.
+"""Any transformers pipeline as a handler: same inputs and answers as the pipeline, batched across requests.
 
-Rows share a forward only where that leaves every answer as it would have been alone.
+Invariant: rows share a forward only if every answer is the same as alone.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -29,14 +29,17 @@ from model_handler.handlers.plain_text import PlainTexts
 from model_handler.handlers.staged import PipelineCall, Staged
 from model_handler.handlers.traits import PADDING_SENSITIVE, TRAITS, Padding
 
-# The features by whose second dimension a batch is padded
+# Features whose second dimension is the length of a row
 _LENGTHS = ("input_ids", "input_values", "input_features")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row before its forward. `asked`: the caller set some of what steers the forward. `plain`: it is
-    all there is of its request."""
+    """One row before its forward.
+
+    `asked`: the caller set parameters that affect the forward. `plain`: made by PlainTexts, and the only
+    row of its request.
+    """
 
     inputs: dict[str, Any]
     parameters: dict[str, Any]
@@ -46,7 +49,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class _Answered:
-    """An output that needs no postprocessing any more."""
+    """An output that is already postprocessed."""
 
     answer: Any
 
@@ -87,13 +90,13 @@ class PipelineHandler:
 
     @property
     def processors(self) -> list[Any]:
-        """Its tokenizer and what else comes before the model."""
+        """Tokenizer, image processor and feature extractor, those that the pipeline has."""
         names = ("tokenizer", "image_processor", "feature_extractor")
         return [each for name in names if (each := getattr(self.pipeline, name)) is not None]
 
     @property
     def whole(self) -> Any:
-        """The transformers pipeline in one piece, for code that brings steps of its own."""
+        """The complete transformers pipeline, for an artifact's own code."""
         return self._stages.whole
 
     def release(self) -> None:
@@ -110,10 +113,10 @@ class PipelineHandler:
         """The transformers pipeline, which stops between its steps."""
         return self._stages.pipeline
 
-    # ---- before ----
+    # ---- preprocessing ----
 
     def encode(self, payloads: Sequence[Payload]) -> list[Any]:
-        """One tokenizer call for all that are a text without parameters; None for the others."""
+        """One tokenizer call for all payloads that are one text without parameters; None for the others."""
         plain = self._plain
         if plain is None:
             return [None] * len(payloads)
@@ -160,7 +163,7 @@ class PipelineHandler:
         group = self._group(inputs, parameters)
         return Unit(Row(inputs, parameters, asked, plain), length, group)
 
-    # ---- which rows may be together ----
+    # ---- which rows may share a forward ----
 
     def _safe_padding(self) -> Padding:
         config, tokenizer = self.model.config, self.pipeline.tokenizer
@@ -170,7 +173,9 @@ class PipelineHandler:
         if self._family in ("text-classification", "zero-shot-classification") and (
             pad is None or getattr(config, "pad_token_id", None) != pad
         ):
-            return Padding.ALONE  # decoders classify at the last token that is not padding
+            return (
+                Padding.ALONE
+            )  # decoders classify at the last non-padding token, found by pad_token_id
         return Padding.MASKED if pad is not None else Padding.EQUAL
 
     def _group(self, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> Hashable:
@@ -197,7 +202,7 @@ class PipelineHandler:
         return bool(self.model.can_generate())
 
     def _generates_with_sound_defaults(self) -> bool:
-        """True when it samples unless asked otherwise. Raises ModelLoadFailed for defaults out of range."""
+        """Whether the model samples by default. Raises ModelLoadFailed for defaults out of range."""
         if not (self._traits.generates and self._can_generate):
             return False
         defaults = self._effective({})
@@ -217,18 +222,18 @@ class PipelineHandler:
 
     @property
     def _composed(self) -> bool:
-        """Of an encoder and a decoder with configurations of their own."""
+        """Whether the model combines an encoder and a decoder that have separate configurations."""
         return getattr(self.model.config, "decoder", None) is not None
 
     def _fitted(self, parameters: dict[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
         if self._family == "automatic-speech-recognition" and not self._composed:
-            return parameters  # Whisper and its kind cut for themselves
+            return parameters  # Whisper and similar models limit the length themselves
         if self.model.config.is_encoder_decoder:
             start, limit = 1, positions(self.model.config)
         else:
             start, limit = _length(inputs), self._limits.tokens
         effective = self._effective(parameters)
-        # Also as None: transformers 5.17 would let its default override a total length that was asked for
+        # Passed even if None: otherwise transformers 5.17 lets its default override the caller's max_length
         new_tokens = {"max_new_tokens": effective.get("max_new_tokens")}
         return new_tokens | fit(parameters, effective, start, limit)
 
@@ -251,11 +256,11 @@ class PipelineHandler:
                 raise
             raise InvalidRequest(f"these parameters do not go together: {error}") from error
         if scores.lost:
-            raise _no_token(rows[0].asked)
+            raise _no_token_error(rows[0].asked)
         if (answers := self._answers(rows, outputs)) is not None:
             return [_Answered(answer) for answer in answers]
         each = separate(outputs, len(rows))
-        return [self._alone(row, output) for row, output in zip(rows, each, strict=True)]
+        return [self._unpadded(row, output) for row, output in zip(rows, each, strict=True)]
 
     def _answers(self, rows: list[Row], outputs: Any) -> list[Any] | None:
         if self._plain is None or not all(row.plain for row in rows):
@@ -269,8 +274,8 @@ class PipelineHandler:
     def _pad_id(self) -> int:
         return getattr(self.pipeline.tokenizer, "pad_token_id", None) or 0
 
-    def _alone(self, row: Row, output: Any) -> Any:
-        """A generated output without the padding on either side that only its batch needed."""
+    def _unpadded(self, row: Row, output: Any) -> Any:
+        """A generated output without the padding, on either side, to the batch's longest row."""
         if self._family == "text-generation" and (length := _length(row.inputs)):
             padded = output["input_ids"].shape[1] - length
             sequences = output["generated_sequence"][0][:, padded:]
@@ -285,7 +290,7 @@ class PipelineHandler:
         ends = self._effective(row.parameters).get("eos_token_id")
         return {end for end in (ends if isinstance(ends, list) else [ends]) if end is not None}
 
-    # ---- after ----
+    # ---- postprocessing ----
 
     def postprocess(self, prepared: Prepared, outputs: list[Any]) -> Any:
         state: _State = prepared.state
@@ -301,14 +306,14 @@ class PipelineHandler:
         return self._stages.answer(state.inputs, state.parameters, answers)
 
 
-def _no_token(asked: bool) -> EngineError:
+def _no_token_error(asked: bool) -> EngineError:
     if asked:
         return InvalidRequest("these parameters leave no token to choose from")
-    return InferenceFailed("the model's scores for the next token are no numbers")
+    return InferenceFailed("the model's scores for the next token are not numbers")
 
 
 def _is_plain(payload: Payload) -> bool:
-    """An empty text has no row of its own with some tokenizers."""
+    """Whether it is one text without parameters. Not an empty one: some tokenizers make no row of it."""
     return type(payload.inputs) is str and bool(payload.inputs) and not payload.parameters
 
 

@@ -1,6 +1,6 @@
-"""The commonest request, one text and no parameters, tokenized for a whole batch in one call.
+"""Fast path for the most frequent request, one text without parameters: one tokenizer call per batch.
 
-Always true: a row made here is the row that the pipeline makes of the same text by itself.
+Invariant: a row made here equals the row that the pipeline makes of the same text.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,14 +11,17 @@ from transformers.pipelines.text_classification import sigmoid, softmax
 
 from model_handler.handlers.staged import PipelineCall, Staged
 
-# Families whose rows are the tokenizer's answer to the text and nothing else
+# Families whose rows consist of the tokenizer's output only
 _FAMILIES = frozenset({"feature-extraction", "text-classification"})
 _PROBE = "warm"
 _Scores = Callable[[Any], Any]
 
 
 class PlainTexts:
-    """`call`: what the pipeline does with any such request; `listed`: its answer is a list of one."""
+    """`call`: the pipeline call for any such request. `listed`: whether its answer is a list of one.
+
+    `classifies`: scores are computed here for the whole batch instead of by the pipeline for each row.
+    """
 
     def __init__(
         self, staged: Staged, call: PipelineCall, *, listed: bool, classifies: bool
@@ -31,7 +34,7 @@ class PlainTexts:
 
     @classmethod
     def of(cls, family: str, staged: Staged, defaults: dict[str, Any]) -> Self | None:
-        """None for models whose texts have to go one by one. `defaults`: parameters of the task."""
+        """None for models without this fast path. `defaults`: parameters of the task."""
         if family not in _FAMILIES or staged.pipeline.tokenizer is None:
             return None
         call = staged.read(_PROBE, defaults)
@@ -41,7 +44,7 @@ class PlainTexts:
         return cls(staged, call, listed=listed, classifies=classifies)
 
     def rows(self, texts: Sequence[str]) -> list[dict[str, torch.Tensor]]:
-        """Of each text its features, one row each. Raises what the tokenizer raises."""
+        """The features of each text, one row each. Raises what the tokenizer raises."""
         encoded = self._tokenizer(list(texts), **self.call.preprocess)
         columns = [(name, encoded[name]) for name in encoded]
         return [
@@ -50,7 +53,7 @@ class PlainTexts:
         ]
 
     def answers(self, outputs: Any) -> list[Any] | None:
-        """Of rows that went through the model together; None where that is the pipeline's work."""
+        """The answers of the rows of one forward; None if the pipeline computes them in postprocessing."""
         if self._scores is None:
             return None
         scores = self._scores(outputs["logits"].float().numpy())
@@ -59,12 +62,12 @@ class PlainTexts:
         return [{"label": labels[label], "score": score} for label, score in best]
 
     def shaped(self, answer: Any) -> Any:
-        """The answer to the one text as the pipeline's caller gets it."""
+        """The answer in the shape that the pipeline returns for one text."""
         return [answer] if self._listed else answer
 
 
 def _scores(config: Any) -> _Scores | None:
-    """From logits to scores, chosen as the text-classification pipeline chooses where nothing was asked."""
+    """The function from logits to scores that the text-classification pipeline uses by default."""
     problem = config.problem_type
     if problem == "regression":
         return _unchanged

@@ -1,7 +1,7 @@
-"""Whose value of a generation parameter counts: the caller's, then the checkpoint's, then the pipeline's.
+"""Precedence of generation parameters: the caller's, then the checkpoint's, then the pipeline's defaults.
 
-transformers decides this inside its pipelines, in other places from one version to the next. Here it follows
-from the model's generation config and the defaults of the pipeline's class, which all versions have.
+transformers applies them inside its pipelines, in places that differ between versions. This module uses only
+the model's generation config and the defaults of the pipeline's class, which all versions have.
 """
 
 import functools
@@ -12,29 +12,29 @@ from transformers import GenerationConfig
 
 
 def effective(pipeline: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What `generate` goes by when this pipeline calls it with the parameters `asked`."""
+    """The parameters in effect when this pipeline calls `generate` with the parameters `asked`."""
     chosen = _chosen(pipeline.model) | _hints(pipeline) | dict(asked)
     return _defaults(pipeline, chosen) | chosen
 
 
 def passed(pipeline: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of it that `generate` does not read from the model: what a pipeline gives to it."""
+    """The part of them that a pipeline has to pass, because `generate` does not read it from the model."""
     given = _hints(pipeline) | dict(asked)
     return _defaults(pipeline, _chosen(pipeline.model) | given) | given
 
 
 def _chosen(model: Any) -> dict[str, Any]:
-    """What the checkpoint's generation_config.json sets."""
+    """The parameters that the checkpoint's generation_config.json sets."""
     return _set(model.generation_config)
 
 
 def _hints(pipeline: Any) -> dict[str, Any]:
-    """What its config.json keeps for the task, of pipelines that read it."""
+    """The parameters that config.json holds for the task, for pipelines that read them."""
     return dict(getattr(pipeline, "hints", {}))
 
 
 def _defaults(pipeline: Any, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """For parameters that nobody chose. A total length that somebody chose limits new tokens too."""
+    """Defaults of parameters not in `chosen`. A chosen `max_length` replaces the default `max_new_tokens`."""
     kind: Any = type(pipeline)
     values = dict(_of_class(kind))
     pad = getattr(pipeline.tokenizer, "pad_token_id", None)

@@ -1,6 +1,6 @@
 """Extractive question answering: the span of a context that answers a question.
 
-transformers 5 has no pipeline for it; inputs, parameters and answers are those of transformers 4's.
+transformers 5 has no pipeline for it. Inputs, parameters and answers are those of transformers 4.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ _IMPOSSIBLE = -10000.0
 
 
 class QuestionAnsweringPipeline(ChunkPipeline):  # type: ignore[misc]
-    """A context longer than the window becomes several overlapping ones; the best span of all wins."""
+    """Splits a context longer than the window into overlapping windows and returns the best span of all."""
 
     _load_tokenizer = True
     _load_processor = False
@@ -29,7 +29,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):  # type: ignore[misc]
         super().__init__(**parts)
         if not self.tokenizer.is_fast:
             raise ValueError(
-                "question-answering needs a tokenizer that knows offsets (tokenizer.json)"
+                "question-answering needs a fast tokenizer, which has offsets (tokenizer.json)"
             )
 
     def _sanitize_parameters(
@@ -56,7 +56,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):  # type: ignore[misc]
         return _given(before), {}, _given(after)
 
     def __call__(self, inputs: Any, **parameters: Any) -> Any:
-        """One answer for one example, also when it came in a list; a list for several."""
+        """One answer for one example, also if it is in a list; a list of answers for several."""
         examples = _examples(inputs)
         return super().__call__(examples[0] if len(examples) == 1 else examples, **parameters)
 
@@ -75,7 +75,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):  # type: ignore[misc]
             yield self._chunk(encoded, index, example) | {"is_last": index == count - 1}
 
     def _encode(self, example: dict[str, str], window: int, stride: int, length: int | None) -> Any:
-        """Overlapping windows; the question comes first unless the model is padded on the left."""
+        """Overlapping windows. The question comes first unless the tokenizer pads on the left."""
         question = example["question"] if length is None else self._cut(example["question"], length)
         texts = (question, example["context"])
         return self.tokenizer(
@@ -93,7 +93,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):  # type: ignore[misc]
         return bool(self.tokenizer.padding_side == "right")
 
     def _cut(self, question: str, length: int) -> str:
-        """Its first `length` tokens, as text."""
+        """The text of the question's first `length` tokens."""
         encoded = self.tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)
         offsets = encoded["offset_mapping"]
         return question if len(offsets) <= length else question[: offsets[length - 1][1]]
@@ -139,7 +139,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):  # type: ignore[misc]
         return best[0] if len(best) == 1 else best
 
     def _probabilities(self, output: dict[str, Any]) -> tuple[Any, Any]:
-        """Of each token to begin and to end the answer: only the context's and the null token's count."""
+        """Probabilities of each token to start and to end the answer, over context and null token only."""
         allowed = output["p_mask"][0].numpy() == 0
         allowed[output["cls_index"]] = True
         start, end = (output[side][0].float().numpy() for side in ("start", "end"))
@@ -148,7 +148,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):  # type: ignore[misc]
     def _spans(
         self, output: dict[str, Any], start: Any, end: Any, top_k: int, answer_tokens: int
     ) -> list[dict[str, Any]]:
-        """The most likely spans that end where they start or at most `answer_tokens` tokens on."""
+        """The most likely spans of 1 to `answer_tokens` tokens."""
         scores = np.tril(np.triu(np.outer(start, end)), answer_tokens - 1)
         flat = scores.ravel()
         order = [int(flat.argmax())] if top_k == 1 else np.argsort(-flat, kind="stable")[:top_k]
@@ -158,7 +158,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):  # type: ignore[misc]
         return [self._answer(output, *span, float(scores[span])) for span in kept]
 
     def _answer(self, output: dict[str, Any], start: int, end: int, score: float) -> dict[str, Any]:
-        """Whole words, where the tokenizer knows about words."""
+        """The answer, extended to whole words if the tokenizer has word boundaries."""
         encoding, side = output["encoding"], int(self._question_first)
         words = encoding.word_ids[start], encoding.word_ids[end]
         if None in words:
@@ -184,7 +184,7 @@ def _examples(inputs: Any) -> list[dict[str, str]]:
 
 
 def _expand(item: Any) -> list[dict[str, str]]:
-    """One example per question: `question` may be a list, `context` one text for all or one for each."""
+    """One example per question: `question` may be a list; `context` is one text for all or one for each."""
     if not isinstance(item, Mapping) or "question" not in item or "context" not in item:
         raise InvalidRequest(
             'question-answering takes {"question": …, "context": …} or a list of those'

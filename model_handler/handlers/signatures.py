@@ -1,4 +1,4 @@
-"""What a graph takes, by name, type and shape, and how a request's arrays are made to fit it."""
+"""The inputs of a graph by name, dtype and shape, and the binding of a request's arrays to them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Dimension = int | str | None
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One input. `dtype` and `shape` are None where the format does not say; so may a dimension be."""
+    """One input. `dtype`, `shape` and single dimensions are None where the format does not declare them."""
 
     name: str
     dtype: np.dtype[Any] | None = None
@@ -28,9 +28,9 @@ class Input:
 
 
 def bind(given: Any, inputs: Sequence[Input]) -> Arrays:
-    """The arrays by the inputs' names, in their types. One array alone is the only input's.
+    """The arrays by input name, cast to the inputs' dtypes. An array without name is for the only input.
 
-    Raises InvalidRequest, naming what was expected and what came.
+    Raises InvalidRequest, naming the expected and the actual input.
     """
     named = given if isinstance(given, Mapping) else {inputs[0].name: given}
     if named.keys() != {each.name for each in inputs}:
@@ -49,7 +49,7 @@ def _fitted(values: Array, wanted: Input) -> Array:
 
 
 def _shaped(values: Array, wanted: Input) -> Array:
-    """A single row may come without its leading dimension."""
+    """`values` in the wanted shape. A single row may lack its leading dimension."""
     assert wanted.shape is not None
     row = values.ndim == len(wanted.shape) - 1 and wanted.shape[0] in (1, None, *_texts(wanted))
     shaped = values[np.newaxis] if row else values
@@ -67,7 +67,7 @@ def _texts(wanted: Input) -> tuple[str, ...]:
 
 
 def cast(values: Array, dtype: np.dtype[Any], expected: str) -> Array:
-    """As `dtype`, where no number changes but by rounding to fewer digits."""
+    """`values` as `dtype`. Raises InvalidRequest if a value would change by more than float rounding."""
     if values.dtype == dtype:
         return values
     if values.dtype.kind in "iu" and dtype.kind in "iu":

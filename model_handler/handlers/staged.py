@@ -1,7 +1,7 @@
-"""A transformers pipeline taken apart at its three steps, so that many requests can share the middle one.
+"""A transformers pipeline split into its three steps, so that many requests can share the forward.
 
-The pipeline's own `__call__` still decides how inputs and parameters are read and what shape the
-answer has; only the work between the two is done elsewhere.
+The pipeline's own `__call__` still decides how inputs and parameters are read and which shape the answer has.
+Only the work between the two runs outside of it.
 """
 
 import functools
@@ -14,7 +14,7 @@ from transformers.pipelines.base import ChunkPipeline
 
 @dataclass(frozen=True, slots=True)
 class PipelineCall:
-    """One call as the pipeline understood it: its items and the parameters of the three steps."""
+    """One call after the pipeline has parsed it: the items and the parameters of the three steps."""
 
     items: list[Any]
     preprocess: dict[str, Any]
@@ -23,7 +23,7 @@ class PipelineCall:
 
 
 class _Read(Exception):
-    """Leaves `__call__` once the pipeline has said what it would do."""
+    """Raised to leave `__call__` after the pipeline has parsed the call."""
 
     def __init__(self, call: PipelineCall) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class _Read(Exception):
 
 
 class _Stages:
-    """Mixed in before a pipeline class: takes the place where `__call__` hands over to the work."""
+    """Mixin for pipeline classes: replaces the methods to which `__call__` delegates the work."""
 
     answers: list[Any] | None = None
     """Of the items of the call that is made next."""
@@ -50,19 +50,19 @@ class _Stages:
 
 @functools.cache
 def _staged(kind: Any) -> Any:
-    """One class per pipeline class: classes are cyclic garbage, and models come and go."""
+    """One class per pipeline class, not per model: classes are reference cycles, and models come and go."""
     return type(f"Staged{kind.__name__}", (_Stages, kind), {})
 
 
 class Staged:
-    """One pipeline and its steps. `read`, `rows` and `answer` belong to one thread, `run` to another."""
+    """One pipeline and its steps. `run` may be on another thread than `read`, `rows` and `answer`."""
 
     def __init__(self, kind: Any, **parts: Any) -> None:
         self.pipeline: Any = _staged(kind)(**parts)
 
     @property
     def whole(self) -> Any:
-        """The pipeline itself, with the same parts: for whoever calls it in one piece."""
+        """A pipeline of the original class with the same parts, to be called directly."""
         _, kind = type(self.pipeline).__bases__
         pipeline: Any = object.__new__(kind)
         vars(pipeline).update(vars(self.pipeline))
@@ -70,16 +70,16 @@ class Staged:
 
     @property
     def chunked(self) -> bool:
-        """An item may become several rows."""
+        """Whether an item may become several rows."""
         return isinstance(self.pipeline, ChunkPipeline)
 
     def read(self, inputs: Any, parameters: dict[str, Any]) -> PipelineCall:
-        """What this call would do. Raises whatever the pipeline raises at inputs it cannot read."""
+        """Parse a call without running it. Raises what the pipeline raises for inputs it cannot read."""
         try:
             self.pipeline(inputs, **parameters)
         except _Read as read:
             return read.call
-        raise ValueError("there is nothing in the inputs")
+        raise ValueError("the inputs are empty")
 
     def rows(self, item: Any, parameters: dict[str, Any]) -> list[Any]:
         made = self.pipeline.preprocess(item, **parameters)
@@ -96,7 +96,7 @@ class Staged:
         return self.pipeline.postprocess(list(outputs), **parameters)
 
     def answer(self, inputs: Any, parameters: dict[str, Any], answers: list[Any]) -> Any:
-        """The answers of a call's items in the shape this pipeline gives them."""
+        """Combine the answers of a call's items into the shape that this pipeline returns."""
         self.pipeline.answers = answers
         try:
             return self.pipeline(inputs, **parameters)

@@ -1,4 +1,4 @@
-"""What reaches a model of rows and columns: one table of numbers, its columns counted and in order."""
+"""Input of tabular models: one table of numbers with checked and ordered columns."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -10,9 +10,9 @@ from model_handler.handlers.tensors import Array
 
 
 def table(inputs: Any, columns: int | None, names: Sequence[str] | None) -> Array:
-    """Rows of numbers. By name, the columns may come in any order; a list of numbers is one row.
+    """Rows of numbers. Named columns may be in any order; a flat list of numbers is one row.
 
-    Raises InvalidRequest, naming what was expected and what came.
+    Raises InvalidRequest, naming the expected and the actual columns.
     """
     given: Array = _ordered(inputs, names) if isinstance(inputs, Mapping) else inputs
     if given.dtype.kind not in "biuf":

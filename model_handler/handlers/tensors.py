@@ -1,4 +1,4 @@
-"""Models that turn arrays into arrays: requests are joined row by row where the model allows it."""
+"""Models from arrays to arrays: requests are concatenated into one batch if the model allows it."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Arrays = dict[str, Array]
 
 @dataclass(frozen=True, slots=True)
 class ArrayAnswer:
-    """Arrays by name. `by_row`: to be written as one object per row."""
+    """Arrays by name. `by_row`: encode as one object per row."""
 
     outputs: Mapping[str, Array]
     by_row: bool
@@ -24,18 +24,18 @@ class ArrayAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ArrayCall:
-    """What a request asks of a model: checked inputs, and which of its methods."""
+    """One call of a model: checked inputs, and the method to call if it has several."""
 
     inputs: Arrays
     method: str = ""
 
 
 class ArrayModel(Protocol):
-    """What a format's own runtime has to offer. `read` and `run` may be on different threads."""
+    """The interface to a format's runtime. `read` and `run` may be called on different threads."""
 
     @property
     def native(self) -> object:
-        """The runtime's own object, which holds the memory."""
+        """The runtime's object, which holds the memory of the model."""
         ...
 
     @property
@@ -43,23 +43,23 @@ class ArrayModel(Protocol):
 
     @property
     def joins(self) -> bool:
-        """Each row of a call gets the answer that it would get alone."""
+        """Whether each row of a batch gets the answer that it would get alone."""
         ...
 
     @property
     def by_row(self) -> bool: ...
 
     def read(self, payload: Payload) -> ArrayCall:
-        """Raises InvalidRequest, naming what was expected and what came."""
+        """Raises InvalidRequest, naming the expected and the actual input."""
         ...
 
     def run(self, call: ArrayCall) -> Arrays:
-        """Raises InvalidRequest where only the runtime can tell that the inputs do not fit."""
+        """Raises InvalidRequest for unfit inputs that only the runtime can detect."""
         ...
 
 
 class ArrayHandler:
-    """Owns one model of arrays."""
+    """Handler of one ArrayModel, which it owns."""
 
     def __init__(self, model: ArrayModel, codec: Codec) -> None:
         self.codec = codec
@@ -103,13 +103,13 @@ class ArrayHandler:
 
 
 def _rows(inputs: Arrays) -> int:
-    """The leading dimension that all inputs share; 0 where they share none."""
+    """The leading dimension that all inputs share; 0 if they share none."""
     counts = {each.shape[0] if each.ndim else 0 for each in inputs.values()}
     return counts.pop() if len(counts) == 1 else 0
 
 
 def _parts(outputs: Arrays, counts: Sequence[int]) -> list[Arrays]:
-    """Each call's rows of every output. Raises where a model does not answer row by row."""
+    """The output rows of each call. Raises InferenceFailed if the model does not answer row by row."""
     if any(each.ndim == 0 or each.shape[0] != sum(counts) for each in outputs.values()):
         raise InferenceFailed("the model does not answer row by row")
     ends = np.cumsum(counts).tolist()

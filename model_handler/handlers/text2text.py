@@ -1,7 +1,7 @@
 """Text to text with encoder-decoder models: translation, summarization, text2text-generation.
 
-transformers 5 has no pipelines for these; inputs, parameters and answers are those of transformers 4's.
-Inputs are truncated to what the encoder takes, which transformers 4 left to the caller.
+transformers 5 has no pipelines for these tasks. Inputs, parameters and answers are those of transformers 4,
+except that inputs are truncated to the encoder's maximum, which transformers 4 left to the caller.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class Text2TextPipeline(Pipeline):  # type: ignore[misc]
     _load_processor = False
     _load_image_processor = False
     _load_feature_extractor = False
-    # Defaults where neither the caller nor the checkpoint decides. `_forward` applies them, not transformers
+    # Defaults where neither caller nor checkpoint sets a value. `_forward` applies them, not transformers
     _default_generation_config = GenerationConfig(max_new_tokens=256, num_beams=4)
     answer_name = "generated"
 
@@ -36,7 +36,7 @@ class Text2TextPipeline(Pipeline):  # type: ignore[misc]
         self._prefix = prefix if prefix is not None else getattr(self.model.config, "prefix", None)
 
     def _sanitize_parameters(self, **parameters: Any) -> Steps:
-        """Whatever is not named here goes to `generate`."""
+        """Parameters that are not named here go to `generate`."""
         before = {key: parameters.pop(key) for key in ("truncation",) if key in parameters}
         as_tokens, as_text = (
             parameters.pop(f"return_{form}", None) for form in ("tensors", "text")
@@ -50,7 +50,7 @@ class Text2TextPipeline(Pipeline):  # type: ignore[misc]
         return before, parameters, after
 
     def __call__(self, inputs: Any, **parameters: Any) -> Any:
-        """One list of answers per text; for a list of texts with one answer each, one flat list."""
+        """One list of answers per text; a flat list for a list of texts with one answer each."""
         answer = super().__call__(inputs, **parameters)
         if isinstance(inputs, list) and all(len(each) == 1 for each in answer):
             return [each[0] for each in answer]
@@ -127,7 +127,7 @@ class TranslationPipeline(Text2TextPipeline):
         return dict(build(prompt, src_lang=source, tgt_lang=target, **options))
 
     def _pair(self, source: str | None, target: str | None) -> tuple[str, str]:
-        """The languages asked for, else those the tokenizer was saved with."""
+        """The requested languages, else those that the tokenizer was saved with."""
         source = source or getattr(self.tokenizer, "src_lang", None)
         target = target or getattr(self.tokenizer, "tgt_lang", None)
         if not source or not target:
@@ -138,7 +138,10 @@ class TranslationPipeline(Text2TextPipeline):
         return source, target
 
     def _knows(self, code: str) -> bool:
-        """Tokenizers read an unknown code as the unknown token, and the model answers in anything."""
+        """Whether the tokenizer has the language.
+
+        It would map an unknown code to the unknown token, and the model would answer in any language.
+        """
         known = getattr(self.tokenizer, "lang_code_to_id", None)
         if isinstance(known, Mapping):
             return code in known
@@ -156,9 +159,9 @@ PIPELINES = {
 
 
 def task_parameters(config: Any, task: str) -> dict[str, Any]:
-    """The parameters a checkpoint keeps for `task`: its prefix, lengths and beams.
+    """The parameters in a checkpoint's config.json for `task`: prefix, lengths and beams.
 
-    Plain `translation` uses the entry of the only language pair there is, if there is only one.
+    Plain `translation` uses the entry of a language pair if there is exactly one.
     """
     hints = getattr(config, "task_specific_params", None)
     if not isinstance(hints, Mapping):

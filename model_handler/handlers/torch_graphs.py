@@ -14,11 +14,11 @@ from model_handler.handlers import Payload
 from model_handler.handlers.signatures import Input, bind, cast
 from model_handler.handlers.tensors import Array, ArrayCall, Arrays
 
-# TorchScript cannot run Python, but these reach the file system
+# TorchScript cannot run Python, but these operators access the file system
 _FILE_ACCESS = re.compile(rb"\b(?:torch|ops\.aten)\.(?:save|load|from_file)\b")
 _PICKLE = (
     "is a pickle of weights or of a module, not TorchScript: save it with torch.jit, export it to ONNX,"
-    " or bring code/inference.py"
+    " or add a code/inference.py"
 )
 _UNFIT = re.compile(r"shape|size|dimension|dtype|scalar type|out of range|Expected|expected")
 _NUMPY_FLOATS = {torch.float16: "float16", torch.float32: "float32", torch.float64: "float64"}
@@ -26,7 +26,7 @@ _DTYPE_NAMES = ("bool", "float16", "float32", "float64", "int8", "int16", "int32
 
 
 class TorchGraph:
-    """`nbytes`: of the tensors in the archive, which are stored as they are in memory."""
+    """`nbytes`: size of the tensors in the archive, where they are stored as in memory."""
 
     by_row = False
 
@@ -42,7 +42,7 @@ class TorchGraph:
         self._numpy_float = np.dtype(_NUMPY_FLOATS.get(self._float, "float32"))
 
     def read(self, payload: Payload) -> ArrayCall:
-        """Decimals become the model's own floating type; whole numbers stay so, unless `dtype` is given."""
+        """Cast decimals to the model's floating dtype; whole numbers stay whole unless `dtype` is given."""
         parameters = dict(payload.parameters)
         dtype = parameters.pop("dtype", None)
         if parameters or dtype not in (None, *_DTYPE_NAMES):
@@ -59,7 +59,7 @@ class TorchGraph:
             lost = isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError)
             if lost or "CUDA" in reason or not _UNFIT.search(reason):
                 raise
-            raise InvalidRequest(f"the model refuses the input: {reason}") from None
+            raise InvalidRequest(f"the model rejects the input: {reason}") from None
 
     def _typed(self, values: Array, dtype: str | None) -> Array:
         if values.dtype == object:
@@ -75,7 +75,7 @@ class TorchGraph:
 
 
 def torchscript(path: Path, device: torch.device, *, joins: bool) -> TorchGraph:
-    """Raises ModelLoadFailed for pickles, and for programs that touch files."""
+    """Open a TorchScript program. Raises ModelLoadFailed for pickles and for programs that access files."""
     if not zipfile.is_zipfile(path):
         raise ModelLoadFailed(f"{path.name} {_PICKLE}")
     with zipfile.ZipFile(path) as archive:
@@ -96,7 +96,9 @@ def _check(archive: zipfile.ZipFile, title: str) -> None:
     names = archive.namelist()
     if not any(name.endswith("/constants.pkl") for name in names):
         raise ModelLoadFailed(f"{title} {_PICKLE}")
-    if len({name.lower() for name in names}) != len(names):  # torch might read another than we do
+    if len({name.lower() for name in names}) != len(
+        names
+    ):  # torch might read a different member than this check
         raise ModelLoadFailed(f"{title} has two members of the same name")
     for name in names:
         if name.endswith(".py") and _FILE_ACCESS.search(archive.read(name)):
@@ -104,7 +106,11 @@ def _check(archive: zipfile.ZipFile, title: str) -> None:
 
 
 def exported(path: Path, device: torch.device, *, joins: bool) -> TorchGraph:
-    """torch.export.load unpickles, and runs text of the file as Python: only where code may run anyway."""
+    """Open a torch.export program.
+
+    torch.export.load unpickles and runs text of the file as Python: call it only in processes that may run
+    the artifact's code.
+    """
     with zipfile.ZipFile(path) as archive:
         nbytes = _stored(archive, "/data/weights/", "/data/constants/")
     program = torch.export.load(str(path))
@@ -136,7 +142,7 @@ def _stored(archive: zipfile.ZipFile, *folders: str) -> int:
 
 
 def _float_dtype(native: Any) -> torch.dtype:
-    """Of the first weight that has one."""
+    """The dtype of the first floating-point weight; float32 if there is none."""
     floats = (each for each in native.parameters() if each.is_floating_point())
     first: torch.Tensor | None = next(floats, None)
     return torch.float32 if first is None else first.dtype

@@ -1,4 +1,4 @@
-"""What the pipeline handler has to know about each task beyond what the pipeline itself says."""
+"""Properties of each task that the pipeline handler needs and the pipeline does not provide."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -8,11 +8,11 @@ from model_handler.handlers.generation import PARAMETERS as GENERATION
 
 
 class Padding(Enum):
-    """How rows of different shapes may share a forward without changing an answer."""
+    """Which rows may share a forward without changing an answer."""
 
-    MASKED = "padded, and the model is told so"
-    EQUAL = "only with rows of the same shape"
-    ALONE = "never"
+    MASKED = "rows of any length, padded with a mask"
+    EQUAL = "only rows of the same shape"
+    ALONE = "none"
 
 
 _TOKENIZER = frozenset({"add_special_tokens", "max_length", "padding", "stride", "truncation"})
@@ -25,7 +25,10 @@ _SEQ2SEQ = GENERATION | {
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """`allowed`: parameters a caller may give; `defaults`: those given where the caller gave none."""
+    """`allowed`: parameters that a caller may set. `defaults`: values of parameters the caller leaves out.
+
+    `generates`: the task calls `generate`. `required`: a parameter that the caller must set.
+    """
 
     allowed: frozenset[str] = frozenset()
     defaults: dict[str, Any] = field(default_factory=dict)
@@ -133,14 +136,14 @@ TRAITS = {
     ),
 }
 
-# Parameters with few values, of which a pipeline says only that it did not find the key
+# Parameters with few values, for which the error of a pipeline names only the missing key
 CHOICES = {
     "aggregation_strategy": ("none", "simple", "first", "average", "max"),
     "function_to_apply": ("none", "sigmoid", "softmax"),
 }
 
-# Padding moves these models' answers even with a mask: convolutions, pooling over positions, windows
-# that depend on the length, or a recurrent state that has read the padding.
+# Padding changes the answers of these models even with a mask: convolutions, pooling over positions, windows
+# that depend on the length, or a recurrent state that reads the padding.
 PADDING_SENSITIVE = frozenset(
     {
         *("big_bird", "bigbird_pegasus", "canine", "convbert", "fnet", "funnel", "led"),

@@ -1,7 +1,7 @@
-"""Building a model's modules under the dtype of its checkpoint, without keeping forwards waiting.
+"""Build a model's modules under the dtype of its checkpoint, without blocking forwards.
 
-transformers sets the default dtype of the whole process while a model's constructor runs. Always true:
-whoever computes behind the turnstile finds the usual one; constructors and forwards alternate.
+transformers sets the default dtype of the whole process while a model's constructor runs. Invariant: code
+that holds a turn of the turnstile sees the usual default dtype; constructors and forwards alternate.
 """
 
 import time
@@ -15,21 +15,23 @@ from torch.overrides import TorchFunctionMode
 
 from model_handler.sharing.turnstile import Turnstile, WorkKind
 
-SLICE_S = 0.001  # a constructor's calls of PyTorch are some 20 µs apart, 0.8 ms at most (bert-base)
+SLICE_S = (
+    0.001  # bert-base: the PyTorch calls of its constructor are about 20 µs apart, at most 0.8 ms
+)
 
 
 class Construction(TorchFunctionMode):
-    """Holds a turn for the block; between two calls of PyTorch it lets waiting turns go first."""
+    """Holds a turn for the block, and yields it to waiting ones between two PyTorch calls."""
 
-    def __init__(self, lane: Turnstile) -> None:
+    def __init__(self, turnstile: Turnstile) -> None:
         super().__init__()
-        self._lane = lane
+        self._turnstile = turnstile
         self._stay = ExitStack()
         self._since = 0.0
 
     def __enter__(self) -> Any:
         self._usual = torch.get_default_dtype()
-        self._stay.enter_context(self._lane.turn(WorkKind.LONG))
+        self._stay.enter_context(self._turnstile.turn(WorkKind.LONG))
         self._since = time.monotonic()
         return super().__enter__()  # type: ignore[no-untyped-call]
 
@@ -40,24 +42,24 @@ class Construction(TorchFunctionMode):
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        if self._lane.waiting() and time.monotonic() - self._since > SLICE_S:
+        if self._turnstile.waiting() and time.monotonic() - self._since > SLICE_S:
             self._pause()
         return function(*args, **(kwargs or {}))
 
     def _pause(self) -> None:
         dtype = torch.get_default_dtype()
         torch.set_default_dtype(self._usual)
-        self._lane.give_way()
+        self._turnstile.give_way()
         torch.set_default_dtype(dtype)
         self._since = time.monotonic()
 
 
 @contextmanager
-def sharing(lane: Turnstile, dtype: torch.dtype) -> Iterator[None]:
-    """For the block, which calls from_pretrained for `dtype`: constructors that change the default take
-    turns at `lane`, and reading weights takes none.
+def sharing(turnstile: Turnstile, dtype: torch.dtype) -> Iterator[None]:
+    """Share the process with forwards while the block calls from_pretrained for `dtype`.
 
-    One thread of the process at a time.
+    Constructors that change the default dtype take turns at `turnstile`; reading weights takes none. Only one
+    thread of the process may be in such a block, because it patches transformers.
     """
     if dtype is torch.get_default_dtype():
         yield
@@ -66,7 +68,7 @@ def sharing(lane: Turnstile, dtype: torch.dtype) -> Iterator[None]:
     contexts = base.__dict__["get_init_context"]
 
     def shared(cls: Any, *args: Any, **kwargs: Any) -> list[Any]:
-        return [Construction(lane), *contexts.__get__(None, cls)(*args, **kwargs)]
+        return [Construction(turnstile), *contexts.__get__(None, cls)(*args, **kwargs)]
 
     base.get_init_context = classmethod(shared)
     try:

@@ -1,7 +1,7 @@
-"""Artifacts that are one file of a known format to handlers: XGBoost, scikit-learn, ONNX, TorchScript.
+"""Load artifacts that consist of one file of a known format: XGBoost, scikit-learn, ONNX, torch programs.
 
-Libraries are imported when the first model needs them. Nothing that unpickles is called, but for
-torch.export's programs, and those only in a process that runs the artifact's own code anyway.
+A library is imported when the first model needs it. Invariant: nothing is unpickled, except torch.export
+programs, and those only in a process that may run the artifact's code anyway.
 """
 
 import ctypes
@@ -30,10 +30,10 @@ from model_handler.handlers.torch_graphs import exported, torchscript
 log = logging.getLogger(__name__)
 
 _PICKLES = (".pkl", ".pickle", ".joblib", ".bin", ".model", ".dill", ".cloudpickle")
-_BARE = ("xgboost-model",)  # SageMaker's own name for what may be a pickle
+_BARE = ("xgboost-model",)  # the file name of SageMaker's XGBoost, which may hold a pickle
 _UNSAFE = (
-    "torch.export.load unpickles and runs what the file says as Python, so a .pt2 is not opened beside"
-    " other models: export it to ONNX, or load it in a code/inference.py of its own"
+    "torch.export.load unpickles and runs what the file says as Python, so a .pt2 is not opened in a"
+    " process shared with other models: export it to ONNX, or load it in a code/inference.py"
 )
 _CONVERSION = {
     Convention.SKOPS: 'skops.io.dump(model, "model.skops")',
@@ -43,29 +43,29 @@ _CONVERSION = {
 
 @dataclass(slots=True)
 class FormatLoader:
-    """Loads on one thread. `alone`: the process belongs to one model, which may run code in it."""
+    """Owned by one loading thread. `alone`: the process belongs to one model, which may run code in it."""
 
     device: Device
     alone: bool = False
 
     def load(self, path: Path, convention: Convention) -> ArrayHandler:
-        """Raises ModelLoadFailed, or InsufficientMemory; a sticky device error comes out as it is."""
+        """Raises ModelLoadFailed or InsufficientMemory; a sticky device error is re-raised unchanged."""
         try:
             if convention is Convention.EXPORTED and not self.alone:
                 raise ModelLoadFailed(_UNSAFE)
             return _OPENERS[convention](path, self.device.torch_device)
-        # Anything can be wrong with files from outside, and every library says it differently
+        # Broad: a foreign file can fail in any way, and every library raises other classes
         except Exception as error:
             if is_sticky(error, self.device):
                 raise
             failure = _failure(error)
-        # Only now are the frames gone that held the half-loaded model
+        # Only here are the frames gone that held the half-loaded model
         gc.collect()
         self._give_back()
         raise failure
 
     def unload(self, handler: Handler) -> int:
-        """Frees the model and returns the bytes of it that something still holds."""
+        """Free the model. Returns its bytes if something still refers to it, else 0."""
         assert isinstance(handler, ArrayHandler), "not loaded here"
         native = weakref.ref(handler.model.native)
         handler.release()
@@ -75,7 +75,7 @@ class FormatLoader:
         return 0 if native() is None else handler.nbytes
 
     def _give_back(self) -> None:
-        """To the system what was freed: trees and tensors of tiny models lie in malloc's heap."""
+        """Return freed memory to the system: trees and tensors of tiny models are on malloc's heap."""
         self.device.empty_cache()
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
@@ -89,7 +89,7 @@ def _booster(path: Path, device: torch.device) -> ArrayHandler:
     named = [path / name for name in XGBOOST_FILES if (path / name).is_file()]
     file = named[0] if named else _file(path, Convention.XGBOOST)
     booster = Booster(file.read_bytes())
-    # SageMaker's XGBoost answers in CSV unless told otherwise
+    # SageMaker's XGBoost answers in CSV by default
     return ArrayHandler(booster, ArrayCodec(default=CSV, columns=booster.columns))
 
 
@@ -99,10 +99,9 @@ def _estimator(path: Path, device: torch.device) -> ArrayHandler:
 
 def _onnx(path: Path, device: torch.device) -> ArrayHandler:
     file = _file(path, Convention.ONNX)
-    beside = (entry.stat().st_size for entry in path.iterdir() if entry.is_file())
-    graph = OnnxGraph(
-        file, sum(beside), joins=_joins(path)
-    )  # weights may lie in files of their own
+    # All files: a graph may store its weights in files of their own
+    sizes = (entry.stat().st_size for entry in path.iterdir() if entry.is_file())
+    graph = OnnxGraph(file, sum(sizes), joins=_joins(path))
     return ArrayHandler(graph, ArrayCodec())
 
 
@@ -127,12 +126,12 @@ CONVENTIONS = frozenset(_OPENERS)
 
 
 def _joins(path: Path) -> bool:
-    """Whoever sets batch_size says that the model answers row by row."""
+    """Whether the artifact sets batch_size, which declares that the model answers row by row."""
     return (properties.read(path).batch_size or 1) > 1
 
 
 def _file(root: Path, convention: Convention) -> Path:
-    """The only file with one of its endings. Raises ModelLoadFailed saying what there is instead."""
+    """The only file with a suffix of the convention. Raises ModelLoadFailed for none or several."""
     suffixes = [suffix for suffix, each in SUFFIXES.items() if each is convention]
     files = [entry for entry in sorted(root.iterdir()) if entry.is_file()]
     found = [file for file in files if file.suffix in suffixes]
@@ -144,17 +143,17 @@ def _file(root: Path, convention: Convention) -> Path:
     pickles = [file.name for file in files if file.suffix in _PICKLES or file.name in _BARE]
     if pickles and convention in _CONVERSION:
         raise ModelLoadFailed(
-            f"{pickles[0]} may be a pickle, which executes code when it is read, so it never is: save"
-            f" the model anew with {_CONVERSION[convention]}"
+            f"{pickles[0]} may be a pickle, which executes code when it is read, so it is not opened:"
+            f" save the model again with {_CONVERSION[convention]}"
         )
     raise ModelLoadFailed(f"no {wanted} in the artifact")
 
 
-# ---- what went wrong ----
+# ---- errors ----
 
 
 def _failure(error: Exception) -> EngineError:
-    """The engine's error for it, without its traceback. The text is the first line of what was said."""
+    """The EngineError for `error`, without traceback. Its message is the first line of the original one."""
     if isinstance(error, EngineError):
         return type(error)(*error.args)
     log.warning("load failed", exc_info=error)

@@ -1,8 +1,8 @@
-"""Artifacts to handlers on the device, and back to nothing.
+"""Load Hugging Face artifacts as handlers on the device; demote, promote and unload them.
 
-A load that fails leaves nothing behind; an unload says how many bytes it could not free. On a GPU all of a
-model's tensors are views of one block of memory, which a demotion frees and a promotion fills again: handler,
-modules and tokenizer stay.
+Invariant: a failed load leaves nothing behind. An unload returns how many bytes it could not free. On a GPU
+all tensors of a model are views of one block of memory: a demotion frees the block and a promotion fills it
+again, while handler, modules and tokenizer stay.
 """
 
 import gc
@@ -58,14 +58,17 @@ _NO_WEIGHTS = "the artifact has no weights: neither model.safetensors nor pytorc
 
 @dataclass
 class TorchLoader:
-    """Loads on one thread. `lane` is the turnstile behind which forwards run in this process."""
+    """Owned by one loading thread. `turnstile`: the one whose turns the forwards of this process take.
+
+    `uploader`: None where weights are used directly from the mapped files.
+    """
 
     device: Device
-    lane: Turnstile
+    turnstile: Turnstile
     options: WorkerOptions = field(default_factory=WorkerOptions)
     processors: Processors = field(default_factory=Processors)
     structure_cache: StructureCache = field(default_factory=StructureCache)
-    uploader: Uploader | None = None  # where weights are used from the files' own pages
+    uploader: Uploader | None = None
 
     def __post_init__(self) -> None:
         if self.uploader is None and self.device.torch_device.type != "cpu":
@@ -74,33 +77,36 @@ class TorchLoader:
         self._blocks = Blocks()
 
     def load(self, path: str | Path, task: str, dtype: str = "auto") -> PipelineHandler:
-        """Raises ModelLoadFailed, or InsufficientMemory; a sticky device error comes out as it is."""
+        """Raises ModelLoadFailed or InsufficientMemory; a sticky device error is re-raised unchanged."""
         _quieten()
         try:
             return self._load(Path(path), tasks.normalise(task), dtype)
-        # Anything can be wrong with files from outside, and every layer below says it differently
+        # Broad: a foreign file can fail in any way, and every layer below raises other classes
         except Exception as error:
             if is_sticky(error, self.device):
                 raise
             failure = _failure(error)
-        # Only now are the frames gone that held the half-loaded model
+        # Only here are the frames gone that held the half-loaded model
         gc.collect()
         self.device.empty_cache()
         raise failure
 
     def demote(self, handler: Handler) -> bool:
-        """Free its memory on the device and keep the rest, where it can be promoted again. Forwards that are
-        launched already may still be running; until the promotion none may be launched."""
+        """Free the model's device memory and keep the rest. Returns False if it could not be promoted again.
+
+        Forwards launched before may still be running. None may be launched until the promotion.
+        """
         return self._blocks.free(handler)
 
     def promote(self, handler: Handler) -> bool:
-        """After `demote`. False where its files cannot be read or have changed, so that it has to be loaded.
+        """Restore a demoted model. Returns False if its files are unreadable or changed: load it instead.
 
-        Raises InsufficientMemory, and it is demoted as before; a sticky device error comes out as it is.
+        Raises InsufficientMemory, after which the model is still demoted; a sticky device error is re-raised
+        unchanged.
         """
         try:
             self._blocks.refill(handler)
-        # As in a load: what can go wrong with files and devices has many classes
+        # Broad, as in `load`: files and devices fail with many classes
         except Exception as error:
             if is_sticky(error, self.device):
                 raise
@@ -110,11 +116,11 @@ class TorchLoader:
         if isinstance(failure, InsufficientMemory):
             self.device.empty_cache()
             raise failure
-        log.warning("not promoted", extra={"reason": str(failure)})
+        log.warning("promotion failed", extra={"reason": str(failure)})
         return False
 
     def unload(self, handler: Handler) -> int:
-        """Frees the model, demoted or not, and returns the bytes of it that something still holds."""
+        """Free the model, demoted or not. Returns the bytes of it that something still refers to."""
         assert isinstance(handler, PipelineHandler), "not loaded here"
         held = self._blocks.drop(handler) or [
             (weakref.ref(tensor), placement.nbytes(tensor))
@@ -164,9 +170,9 @@ class TorchLoader:
     def _model(
         self, auto: Any, path: Path, task: str, config: Any, stored: torch.dtype
     ) -> tuple[Any, bool]:
-        """Built like one that was loaded before, where there was one with the same structure.
+        """Build the model, from the structure cache if a model of the same structure was loaded before.
 
-        And whether the files hold its tensors, all but computed ones, under the same names.
+        Also returns whether the files hold all its tensors, except computed ones, under the same names.
         """
         files = weights.safetensors_files(path)
         if not files:
@@ -181,7 +187,7 @@ class TorchLoader:
     def _built_by_transformers(
         self, auto: Any, path: Path, task: str, config: Any, stored: torch.dtype
     ) -> Any:
-        with building.sharing(self.lane, stored):
+        with building.sharing(self.turnstile, stored):
             model, info = auto.from_pretrained(
                 str(path),
                 config=config,
@@ -211,7 +217,7 @@ class TorchLoader:
 
 
 def _let_brief_pass(model: Any) -> None:
-    """Between two layers of this model, whoever else has brief work may compute."""
+    """Let brief work of other models run between two layers of this one."""
     stacks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
     inner = {id(module) for stack in stacks for layer in stack for module in layer.modules()}
     for stack in stacks:
@@ -224,7 +230,7 @@ def _before_layer(*_: object) -> None:
     turnstile.let_brief_pass()
 
 
-# ---- what the artifact says ----
+# ---- configuration and files ----
 
 
 def _config(path: Path) -> Any:
@@ -255,7 +261,7 @@ def _weight_files(path: Path) -> list[Path]:
 
 
 def _stored_dtype(path: Path) -> torch.dtype:
-    """The precision of most of the weights, by the header of the first safetensors file."""
+    """The dtype of most tensors in the header of the first safetensors file; float32 without such a file."""
     files = weights.safetensors_files(path) if _uses_safetensors(path) else []
     if not files:
         return torch.float32
@@ -270,7 +276,7 @@ def _max_tokens(config: Any) -> int | None:
 
 
 def _offset_positions(model: Any, max_tokens: int | None) -> int | None:
-    """RoBERTa and its relatives count positions from the one after the padding's."""
+    """`max_tokens` without the positions up to the padding token's index, which RoBERTa-like models skip."""
     for name, module in model.named_modules():
         padding = getattr(module, "padding_idx", None)
         if max_tokens and name.endswith("embeddings.position_embeddings") and padding is not None:
@@ -278,7 +284,7 @@ def _offset_positions(model: Any, max_tokens: int | None) -> int | None:
     return max_tokens
 
 
-# ---- which classes ----
+# ---- choice of classes ----
 
 
 def _pipeline_class(task: str) -> Any:
@@ -288,14 +294,14 @@ def _pipeline_class(task: str) -> Any:
     if name in TEXT2TEXT:
         return TEXT2TEXT[name]
     kind = SUPPORTED_TASKS[name]["impl"]
-    if not isinstance(kind, str):  # the class itself in transformers 5.17, its dotted name in 5.23
+    if not isinstance(kind, str):  # a class in transformers 5.17, a dotted name in 5.23
         return kind
     module, _, attribute = kind.rpartition(".")
     return getattr(importlib.import_module(module), attribute)
 
 
 def _auto_class(task: str, config: Any) -> Any:
-    """Of the task's classes the one that makes the architecture the checkpoint names, else the first fit."""
+    """The AutoModel class of the task that builds the checkpoint's architecture, else the first that fits."""
     name = tasks.family(task)
     candidates = (_OWN_AUTO[name],) if name in _OWN_AUTO else SUPPORTED_TASKS[name]["pt"]
     fitting = [auto for auto in candidates if type(config) in auto._model_mapping]
@@ -310,11 +316,11 @@ def _names(classes: Any) -> list[str]:
     return [each.__name__ for each in (classes if isinstance(classes, tuple) else (classes,))]
 
 
-# ---- what came of it ----
+# ---- errors and logs ----
 
 
 def _failure(error: Exception) -> EngineError:
-    """The engine's error for it, without its traceback. The text is the first line of what was said."""
+    """The EngineError for `error`, without traceback. Its message is the first line of the original one."""
     if isinstance(error, EngineError):
         return type(error)(*error.args)
     log.warning("load failed", exc_info=error)
@@ -326,6 +332,6 @@ def _failure(error: Exception) -> EngineError:
 
 
 def _quieten() -> None:
-    """A worker's log is ours: no progress bars, no reports about weights we judge ourselves."""
+    """No progress bars and no reports on weights in the worker's log: `completeness` checks weights."""
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()

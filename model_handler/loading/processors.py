@@ -1,8 +1,8 @@
-"""Tokenizers and feature extractors, one object for all models whose files for it are the same.
+"""Cache of tokenizers and other processors: models with identical processor files share one object.
 
-An object lives as long as a model that uses it, and the last few a while longer: building a tokenizer is
-the larger part of loading a small model again. It costs several megabytes, more than everything else about
-a small idle model, and fine-tuned models mostly share one.
+An object lives as long as a model uses it, and the last few unused ones are kept. Sharing saves memory: a
+tokenizer takes several megabytes, more than the rest of a small idle model, and fine-tuned models mostly have
+the same one. Keeping saves time: building a tokenizer is most of the time of reloading a small model.
 """
 
 import hashlib
@@ -24,14 +24,14 @@ _TOKENIZER_FILES = (
 _TOKENIZER_SUFFIXES = (".model", ".spm", ".tiktoken", ".bpe", ".vocab")
 _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
-KEPT = 8  # objects that no model uses any more
-KEPT_ENTRIES = 300_000  # of their vocabularies, at some 250 bytes each
+KEPT = 8  # limit of objects that no model uses
+KEPT_ENTRIES = 300_000  # limit of their vocabulary entries, about 250 bytes each
 
 Build = Callable[[], Any]
 
 
 class Processors:
-    """One per worker; `keep` is called by the thread that unloads models, all else by the one that loads."""
+    """One per worker. `keep` is called on the unloading thread, all other methods on the loading thread."""
 
     def __init__(self, kept_entries: int = KEPT_ENTRIES) -> None:
         self._kept_entries = kept_entries
@@ -44,7 +44,7 @@ class Processors:
         return len(self._alive)
 
     def tokenizer(self, path: Path, config: Any, task: str, max_tokens: int | None) -> Any:
-        """`task` and `max_tokens` are part of the identity: both are written into the object."""
+        """`task` and `max_tokens` are part of the cache key, because both modify the object."""
         files = list(_tokenizer_files(path))
         if not files:
             raise ModelLoadFailed("the artifact has no tokenizer (tokenizer.json, vocab.txt, …)")
@@ -52,7 +52,7 @@ class Processors:
         return self._shared(key, lambda: _tokenizer(path, config, max_tokens))
 
     def keep(self, objects: Iterable[Any]) -> None:
-        """Of a model that leaves: the ones that are kept longest make room."""
+        """Keep the processors of a model that is unloaded. Beyond the limits the oldest are evicted."""
         for each in objects:
             if each not in self._kept:
                 self._kept.append(each)
@@ -60,7 +60,7 @@ class Processors:
             self._kept.popleft()
 
     def image_processor(self, path: Path) -> Any:
-        # transformers 5.17 offers it at its top only beside torchvision, without which it works all the same
+        # transformers 5.17 exports it at top level only with torchvision, which it does not need
         from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
         return self._processor("image processor", path, AutoImageProcessor)
@@ -109,7 +109,7 @@ def _from(kind: Any, path: Path, **options: Any) -> Any:
 
 
 def _digest(files: list[Path]) -> str:
-    """Of names and contents: the same files under another name mean something else."""
+    """Digest of names and contents: the same content under another name has another meaning."""
     digest = hashlib.blake2b(digest_size=16)
     for file in files:
         with file.open("rb") as stream:

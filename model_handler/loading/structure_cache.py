@@ -1,8 +1,9 @@
-"""The structure of models that were loaded before: another one with the same is its weights and a copy.
+"""Cache of module structures: a further model of a known structure needs only a copy and its weights.
 
-Building modules is most of what a load costs, and fine-tuned models share their structure. Always true:
-a skeleton holds no weights, so an answer computed with one would be an error and not a wrong answer; it
-is kept only where its model had nothing but what its weight files say under the names they say it.
+Building modules is most of the time of a load, and fine-tuned models share their structure. Invariants: a
+cached structure holds no weights, so that computing with it by mistake raises an error instead of giving a
+wrong answer. A structure is cached only if all tensors of its model, except computed ones, are in the weight
+files under the model's names.
 """
 
 import copy
@@ -21,7 +22,7 @@ import torch
 from model_handler.artifacts import weights
 from model_handler.transfer import file_pages, mapped_weights
 
-# Of config.json, what says nothing about structure
+# Keys of config.json that do not affect the structure
 _LABELS = ("id2label", "label2id")
 _UNSTRUCTURAL = (*_LABELS, "_name_or_path", "transformers_version")
 _REGISTRIES = ("_parameters", "_buffers", "_modules")
@@ -29,14 +30,14 @@ _REGISTRIES = ("_parameters", "_buffers", "_modules")
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """`dtypes`: of each tensor that the weight files hold, as it goes into the module."""
+    """`module`: without weights. `dtypes`: for each tensor in the weight files, its dtype in the module."""
 
     module: Any
     dtypes: dict[str, torch.dtype]
 
 
 class StructureCache:
-    """By structure. Owned by one loading thread."""
+    """Structures by key. Owned by one loading thread."""
 
     def __init__(self) -> None:
         self._known: dict[str, Structure] = {}
@@ -45,23 +46,23 @@ class StructureCache:
         return len(self._known)
 
     def build(self, key: str, files: list[Path], config: Any) -> Any | None:
-        """A model of a known structure with the files' weights and the config's labels, or None."""
-        skeleton = self._known.get(key)
-        if skeleton is None:
+        """A model with the files' weights and the config's labels; None if the structure is not cached."""
+        structure = self._known.get(key)
+        if structure is None:
             return None
-        model = _copied(skeleton.module, _own_tensors(skeleton.module, {}))
+        model = _copied(structure.module, _own_tensors(structure.module, {}))
         model.config = copy.copy(model.config)
         for name in _LABELS:
             setattr(model.config, name, getattr(config, name))
         if getattr(model, "generation_config", None) is not None:
             model.generation_config = copy.deepcopy(model.generation_config)
-        _fill(model, skeleton.dtypes, files)
+        _fill(model, structure.dtypes, files)
         return model
 
     def learn(self, key: str, model: Any, files: list[Path]) -> bool:
-        """Keep the model's structure, if all there is to the model is in the files under its own names.
+        """Cache the model's structure if the files hold all its tensors, except computed ones, by name.
 
-        Returns whether that is so.
+        Returns whether it is cached.
         """
         state = model.state_dict(keep_vars=True)
         stored = {name for file in files for name in weights.header(file)} & state.keys()
@@ -95,7 +96,7 @@ def key(auto: type, config: Path, files: list[Path], dtype: torch.dtype) -> str:
 
 
 def _copied(module: Any, memo: dict[int, Any]) -> Any:
-    """A module of its own with the tensors of `module`, or those that `memo` has in their place."""
+    """A copy of `module` with the same tensors, or their replacements in `memo`, by id."""
     if id(module) in memo:
         return memo[id(module)]
     twin = memo[id(module)] = object.__new__(type(module))
@@ -114,7 +115,7 @@ def _copied(module: Any, memo: dict[int, Any]) -> Any:
 
 
 def _own_tensors(model: Any, bare: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
-    """Copies of what no file holds: masks, positions, frequencies computed from the configuration."""
+    """Copies of tensors that no file holds: masks, positions, frequencies computed from the configuration."""
     tensors = [*model.parameters(), *model.buffers()]
     computed = [tensor for tensor in tensors if id(tensor) not in bare and not tensor.is_meta]
     return {id(tensor): _twin(tensor) for tensor in computed}
@@ -126,19 +127,19 @@ def _twin(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _computed(model: Any, name: str) -> bool:
-    """Its authors leave it out of their files, since it follows from the configuration."""
+    """Whether the tensor is computed from the configuration: its class excludes it from saved files."""
     patterns = getattr(model, "_keys_to_ignore_on_save", None) or ()
     return any(re.search(pattern, name) for pattern in patterns)
 
 
 def _bare(tensor: torch.Tensor) -> torch.Tensor:
-    """One without content in its place."""
+    """A meta tensor, which has no content, in place of `tensor`."""
     empty = torch.empty_like(tensor, device="meta")
     return torch.nn.Parameter(empty, False) if isinstance(tensor, torch.nn.Parameter) else empty
 
 
 def _self_contained(model: Any) -> bool:
-    """Nothing in the modules leads to a tensor or a module but the registries, which alone are copied."""
+    """Whether modules refer to tensors and modules only in their registries: nothing else is copied."""
     return not any(
         _made_for_one(type(module))
         or any(_refers(value) for name, value in vars(module).items() if name not in _REGISTRIES)
@@ -147,13 +148,13 @@ def _self_contained(model: Any) -> bool:
 
 
 def _made_for_one(kind: type) -> bool:
-    """A class that was made at run time, as parametrizations do, may hold the module it was made for."""
+    """Whether the class was made at run time, as parametrizations do: it may refer to one module."""
     scope: Any = sys.modules.get(kind.__module__)
     return getattr(scope, kind.__name__, None) is not kind
 
 
 def _refers(value: object, depth: int = 3) -> bool:
-    """Does it lead to a tensor, a module, or a method of one?"""
+    """Whether the value may refer to a tensor, a module, or a method of one."""
     if isinstance(value, torch.Tensor | torch.nn.Module):
         return True
     if isinstance(value, MethodType):
@@ -171,7 +172,7 @@ def _refers(value: object, depth: int = 3) -> bool:
 
 
 def _as_stored(state: dict[str, torch.Tensor], files: list[Path], names: set[str]) -> bool:
-    """Views of the files need no reading; what was converted on the way is compared."""
+    """Whether the tensors equal those of the files. Unmodified views are equal without reading them."""
     found = dict(_read(files, names))
     unread = file_pages.FilePages(files)
     return all(
@@ -186,7 +187,7 @@ def _read(files: list[Path], names: set[str]) -> Iterator[tuple[str, torch.Tenso
 
 
 def _fill(model: Any, dtypes: dict[str, torch.dtype], files: list[Path]) -> None:
-    """Put the files' tensors where the bare ones are; what was tied stays tied."""
+    """Replace the bare tensors by those of the files; tied tensors stay tied."""
     filled: dict[int, torch.Tensor] = {}
     places = {name: _place(model, name) for name in dtypes}
     for name, tensor in _read(files, set(dtypes)):
@@ -200,7 +201,7 @@ def _fill(model: Any, dtypes: dict[str, torch.dtype], files: list[Path]) -> None
 
 
 def _place(model: Any, name: str) -> tuple[dict[str, Any], str]:
-    """The registry that holds the tensor of that name, and its name there."""
+    """The registry that holds the tensor `name`, and its name there."""
     path, _, last = name.rpartition(".")
     module = model.get_submodule(path)
     registry = module._parameters if last in module._parameters else module._buffers

@@ -1,7 +1,7 @@
-"""Artifacts that bring their own code: one request in, one answer out, whatever the code looks like.
+"""Artifacts with their own code, behind one interface: a Script turns one request into one answer.
 
-A new convention is one new file here. Lives in isolated processes only; nothing in the front or in the
-device's worker imports it.
+A new convention is one new file here. Runs in isolated processes, and in the processes of multi-model-server;
+neither the front process nor the device worker imports it.
 """
 
 from typing import Any, Protocol
@@ -10,21 +10,21 @@ from model_handler.messages import InferenceRequest, InferenceResponse
 
 
 class Script(Protocol):
-    """One loaded model. Owned by the process that loaded it."""
+    """One loaded model. Owned by the process that loads it."""
 
     def __call__(self, request: InferenceRequest) -> InferenceResponse:
-        """Raises whatever the artifact's code raises; InputRefused where it was its input step."""
+        """Raises what the artifact's code raises; InputRefused for an error of its input step."""
         ...
 
 
 class InputRefused(Exception):
-    """The artifact's code could not read the request; `__cause__` says why."""
+    """The artifact's code could not read the request. `__cause__` is its exception."""
 
 
 def as_bytes(answer: Any) -> bytes:
-    """What handlers return as a body. Raises TypeError for what is none."""
+    """A handler's answer as body. Raises TypeError for other types than bytes and str."""
     if isinstance(answer, str):
         return answer.encode()
     if isinstance(answer, bytes | bytearray | memoryview):
         return bytes(answer)
-    raise TypeError(f"the code answered with {type(answer).__name__}, not with bytes or str")
+    raise TypeError(f"the code returned {type(answer).__name__}, not bytes or str")

@@ -1,6 +1,6 @@
-"""The `context` that handlers get: the names are those of multi-model-server's, so that code runs as it is.
+"""The `context` argument of handlers, with the names of multi-model-server, so that code runs unchanged.
 
-Batches of one: every `idx` means the one request. A header that could split the response is refused.
+A batch has one request, so `idx` is ignored. A header that could split the response is refused.
 """
 
 import copy
@@ -21,7 +21,7 @@ _OUTSIDE_LATIN_1 = re.compile("[^\t\x20-\x7e\x80-\xff]")
 
 
 class Headers(dict[str, str]):
-    """Kept in lower case and found in any: handlers spell them as their own clients do."""
+    """Case-insensitive: names are stored in lower case, because handlers use any spelling."""
 
     def __getitem__(self, name: str) -> str:
         return super().__getitem__(name.lower())
@@ -34,7 +34,7 @@ class Headers(dict[str, str]):
 
 
 class HandlerContext:
-    """Of one model while it is loaded, and then of one request at a time."""
+    """The context of one model during its load; `of` makes the context of one request."""
 
     def __init__(self, model_dir: Path, name: str, gpu: int | None) -> None:
         self.model_name = name
@@ -50,7 +50,7 @@ class HandlerContext:
         self._begin(InferenceRequest(b""))
 
     def of(self, request: InferenceRequest) -> Self:
-        """A context for one request; also with what the code itself put on the model's."""
+        """A context for one request. It keeps attributes that the code has set on the model's context."""
         one = copy.copy(self)
         one._begin(request)  # noqa: SLF001  a copy of itself
         return one
@@ -69,7 +69,7 @@ class HandlerContext:
         return self._request.request_id
 
     def get_request_header(self, idx: Any, key: str | None = None) -> str | None:
-        """Also with the key alone, as some toolkits ask."""
+        """Some toolkits pass the key as the only argument."""
         value: str | None = self._headers.get(str(idx if key is None else key))
         return value
 
@@ -86,7 +86,7 @@ class HandlerContext:
         return value
 
     def set_response_header(self, idx: Any, key: Any, value: Any = None) -> None:
-        """Raises ValueError for what would be more than one header, or is none."""
+        """Raises ValueError for an invalid header, or one that would become several."""
         if value is None:
             key, value = idx, key
         name = str(key).lower()
@@ -106,7 +106,7 @@ class HandlerContext:
     def get_response_status(self, idx: int = 0) -> tuple[int, str]:
         return self._status
 
-    # ---- multi-model-server's request processor: the same under other names ----
+    # ---- multi-model-server's request processor: the same methods under other names ----
 
     @property
     def request_processor(self) -> "list[HandlerContext]":
@@ -134,10 +134,10 @@ class HandlerContext:
     def get_response_status_phrase(self) -> str:
         return self._status[1]
 
-    # ---- ours ----
+    # ---- used by the container, not by handlers ----
 
     def response(self, body: bytes, content_type: str) -> InferenceResponse:
-        """Raises ValueError for a content type that is no header."""
+        """Raises ValueError for a content type that is not a valid header value."""
         headers = dict(self._answers)
         content_type = headers.pop("content-type", content_type)
         attributes = headers.pop(CUSTOM_ATTRIBUTES, None)
@@ -155,7 +155,7 @@ def _sendable(value: str) -> str:
 
 
 def _manifest(model_dir: Path, name: str) -> dict[str, Any]:
-    """The model archiver's, where the artifact was made by it."""
+    """The manifest of the model archiver, if it made the artifact; else one with the name only."""
     file = model_dir / MANIFEST
     if not file.is_file():
         return {"model": {"modelName": name}}
@@ -164,7 +164,7 @@ def _manifest(model_dir: Path, name: str) -> dict[str, Any]:
 
 
 class HandlerMetrics:
-    """What handlers count goes to the log: CloudWatch makes metrics of it with a filter."""
+    """Writes the metrics of handlers to the log, from which a CloudWatch metric filter can read them."""
 
     def __init__(self, model: str) -> None:
         self._model = model

@@ -1,7 +1,7 @@
-"""What stands in for the functions that an inference.py leaves out.
+"""Default implementations of the functions that an inference.py does not define.
 
-Those of sagemaker-inference, and of its PyTorch toolkit for a model that is a torch module. Not taken
-over is the npy decoder, which unpickles what the caller sent.
+They follow sagemaker-inference, and the SageMaker PyTorch toolkit for a model that is a torch module. The npy
+decoder is different: sagemaker-inference's unpickles data that the caller sends.
 """
 
 from pathlib import Path
@@ -16,14 +16,14 @@ from model_handler.scripted import documents
 
 
 class Defaults(Protocol):
-    """`whole`: nothing of the artifact's own is needed beside them."""
+    """`whole`: the defaults are complete, so that the artifact need not define any function."""
 
     whole: bool
 
     def model_fn(self, model_dir: str) -> Any: ...
 
     def adopt(self, model: Any, *, runs: bool) -> None:
-        """Told once what model_fn returned; `runs`: it will come to `predict_fn` here."""
+        """Called once with the model from model_fn. `runs`: the default `predict_fn` gets the model."""
         ...
 
     def input_fn(self, body: bytes | str, content_type: str) -> Any: ...
@@ -34,7 +34,7 @@ class Defaults(Protocol):
 
 
 class ArrayDefaults:
-    """Arrays in and out; tensors for a torch module."""
+    """Arrays in and out; a torch module gets tensors."""
 
     whole = False
 
@@ -43,13 +43,13 @@ class ArrayDefaults:
         self._tensors = False
 
     def model_fn(self, model_dir: str) -> Any:
-        """TorchScript, where there is one such file, as the PyTorch toolkit has it."""
+        """Open the only TorchScript file, as the PyTorch toolkit does."""
         root = Path(model_dir)
         files = [root / "model.pt"] if (root / "model.pt").is_file() else _torch_files(root)
         if len(files) != 1:
             raise ModelLoadFailed(
                 "inference.py has no model_fn, and there is neither a config.json nor one TorchScript"
-                " file to do without"
+                " file to load without it"
             )
         return torch.jit.load(files[0], map_location=self._device)  # type: ignore[no-untyped-call]
 
@@ -68,7 +68,7 @@ class ArrayDefaults:
         array = documents.array(body) if media == documents.NPY else _decoded(body, media)
         if not self._tensors:
             return array
-        # npy says what its numbers are; what was text becomes what weights are made of
+        # npy keeps its dtype; numbers from text become float32, as weights are
         dtype = None if media == documents.NPY else torch.float32
         return torch.as_tensor(array, dtype=dtype).to(self._device)
 
@@ -106,6 +106,6 @@ def _decoded(body: Any, media: str) -> Any:
 
 
 def _numbers(tensor: torch.Tensor) -> Any:
-    """NumPy has no bfloat16."""
+    """The tensor as an array. NumPy has no bfloat16, which becomes float32."""
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()

@@ -1,4 +1,4 @@
-"""Bodies and answers as the Hugging Face toolkits have them: JSON as it is, all else under `inputs`."""
+"""Bodies and answers in the formats of the Hugging Face toolkits: JSON unchanged, others as `inputs`."""
 
 import io
 from typing import Any
@@ -16,8 +16,8 @@ NPY = "application/x-npy"
 
 
 def decode(body: bytes | str, content_type: str) -> Any:
-    """Raises UnsupportedContentType, and InvalidRequest for a body that is not what its type says."""
-    if isinstance(body, str):  # decoded already, by its charset
+    """Raises UnsupportedContentType, and InvalidRequest for a body that does not match its type."""
+    if isinstance(body, str):  # already decoded by its charset
         body, content_type = body.encode(), media_types.parse(content_type)[0]
     kind, charset = media_types.parse(content_type)
     if kind == JSON:
@@ -30,14 +30,14 @@ def decode(body: bytes | str, content_type: str) -> Any:
 
 
 def _opened(inputs: Any) -> Any:
-    """Pictures as Pillow's, sounds and octets as bytes."""
+    """Images as Pillow images; audio and unknown binary bodies as bytes."""
     if not isinstance(inputs, RawBody):
         return inputs
     return media.image(inputs.data) if inputs.kind is InputKind.IMAGE else inputs.data
 
 
 def array(data: bytes) -> Any:
-    """Of numbers. Raises ValueError for pickled objects, which sagemaker-inference would run."""
+    """An array of numbers. Raises ValueError for pickled objects, which sagemaker-inference unpickles."""
     return numpy.load(io.BytesIO(data), allow_pickle=False)
 
 

@@ -1,4 +1,4 @@
-"""`handler.py` with `class EndpointHandler`, as on Hugging Face's Inference Endpoints."""
+"""Artifacts with `class EndpointHandler` in `handler.py`, as on Hugging Face Inference Endpoints."""
 
 import io
 from pathlib import Path
@@ -18,7 +18,7 @@ PICTURES = {f"image/{kind.lower()}": kind for kind in ("PNG", "JPEG", "WEBP", "B
 
 class EndpointHandlerScript:
     def __init__(self, module: ModuleType, root: Path) -> None:
-        """Raises ModelLoadFailed without the class, and what its `__init__` raises."""
+        """Raises ModelLoadFailed if the class is missing, and what its `__init__` raises."""
         handler = getattr(module, "EndpointHandler", None)
         if handler is None:
             raise ModelLoadFailed("handler.py has no class EndpointHandler")
@@ -27,13 +27,13 @@ class EndpointHandlerScript:
     def __call__(self, request: InferenceRequest) -> InferenceResponse:
         try:
             data = _document(request)
-        except Exception as error:  # whatever it was: the request could not be read
+        except Exception as error:  # broad: any error here means that the request could not be read
             raise InputRefused from error
         return InferenceResponse(*_encoded(self._handler(data), request.accept))
 
 
 def _document(request: InferenceRequest) -> dict[str, Any]:
-    """Always an object: a bare list or text is the input."""
+    """Always a dict: another value becomes its `inputs`."""
     document = documents.decode(request.body, request.content_type or JSON)
     return document if isinstance(document, dict) else {"inputs": document}
 
@@ -49,7 +49,7 @@ def _encoded(answer: Any, accept: str | None) -> tuple[bytes, str]:
 
 
 def _first_named(accept: str | None) -> str:
-    """What the caller asked for, if that is one media type: only the handler knows what its bytes are."""
+    """The first media type in Accept, octets for a wildcard: only the handler knows what its bytes are."""
     media = (accept or "*").split(",")[0].partition(";")[0].strip().lower()
     return OCTETS if "*" in media else media
 

@@ -1,4 +1,4 @@
-"""A `.pt2` of torch.export: reading one can run code, so it counts as code and is opened alone."""
+"""`.pt2` files of torch.export: reading one can run code, so that it runs in an isolated process."""
 
 import time
 from pathlib import Path
@@ -10,7 +10,7 @@ from model_handler.loading.formats import FormatLoader
 from model_handler.messages import InferenceRequest, InferenceResponse, Refusal
 from model_handler.worker import forward
 
-LIMIT_S = 3600.0  # the front's deadline is the shorter one, and ends the process
+LIMIT_S = 3600.0  # the front process's deadline is shorter and ends this process
 
 
 class ExportedScript:

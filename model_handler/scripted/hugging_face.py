@@ -1,7 +1,7 @@
-"""What stands in for the functions that an inference.py beside a config.json leaves out.
+"""Default implementations of the functions that an inference.py does not define, for Hugging Face artifacts.
 
-As in the Hugging Face toolkit: a pipeline, a document in, JSON out. Texts where a picture or a sound
-is expected are base64 and never followed as addresses or paths.
+As in the Hugging Face toolkit: a pipeline, a document in, JSON out. A text in place of an image or audio is
+base64 and never followed as a URL or path.
 """
 
 import json
@@ -20,7 +20,7 @@ from model_handler.sharing.turnstile import Turnstile
 
 
 class PipelineDefaults:
-    """`task` may be empty: then config.json decides, if model_fn is left to us."""
+    """`task` may be empty: the default model_fn then infers it from config.json."""
 
     whole = True
 
@@ -45,7 +45,9 @@ class PipelineDefaults:
         inputs = _safe(inputs, model)
         try:
             return model(inputs, **parameters)
-        except Exception as error:  # whatever it was: before the model ran it was about the request
+        except (
+            Exception
+        ) as error:  # broad: any error before the forward means that the request could not be read
             if _ran(error):
                 raise
             raise InputRefused from error
@@ -59,23 +61,25 @@ def _parted(data: Any) -> tuple[Any, dict[str, Any]]:
         return data, {}
     parameters = data.pop("parameters", None)
     if not isinstance(parameters, dict | None):
-        raise InvalidRequest("parameters have to be an object")
+        raise InvalidRequest("parameters must be an object")
     return data.pop("inputs", data), parameters or {}
 
 
 def _ran(error: BaseException) -> bool:
-    """A pipeline reads its input first and then calls its `_forward`."""
+    """Whether the error comes from the forward: a pipeline reads its input before it calls `_forward`."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_code.co_name in ("forward", "_forward") for frame, _ in frames)
 
 
 def _safe(inputs: Any, model: Any) -> Any:
-    """A pipeline would follow addresses and open paths; see `media`."""
+    """Decode media here, because a pipeline would fetch URLs and open paths; see `media`."""
     task = getattr(model, "task", None)
     if not isinstance(task, str) or tasks.family(task) not in tasks.SUPPORTED:
         return inputs
     kind = tasks.input_kind(task)
     if isinstance(inputs, bytes) and kind is InputKind.IMAGE:
-        return media.image(inputs)  # octets, which the toolkit leaves to whoever takes them
+        return media.image(
+            inputs
+        )  # an application/octet-stream body, which the toolkit passes undecoded
     rate = getattr(getattr(model, "feature_extractor", None), "sampling_rate", None)
     return media.materialise(inputs, kind, rate)

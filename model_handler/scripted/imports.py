@@ -1,7 +1,7 @@
-"""An artifact's code, imported under the name it expects, from its own directories first.
+"""Import an artifact's code under the names it expects, with its own directories first on the path.
 
-Always true: nothing is written next to the code, and after `Imports.close` no other model's imports can
-find this one's modules.
+Invariants: no bytecode is written next to the code. In a process with several models, the imports of one
+cannot find modules of another.
 """
 
 import importlib
@@ -12,15 +12,15 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Self
 
-# Stand-ins for toolkits that handlers import helpers from; found last, so that the real ones win
+# Stand-ins for toolkits from which handlers import. Last on the path, so that installed toolkits win
 TOOLKITS = str(Path(__file__).with_name("toolkits"))
 
 
 class Imports:
-    """`with Imports(directories, packages) as imports`: what is imported meanwhile may come from there.
+    """`with Imports(…) as imports`: imports inside the block search `directories` and `packages` first.
 
-    `packages`: what was installed for the artifact. `keep`: the process belongs to this one model,
-    which may import more of its modules later.
+    `packages`: the artifact's installed requirements. `keep`: do not reset path and modules after the
+    block, because the process belongs to this model, which may import more of its modules later.
     """
 
     def __init__(self, directories: Sequence[Path], packages: Path | None, *, keep: bool) -> None:
@@ -30,7 +30,7 @@ class Imports:
 
     def __enter__(self) -> Self:
         sys.dont_write_bytecode = True
-        if not self._keep:  # an artifact may stand where another one stood
+        if not self._keep:  # a directory may now hold another artifact than before
             importlib.invalidate_caches()
         sys.path[:0] = self._paths
         if TOOLKITS not in sys.path:
@@ -38,7 +38,7 @@ class Imports:
         return self
 
     def module(self, file: Path) -> ModuleType:
-        """Run the file as a module named after it, as `import` would."""
+        """Import the file as a module named after it."""
         spec = importlib.util.spec_from_file_location(file.stem, file)
         assert spec is not None
         assert spec.loader is not None
@@ -60,8 +60,8 @@ class Imports:
                 del sys.modules[name]
 
     def _is_own(self, module: ModuleType) -> bool:
-        """Packages without an `__init__.py` have no file, but places."""
-        about = vars(module)  # some modules raise at attributes they do not have
+        """Whether the module is the artifact's. Packages without `__init__.py` have a path and no file."""
+        about = vars(module)  # getattr on some modules raises for missing attributes
         places = [about.get("__file__"), *(about.get("__path__") or ())]
         return any(
             Path(place).is_relative_to(own) for place in places if place for own in self._own

@@ -1,6 +1,6 @@
-"""One model in the process that asks for it: without a worker, a queue or a ledger.
+"""One model in the calling process, without worker, queue or ledger.
 
-For servers that keep a process for each model themselves.
+For servers such as multi-model-server that run one process per model themselves.
 """
 
 import time
@@ -27,7 +27,10 @@ Answer = Callable[[InferenceRequest], InferenceResponse]
 
 
 def open_model(url: str, name: str, options: EngineOptions, device: str) -> Answer:
-    """What answers for the model at `url`. Opening and answering raise nothing but EngineError."""
+    """Load the model at `url` and return the function that answers requests.
+
+    Both raise only EngineError.
+    """
     try:
         found = _inspected(url, options, device)
         answer: Script = (
@@ -35,7 +38,7 @@ def open_model(url: str, name: str, options: EngineOptions, device: str) -> Answ
             if found.isolated
             else _declared(found, options, device)
         )
-    except BaseException as error:  # code out of an artifact raises anything
+    except BaseException as error:  # broad: an artifact's code raises anything
         raise _named(refusals.of_load(error)) from error
     return lambda request: _answered(answer, request)
 
@@ -71,7 +74,7 @@ def _declared(found: Artifact, options: EngineOptions, name: str) -> Script:
 
 
 class Declared:
-    """An artifact without code: its handler, a request at a time."""
+    """An artifact without code: calls its handler with one request at a time."""
 
     def __init__(self, handler: Handler, device: Device, timeout_s: float) -> None:
         self._handler = handler
@@ -94,7 +97,7 @@ class Declared:
 def _answered(answer: Script, request: InferenceRequest) -> InferenceResponse:
     try:
         return answer(request)
-    except BaseException as error:  # code out of an artifact raises anything
+    except BaseException as error:  # broad: an artifact's code raises anything
         raise _named(refusals.of_request(error, request.body)) from error
 
 

@@ -1,7 +1,7 @@
-"""`code/inference.py`: model_fn, input_fn, predict_fn, output_fn, or transform_fn in place of three.
+"""`code/inference.py`: model_fn, input_fn, predict_fn, output_fn; transform_fn may replace the last three.
 
-Which functions there are and what they get follows sagemaker-inference 1.10; what stands in for those
-that are left out is in `defaults`.
+The functions and their arguments follow sagemaker-inference 1.10. `defaults` implements the functions that an
+artifact does not define.
 """
 
 import inspect
@@ -19,17 +19,17 @@ from model_handler.scripted.defaults import Defaults
 from model_handler.scripted.refusals import is_unsupported_format
 from model_handler.worker.forward import one_line
 
-# How many arguments each gets, not counting the context
+# Number of arguments of each function, without the context
 STEPS = {"model_fn": 1, "input_fn": 2, "predict_fn": 2, "output_fn": 2, "transform_fn": 4}
 FURTHER = {"pre_model_fn": 1, "model_warmup_fn": 2}
 Function = Callable[..., Any]
 
 
 class Step:
-    """One function, told of the context where it takes one parameter more than it has to."""
+    """One function. It also gets the context if it takes one parameter more than required."""
 
     def __init__(self, name: str, function: Function, count: int) -> None:
-        """Raises ModelLoadFailed where it cannot be called with what it will be given."""
+        """Raises ModelLoadFailed if the function cannot take its arguments."""
         self._function = function
         self._wants_context = _takes(name, function, count) == count + 1
 
@@ -49,26 +49,26 @@ def _takes(name: str, function: Function, count: int) -> int:
         signature.bind(*range(given))
     except TypeError as error:
         raise ModelLoadFailed(
-            f"{name}{signature} has to take {count} arguments, or one more for the context"
+            f"{name}{signature} must take {count} arguments, or one more for the context"
         ) from error
     return given
 
 
 class InferenceScript:
-    """The functions of one module, and the model that its model_fn made."""
+    """The functions of one module, and the model that its model_fn returned."""
 
     def __init__(self, module: ModuleType, defaults: Defaults, context: HandlerContext) -> None:
-        """Raises ModelLoadFailed where a step is missing or one too many, and what model_fn raises."""
+        """Raises ModelLoadFailed for a missing or conflicting function, and what model_fn raises."""
         own = _functions(module, STEPS | FURTHER)
         _check(own, defaults)
         given = {name: getattr(defaults, name) for name in STEPS if hasattr(defaults, name)} | own
         counts = STEPS | FURTHER
         self._steps = {name: Step(name, each, counts[name]) for name, each in given.items()}
         self._context = context
-        self._model = self._made(context.system_properties["model_dir"])
+        self._model = self._load(context.system_properties["model_dir"])
         defaults.adopt(self._model, runs={"predict_fn", "transform_fn"}.isdisjoint(own))
 
-    def _made(self, model_dir: str) -> Any:
+    def _load(self, model_dir: str) -> Any:
         if (before := self._steps.get("pre_model_fn")) is not None:
             before(self._context, model_dir)
         model = self._steps["model_fn"](self._context, model_dir)
@@ -94,7 +94,7 @@ class InferenceScript:
             return transform(context, self._model, body, content_type, accept)
         try:
             data = self._steps["input_fn"](context, body, content_type)
-        except Exception as error:  # whatever it was: the request could not be read
+        except Exception as error:  # broad: any error here means that the request could not be read
             raise InputRefused from error
         prediction = self._steps["predict_fn"](context, data, self._model)
         try:
@@ -114,23 +114,25 @@ def _check(own: dict[str, Function], defaults: Defaults) -> None:
     if own.keys().isdisjoint(STEPS) and not defaults.whole:
         raise ModelLoadFailed(f"inference.py has none of {', '.join(STEPS)}")
     if "transform_fn" in own and not {"input_fn", "predict_fn", "output_fn"}.isdisjoint(own):
-        raise ModelLoadFailed("transform_fn stands in place of input_fn, predict_fn and output_fn")
+        raise ModelLoadFailed(
+            "transform_fn is in place of input_fn, predict_fn and output_fn: define one or the others"
+        )
 
 
 def _body(body: bytes, content_type: str) -> bytes | str:
-    """As sagemaker-inference hands it over: text for JSON and CSV."""
+    """The body as sagemaker-inference passes it: text for JSON and CSV, else bytes."""
     media, charset = media_types.parse(content_type)
     return media_types.text(body, charset) if media in (JSON, CSV) else body
 
 
 def _first(accept: str) -> str:
-    """The answer's media type, where the code says none: the first one that the caller named."""
+    """The answer's media type if the code returns none: the first in Accept, JSON for a wildcard."""
     media = accept.split(",")[0].partition(";")[0].strip()
     return JSON if "*" in media or not media else media
 
 
 def _check_status(context: HandlerContext, answer: Any) -> None:
-    """An error's status makes the answer its message, as multi-model-server sends it."""
+    """Raises HandlerRefusal for an error status. Its message is the answer, as in multi-model-server."""
     status, phrase = context.get_response_status()
     if status >= 400:
         text = "" if answer is None else as_bytes(answer).decode("utf-8", "replace")

@@ -1,11 +1,11 @@
-"""The process that runs code out of artifacts: apart from the device's worker and from other models.
+"""The process that runs code of artifacts, separate from the device worker.
 
-The artifact's code has the main thread, as under multi-model-server, unless it may be given several
-requests at a time. Always true: one answer per request, from this process and not from what it forked;
-when the socket ends, so does the process, whatever the code is doing.
+The artifact's code runs on the main thread, as under multi-model-server, unless its concurrency is more than
+1. Invariants: every request gets one answer, sent by this process and never by a child that the code forked.
+The process exits when the socket closes, whatever the code is doing.
 
     reader thread ──► main thread: loads, unloads, requests one after the other
-                  └─► a model's own threads, where its concurrency is more than 1
+                  └─► a thread pool per model with a concurrency of more than 1
 """
 
 import contextlib
@@ -59,13 +59,15 @@ log = logging.getLogger(__name__)
 RECEIVE_NBYTES = 1 << 20
 ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
 NAME = Path("/proc/self/comm")
-FIRST_TO_GO = "1000"  # proc(5), oom_score_adj: before the front and the device's worker
+FIRST_TO_GO = (
+    "1000"  # proc(5), oom_score_adj: killed before the front process and the device worker
+)
 
 
 def main(end: socket.socket, order: Mapping[str, Any]) -> None:
-    """Serve the socket until its end of file. `order`: what the front asked the fork server for."""
+    """Serve the socket until it closes. `order`: the fork request that the front process sent."""
     gc.enable()
-    os.setsid()  # signals that the code sends to its group are for it alone
+    os.setsid()  # signals that the code sends to its process group reach only this process
     _keep_log()
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
@@ -82,16 +84,18 @@ def main(end: socket.socket, order: Mapping[str, Any]) -> None:
 
 
 def _keep_log() -> None:
-    """The log has a descriptor of its own: the code may close standard output and error."""
+    """Log to a duplicated descriptor, because the code may close standard output and error."""
     stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", buffering=1)
     logs.redirect(stream)
-    logging.raiseExceptions = False  # what cannot be logged is lost, and nothing else is
+    logging.raiseExceptions = (
+        False  # a log record that cannot be written is dropped without an error
+    )
 
 
 def _bound_memory(nbytes: int) -> None:
-    """What is allocated beyond is a MemoryError here, before the kernel looks for somebody to kill.
+    """Limit memory, so that exceeding it is a MemoryError here instead of the kernel's OOM killer.
 
-    A little more than the budget: growth in small steps is seen, and ended, by the ledger first.
+    The limit is a quarter above the budget: on growth in small steps the ledger ends the process first.
     """
     data_pages = int(Path("/proc/self/statm").read_text().split()[5])
     limit = data_pages * PAGE_NBYTES + nbytes + nbytes // 4
@@ -99,9 +103,9 @@ def _bound_memory(nbytes: int) -> None:
 
 
 def _bound_device_memory(share: float) -> None:
-    """What is allocated beyond this part of the device is an out-of-memory error here, not elsewhere.
+    """Limit this process to `share` of the device: exceeding it fails here and not in other processes.
 
-    By PyTorch's environment variable: its function of the same effect would start CUDA in processes
+    Set by PyTorch's environment variable, because the equivalent function would initialise CUDA in processes
     that never use it.
     """
     set_already = os.environ.get(ALLOCATOR)
@@ -110,7 +114,7 @@ def _bound_device_memory(share: float) -> None:
 
 
 class IsolatedWorker:
-    """`store`: where requirements go, if they are installed."""
+    """`store`: directory for installed requirements; None: requirements are not installed."""
 
     def __init__(
         self, end: socket.socket, device: str, store: Path | None, held: HeldMemory
@@ -132,11 +136,11 @@ class IsolatedWorker:
         while True:
             try:
                 self._tasks.get()()
-            except BaseException:  # the code may have set an alarm that raises between two requests
+            except BaseException:  # a signal handler of the code may raise between two requests
                 log.exception("interrupted")
 
     def _read(self) -> None:
-        """Ends the process with the socket, and when memory is too short to read from it."""
+        """Exit the process when the socket closes, or when memory is too short to read from it."""
         frames, status = FrameBuffer(), 1
         try:
             while chunk := self._end.recv(RECEIVE_NBYTES):
@@ -144,7 +148,7 @@ class IsolatedWorker:
                     self._accept(decode_command(payload))
             status = 0
         except OSError:
-            status = 0  # the code closed the socket, or the front is gone
+            status = 0  # the code closed the socket, or the front process is gone
         finally:
             os._exit(status)
 
@@ -162,16 +166,16 @@ class IsolatedWorker:
                 else:
                     pool.submit(task)
             case _:
-                raise AssertionError(f"never sent to a process of this kind: {command}")
+                raise AssertionError(f"unexpected command: {command}")
 
     def _send(self, report: Report) -> None:
         if os.getpid() != self._pid:
-            os._exit(0)  # a child that the artifact's code forked and let run on
+            os._exit(0)  # a child that the artifact's code forked and that returned from it
         try:
             with self._sending:
                 self._end.sendall(frame(report))
         except OSError:
-            os._exit(1)  # the code closed the socket, or the front is gone
+            os._exit(1)  # the code closed the socket, or the front process is gone
 
     # ---- loads ----
 

@@ -1,4 +1,4 @@
-"""From a directory with code to a Script."""
+"""Open an artifact directory with code as a Script."""
 
 import json
 from pathlib import Path
@@ -22,14 +22,17 @@ FILES = {Convention.INFERENCE: INFERENCE_FILES, Convention.ENDPOINT_HANDLER: HAN
 
 
 def open_script(load: Load, device: str, *, store: Path | None, alone: bool) -> Script:
-    """`store`: where requirements are installed, None where they are not. Raises ModelLoadFailed, and
-    whatever the artifact's code raises."""
+    """Open the artifact of a load command.
+
+    `store`: directory for installed requirements; None: requirements are not installed. `alone`: the process
+    belongs to this model. Raises ModelLoadFailed, and what the artifact's code raises.
+    """
     root, convention = Path(load.path), Convention(load.convention)
     if convention is Convention.EXPORTED:
         return ExportedScript(root, devices.parse(device))
     file = conventions.script(root, FILES[convention])
     if file is None:
-        raise ModelLoadFailed(f"none of {', '.join(FILES[convention])} is there")
+        raise ModelLoadFailed(f"the artifact has none of {', '.join(FILES[convention])}")
     asked = requirements.find(file, root)
     packages = requirements.install(asked, store) if asked and store else None
     directories = [file.parent, root] if file.parent != root else [root]
@@ -55,7 +58,7 @@ def _inference(module: ModuleType, load: Load, root: Path, device: str) -> Infer
 
 
 def _is_hugging_face(config: Path) -> bool:
-    """A config.json may be anybody's; what transformers writes says what it is of."""
+    """Whether transformers wrote the config.json: other tools use this file name without these keys."""
     document = json.loads(config.read_bytes()) if config.is_file() else None
     return isinstance(document, dict) and not {"model_type", "architectures"}.isdisjoint(document)
 
@@ -63,11 +66,11 @@ def _is_hugging_face(config: Path) -> bool:
 def _missing(
     error: ModuleNotFoundError, asked: Path | None, root: Path, *, installs: bool
 ) -> ModelLoadFailed:
-    """Says what is missing and which way out is open."""
+    """The error for a missing module, with a hint how to provide it."""
     setting = "installed when MME_INSTALL_REQUIREMENTS is true"
     if asked is None:
-        hint = f"what the image lacks belongs into code/requirements.txt, which is {setting}"
+        hint = f"add modules that the image lacks to code/requirements.txt, which is {setting}"
     else:
         name = asked.relative_to(root)
-        hint = f"{name} does not bring it" if installs else f"{name} is {setting}"
+        hint = f"{name} does not install it" if installs else f"{name} is {setting}"
     return ModelLoadFailed(f"{error.msg}: {hint}")

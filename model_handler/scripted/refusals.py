@@ -1,6 +1,6 @@
-"""What goes wrong in an artifact's code, as refusals: in its own words where it has some for the caller.
+"""Turn exceptions of an artifact's code into refusals, with the code's own status and message if it has one.
 
-All of it goes to the log. The caller gets one line, which never quotes the request.
+The traceback goes to the log. The caller gets one line, which never quotes the request.
 """
 
 import logging
@@ -21,12 +21,12 @@ from model_handler.scripted import InputRefused
 from model_handler.worker import forward
 
 log = logging.getLogger(__name__)
-# Not the caller's fault, wherever they are raised
+# Bugs in the code, also if raised while it reads the request
 _MISTAKES = (ImportError, NameError)
 
 
 def cause(error: BaseException) -> BaseException:
-    """What the code raised."""
+    """The exception that the code raised."""
     return (error.__cause__ or error) if isinstance(error, InputRefused) else error
 
 
@@ -63,13 +63,13 @@ def named(error: EngineError) -> Refusal:
 
 
 def is_unsupported_format(error: BaseException) -> bool:
-    """sagemaker-inference's own, known without importing it for those who do not use it."""
+    """Whether it is sagemaker-inference's error, checked without importing that package."""
     errors = sys.modules.get("sagemaker_inference.errors")
     return errors is not None and isinstance(error, errors.UnsupportedFormatError)
 
 
 def _status(error: BaseException) -> int | None:
-    """Of the toolkit's errors and any other that has one; `error_code` is multi-model-server's name."""
+    """The error's HTTP status, or None. `error_code` is multi-model-server's name for it."""
     for name in ("status_code", "error_code"):
         status = getattr(error, name, None)
         if isinstance(status, int) and 400 <= status <= 599:
@@ -78,7 +78,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def _words(error: BaseException) -> str:
-    """What an error with a status says to the caller; the toolkit's keep it apart from their arguments."""
+    """The message of an error with a status. The toolkit's errors hold it in an attribute."""
     for name in ("message", "detail"):
         words = getattr(error, name, None)
         if isinstance(words, str) and words.strip():
@@ -95,5 +95,5 @@ def _said(error: BaseException) -> str:
 
 
 def _encodable(text: str) -> str:
-    """Half of a surrogate pair, as JSON may hold it, cannot be sent."""
+    """`text` without lone surrogates, which JSON may contain but UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode()

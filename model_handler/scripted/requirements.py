@@ -1,7 +1,7 @@
-"""What an artifact's requirements.txt asks for, installed once per content into a directory of its own.
+"""Install an artifact's requirements.txt, once per content, into a separate directory.
 
-Packages that the image has count as installed. With wheels/ beside it no index is asked, which an
-endpoint with network isolation could not reach.
+Packages of the image count as installed. With a wheels/ directory beside the file, pip uses no index: an
+endpoint with network isolation could not reach it.
 """
 
 import fcntl
@@ -19,22 +19,24 @@ from pathlib import Path
 from model_handler.errors import ModelLoadFailed
 
 log = logging.getLogger(__name__)
-LIMIT_S = 280.0  # the load's own limit is 300
+LIMIT_S = 280.0  # below the load's time limit of 300 s
 
 
 def find(script: Path, root: Path) -> Path | None:
-    """Beside the script, as both conventions have it, or where the other one does."""
+    """The requirements.txt beside the script, in code/ or in the root, whichever exists first."""
     places = (script.parent, root / "code", root)
     return next((at for place in places if (at := place / "requirements.txt").is_file()), None)
 
 
 def install(requirements: Path, store: Path) -> Path:
-    """The directory to import from. Raises ModelLoadFailed."""
+    """Install once and return the directory to import from. Raises ModelLoadFailed."""
     wheels = requirements.parent / "wheels"
     store.mkdir(parents=True, exist_ok=True)
     directory = store / _key(requirements, wheels)
     with (store / f"{directory.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # whoever comes second finds it done
+        fcntl.flock(
+            lock, fcntl.LOCK_EX
+        )  # a concurrent process waits here and then finds the directory
         if not directory.exists():
             _fill(directory, requirements, wheels)
     _warn_of_imported(_packages(directory))
@@ -42,11 +44,11 @@ def install(requirements: Path, store: Path) -> Path:
 
 
 def _warn_of_imported(packages: Path) -> None:
-    """A process has one torch: what the image brought into it stays, whatever was installed."""
+    """Warn of packages without effect: a module that the process has already imported stays in use."""
     for found in importlib.metadata.distributions(path=[str(packages)]):
         if found.name.replace("-", "_").lower() in sys.modules:
             extra = {"package": found.name, "asked": found.version}
-            log.warning("requirement without effect: the image's is imported", extra=extra)
+            log.warning("requirement without effect: already imported from the image", extra=extra)
 
 
 def _key(requirements: Path, wheels: Path) -> str:
@@ -57,7 +59,7 @@ def _key(requirements: Path, wheels: Path) -> str:
 
 
 def _fill(directory: Path, requirements: Path, wheels: Path) -> None:
-    """Made elsewhere and moved here when it is whole."""
+    """Install into a temporary directory and move it to `directory` when it is complete."""
     with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
         made = Path(scratch) / "venv"
         _run([sys.executable, "-m", "venv", "--without-pip", str(made)])

@@ -1,6 +1,7 @@
-"""The one allocation on the device of which all tensors of a model are views.
+"""One device allocation per model; all of the model's tensors are views of it.
 
-Freed, the views stay bound to it and must not be used; filled again, they are what they were before.
+After `free` the views stay bound to the block and must not be used; after `refill` they hold the same values
+as before.
 """
 
 import weakref
@@ -14,16 +15,17 @@ from model_handler.handlers import Handler
 from model_handler.transfer.layout import Layout, Piece, aligned, lay_out
 from model_handler.transfer.upload import Uploader
 
-GRANULE = 2 << 20  # CUDA's allocator takes whole ones from the driver
-# What is in no file and is kept in main memory, to fill a block again: so much, or a share of the block
+GRANULE = 2 << 20  # CUDA's allocator requests multiples of this from the driver
+# Bytes that are in no file are kept in main memory for a refill: at most KEPT_NBYTES, or 1/KEPT_SHARE of
+# the block, whichever is larger
 KEPT_NBYTES = 1 << 20
 KEPT_SHARE = 8
 
 
 class Block:
-    """`stored`: pieces of files, in the order of the files, whose stamps are `stamps`. `loose`: all others.
+    """`stored`: pieces of files, sorted by file and offset. `loose`: all others. `stamps`: of those files.
 
-    Filled when it is made, by the uploader's thread; raises what `Uploader.fill` raises.
+    The constructor fills the block, on the uploader's thread. It raises what `Uploader.fill` raises.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class Block:
         self._octets = torch.empty(self.nbytes, dtype=torch.uint8, device=uploader.device)
         uploader.fill(self._octets, self._chunks, self.stamps)
         if not self.refillable:
-            self._chunks = []  # which hold the loose ones
+            self._chunks = []  # they keep the loose pieces in memory
 
     @property
     def storage(self) -> torch.UntypedStorage:
@@ -55,11 +57,14 @@ class Block:
         return octets.view(dtype).view(shape)
 
     def free(self) -> None:
-        """The memory goes back to the allocator, which does not wait for the device."""
+        """Return the memory to the allocator, without waiting for the device."""
         self.storage.resize_(0)
 
     def refill(self) -> None:
-        """After `free`, by the uploader's thread. Raises what `Uploader.fill` raises, and is free then."""
+        """Allocate and fill again after `free`. Call it on the uploader's thread.
+
+        Raises what `Uploader.fill` raises; the block is then free.
+        """
         assert self.refillable
         try:
             self.storage.resize_(self.nbytes)
@@ -69,7 +74,7 @@ class Block:
             raise
 
     def register(self, *, evict: bool) -> None:
-        """Have its files read from the page cache itself from now on, if that is done here."""
+        """Register the block's files, if this is enabled: later uploads copy them from the page cache."""
         if self._uploader.registrations is not None:
             self._uploader.registrations.add(self.stamps, evict=evict)
 
@@ -79,7 +84,7 @@ class Block:
 
 
 class Blocks:
-    """Of the models that were loaded, by handler. `put` and `refill` belong to the uploader's thread."""
+    """The blocks of loaded models, by handler. Call `put` and `refill` on the uploader's thread."""
 
     def __init__(self) -> None:
         self._by_handler: weakref.WeakKeyDictionary[Handler, Block] = weakref.WeakKeyDictionary()
@@ -89,7 +94,7 @@ class Blocks:
         block.register(evict=True)
 
     def free(self, handler: Handler) -> bool:
-        """Returns whether it was: only what can be filled again is."""
+        """Free the handler's block if it can be refilled. Returns whether it was freed."""
         block = self._by_handler.get(handler)
         if block is None or not block.refillable:
             return False
@@ -97,13 +102,17 @@ class Blocks:
         return True
 
     def refill(self, handler: Handler) -> None:
-        """Raises what `Block.refill` raises."""
+        """Refill the handler's block. Raises what `Block.refill` raises."""
         block = self._by_handler[handler]
         block.refill()
-        block.register(evict=False)  # which takes longer than the copy, and would be undone as soon
+        block.register(evict=False)  # registering takes longer than the copy: do not thrash
 
     def drop(self, handler: Handler) -> list[tuple["weakref.ref[Any]", int]]:
-        """Forget its block. Returns what is now to be freed and how long it is; empty where it has none."""
+        """Forget the handler's block.
+
+        Returns a reference to the storage and its size, so that the caller can check that it is freed; an
+        empty list where the handler has no block.
+        """
         block = self._by_handler.pop(handler, None)
         if block is None:
             return []
@@ -117,7 +126,7 @@ def _path(piece: Piece) -> str:
 
 
 def _packed(pieces: Sequence[Piece], layout: Layout, begin: int) -> torch.Tensor:
-    """All of them as they lie in the block, which is `begin` bytes before."""
+    """The pieces, converted and placed as in the block from its byte `begin` on."""
     octets = torch.zeros(layout.end - begin, dtype=torch.uint8)
     for piece, place in zip(pieces, layout.places, strict=True):
         assert isinstance(piece.source, torch.Tensor)

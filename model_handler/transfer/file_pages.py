@@ -1,4 +1,7 @@
-"""Which memory of this process is a file's own, unchanged: told by the kernel, without reading any of it."""
+"""Which memory of this process is an unmodified mapping of a file, read from /proc/self/smaps.
+
+The memory itself is not read, so that no page is faulted in.
+"""
 
 import os
 import re
@@ -11,7 +14,7 @@ import torch
 
 SMAPS = Path("/proc/self/smaps")
 _AREA = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) \S+ \d+ +(.*)")
-# Pages that were written to, in memory or swapped out
+# Fields that count private copies of pages, in memory or swapped out: the mapping was written to
 _OWN = ("Anonymous:", "Swap:")
 
 
@@ -24,7 +27,7 @@ class _Area:
 
 
 class FilePages:
-    """As they are now: what is written or mapped later is not seen."""
+    """A snapshot of the mappings of `files`: later writes and mappings are not seen."""
 
     def __init__(self, files: Iterable[Path], source: Path = SMAPS) -> None:
         paths = {os.path.realpath(file) for file in files}
@@ -32,7 +35,7 @@ class FilePages:
         self._areas = sorted(_unchanged(lines, paths), key=lambda area: area.start)
 
     def place(self, tensor: torch.Tensor) -> tuple[str, int] | None:
-        """The file and the offset in it of which the tensor's memory is a view; None for any other."""
+        """The file, and the offset in it, that the tensor's memory maps; None for any other memory."""
         begin = tensor.data_ptr()
         at = bisect_right(self._areas, begin, key=lambda area: area.start) - 1
         if at < 0 or not tensor.is_contiguous():
@@ -43,7 +46,7 @@ class FilePages:
         return area.path, area.offset + begin - area.start
 
     def same(self, one: torch.Tensor, other: torch.Tensor) -> bool:
-        """Are both views of the same bytes? If not, they may be equal all the same."""
+        """Whether both tensors map the same bytes of a file. False does not mean that their values differ."""
         alike = one.dtype is other.dtype and one.shape == other.shape
         return alike and (place := self.place(one)) is not None and place == self.place(other)
 

@@ -1,7 +1,7 @@
-"""Where the tensors of one model lie in one block of memory, and which reads fill the block.
+"""The layout of a model's tensors in one block of memory, and the reads that fill it.
 
-Tensors keep the order in which they are given. In the order of a file, neighbours stay neighbours, so that
-one copy moves as many of them as one read holds.
+Tensors keep the order in which they are given. Given in the order of a file, neighbours in the file are
+neighbours in the block, so that one copy can move all tensors of one read.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 
 import torch
 
-ALIGNMENT = 256  # what cudaMalloc promises, and kernels with wide loads rely on
+ALIGNMENT = 256  # cudaMalloc guarantees it, and kernels with wide loads rely on it
 
 Cast = tuple[torch.dtype, torch.dtype]  # from, to
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The bytes of one tensor: a stretch of a file, or of a flat tensor of bytes in main memory.
+    """The bytes of one tensor: a range of a file, or of a flat tensor of bytes in main memory.
 
-    `cast`: how they are converted on their way into the block; None: not at all.
+    `cast`: the conversion on the way into the block; None: no conversion.
     """
 
     source: str | torch.Tensor
@@ -28,11 +28,11 @@ class Piece:
 
     @property
     def item_nbytes(self) -> int:
-        """Bytes that have to stay together."""
+        """Size of the unit that a read must not split."""
         return self.cast[0].itemsize if self.cast else 1
 
     def converted(self, nbytes: int) -> int:
-        """How long so many of its bytes are in the block."""
+        """The size in the block of `nbytes` bytes of the source."""
         if self.cast is None:
             return nbytes
         stored, target = self.cast
@@ -41,7 +41,10 @@ class Piece:
 
 @dataclass(slots=True)
 class Copy:
-    """From a place in what was read to a place in the block. `nbytes`: before the conversion."""
+    """One copy from a read buffer (`source`: offset) to the block (`target`: offset).
+
+    `nbytes`: before the conversion.
+    """
 
     source: int
     target: int
@@ -49,7 +52,7 @@ class Copy:
     cast: Cast | None
 
     def continues(self, piece: Piece, source: int, target: int) -> bool:
-        """Would this part of the piece lie right behind it, on both sides?"""
+        """Whether this part of the piece directly follows the copy, in the source and in the block."""
         return (
             self.cast == piece.cast
             and self.source + self.nbytes == source
@@ -59,7 +62,7 @@ class Copy:
 
 @dataclass(slots=True)
 class Chunk:
-    """One read and the copies out of it."""
+    """One read and the copies from its buffer."""
 
     source: str | torch.Tensor
     offset: int
@@ -67,7 +70,7 @@ class Chunk:
     copies: list[Copy] = field(default_factory=list)
 
     def room(self, piece: Piece, done: int, limit: int) -> int:
-        """How many of the piece's bytes from `done` on a read of at most `limit` bytes can hold."""
+        """How many of the piece's bytes from `done` on fit into this read of at most `limit` bytes."""
         start = piece.offset + done - self.offset
         if not _same(piece.source, self.source) or start < 0 or start % piece.item_nbytes:
             return 0
@@ -75,7 +78,7 @@ class Chunk:
         return max(0, nbytes - nbytes % piece.item_nbytes)
 
     def take(self, piece: Piece, place: int, done: int, nbytes: int) -> None:
-        """Add so many of the piece's bytes from `done` on. `place`: where the piece begins in the block."""
+        """Add `nbytes` of the piece's bytes from `done` on. `place`: where the piece begins in the block."""
         start = piece.offset + done - self.offset
         target = place + piece.converted(done)
         self.nbytes = max(self.nbytes, start + nbytes)
@@ -87,7 +90,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """`places`: where each piece begins in the block. `end`: aligned, of the last."""
+    """`places`: where each piece begins in the block. `end`: aligned end of the last piece."""
 
     places: list[int]
     end: int
@@ -95,7 +98,7 @@ class Layout:
 
 
 def lay_out(pieces: Sequence[Piece], limit: int, start: int = 0) -> Layout:
-    """One piece after the other, each aligned, from `start` on. `limit`: bytes of one read."""
+    """Place the pieces one after the other from `start` on, each aligned. `limit`: bytes of one read."""
     places, end = [], start
     for piece in pieces:
         places.append(end)
@@ -104,12 +107,12 @@ def lay_out(pieces: Sequence[Piece], limit: int, start: int = 0) -> Layout:
 
 
 def aligned(nbytes: int, granule: int) -> int:
-    """Rounded up to whole granules."""
+    """`nbytes` rounded up to a multiple of `granule`."""
     return -(-nbytes // granule) * granule
 
 
 def _chunks(pieces: Sequence[Piece], places: Sequence[int], limit: int) -> Iterator[Chunk]:
-    """What lies between two pieces is read along or left out, whichever fits."""
+    """The reads. A gap between two pieces is read too if the next one begins within the same read."""
     chunk = Chunk("", 0)
     for piece, place in zip(pieces, places, strict=True):
         done = 0

@@ -1,7 +1,7 @@
-"""The tensors of a safetensors file as views of the mapped file: nothing is read before it is used.
+"""The tensors of a safetensors file as views of the mapped file: a page is read on first use only.
 
-safetensors has a reader of its own, which transformers uses for the first model of a structure. As of 0.8
-with PyTorch 2.13 it leaves two small objects behind for each tensor, which adds up over thousands of loads.
+safetensors' own reader, which transformers uses for the first model of a structure, leaks two small objects
+per tensor (safetensors 0.8 with PyTorch 2.13). Over thousands of loads that adds up, hence this reader.
 """
 
 import struct
@@ -23,9 +23,9 @@ DTYPES = {
 
 
 def tensors(file: Path, names: Container[str]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Those of these names. Written to, a view becomes private memory; the file stays as it is.
+    """The tensors in `names`. Writing to a view makes its pages private; the file does not change.
 
-    Raises ModelLoadFailed where the file is damaged.
+    Raises ModelLoadFailed for a damaged file.
     """
     described, start = weights.header(file), _start(file)
     storage = torch.UntypedStorage.from_file(str(file), False, file.stat().st_size)
@@ -35,14 +35,14 @@ def tensors(file: Path, names: Container[str]) -> Iterator[tuple[str, torch.Tens
 
 
 def places(file: Path) -> Iterator[tuple[str, int, torch.dtype]]:
-    """Name, offset in the file, and type of each. Raises ModelLoadFailed where the file is damaged."""
+    """Name, offset in the file and dtype of each tensor. Raises ModelLoadFailed for a damaged file."""
     described, start = weights.header(file), _start(file)
     for name, tensor in described.items():
         yield name, start + tensor["data_offsets"][0], DTYPES[tensor["dtype"]]
 
 
 def _start(file: Path) -> int:
-    """Where the data begins."""
+    """The offset in the file at which the data begins."""
     with file.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
     return 8 + int(length)
@@ -58,6 +58,6 @@ def _view(storage: Any, start: int, tensor: dict[str, Any]) -> torch.Tensor:
 
 
 def _placed(storage: Any, dtype: torch.dtype, at: int, shape: list[int]) -> torch.Tensor:
-    """`at` counts items."""
+    """`at`: offset in items."""
     view: torch.Tensor = torch.empty(0, dtype=dtype).set_(storage, at, shape)  # type: ignore[call-overload]
     return view

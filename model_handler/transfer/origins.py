@@ -1,4 +1,4 @@
-"""Which bytes of which file each tensor of a model was read from."""
+"""The file range from which each tensor of a model was read."""
 
 import os
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from model_handler.transfer.file_pages import FilePages
 
 @dataclass(frozen=True, slots=True)
 class TensorOrigin:
-    """`path`: real. `dtype`: as stored."""
+    """`path`: resolved. `dtype`: as stored in the file."""
 
     path: str
     offset: int
@@ -25,7 +25,7 @@ Origins = dict[int, TensorOrigin]  # by the tensor's id
 
 
 def by_name(model: Any, files: Iterable[Path]) -> Origins:
-    """For safetensors files that hold nothing but what the model has under the same names."""
+    """Match by name: for safetensors files whose tensors the model holds under the same names."""
     state = model.state_dict(keep_vars=True)
     return {
         id(state[name]): TensorOrigin(os.path.realpath(file), offset, dtype)
@@ -36,7 +36,7 @@ def by_name(model: Any, files: Iterable[Path]) -> Origins:
 
 
 def by_pages(model: Any, files: Iterable[Path]) -> Origins:
-    """For any files: what is still a view of one, not written to."""
+    """Match by memory, for any file: the tensors that are unmodified views of a mapped file."""
     pages = FilePages(files)
     return {
         id(tensor): TensorOrigin(*place, tensor.dtype)

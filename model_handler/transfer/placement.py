@@ -1,4 +1,4 @@
-"""A model's tensors to where they are used, and how many bytes they hold there."""
+"""Move a model's tensors to the device that uses them, and count their bytes."""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +16,9 @@ Targets = Sequence[tuple[torch.Tensor, torch.dtype]]
 
 
 def targets(model: Any, dtype: torch.dtype) -> list[tuple[torch.Tensor, torch.dtype]]:
-    """Each tensor, and the precision it is used in when the model runs in `dtype`.
+    """Each tensor, and the dtype it has when the model runs in `dtype`.
 
-    Buffers that are no part of the checkpoint (rotary frequencies) keep their precision.
+    Buffers that are not part of the checkpoint (rotary frequencies) keep their dtype.
     """
     precise = _precise(model)
     return [
@@ -28,13 +28,13 @@ def targets(model: Any, dtype: torch.dtype) -> list[tuple[torch.Tensor, torch.dt
 
 
 def convert(targets: Targets, device: torch.device) -> None:
-    """One after the other, without a second copy of more than one of them; where nothing changes, none."""
+    """Convert tensor by tensor: at most one of them exists twice, and none where nothing changes."""
     for tensor, dtype in targets:
         tensor.data = tensor.data.to(device, dtype)
 
 
 def blockable(targets: Targets) -> bool:
-    """Are all of them plain bytes? Quantized and sparse tensors and those of other classes are not."""
+    """Whether all are plain strided tensors: no quantized or sparse ones and no subclasses."""
     return all(
         type(tensor.data) is torch.Tensor
         and tensor.layout is torch.strided
@@ -44,9 +44,9 @@ def blockable(targets: Targets) -> bool:
 
 
 def into_block(targets: Targets, origins: Origins, stamps: Stamps, uploader: Uploader) -> Block:
-    """All of them as views of one block on the uploader's device, each stretch of memory once.
+    """Make the tensors views of one new block on the uploader's device; shared memory is stored once.
 
-    `stamps`: of the files of the origins. Raises what `Uploader.fill` raises; the tensors are then as before.
+    `stamps`: of the files in `origins`. Raises what `Uploader.fill` raises; the tensors are then unchanged.
     """
     shares: dict[Hashable, _Share] = {}
     for tensor, dtype in targets:
@@ -64,7 +64,7 @@ def into_block(targets: Targets, origins: Origins, stamps: Stamps, uploader: Upl
 
 @dataclass(slots=True)
 class _Share:
-    """`users`: the tensors that are views of these bytes, tied weights for one."""
+    """`users`: the tensors that are views of these bytes; several if weights are tied."""
 
     piece: Piece
     users: list[tuple[torch.Tensor, torch.dtype]] = field(default_factory=list)
@@ -77,7 +77,7 @@ def _pieces(shares: Sequence[_Share]) -> list[Piece]:
 def _piece(
     tensor: torch.Tensor, dtype: torch.dtype, origin: TensorOrigin | None
 ) -> tuple[Hashable, Piece]:
-    """And a key that is equal for tensors that may share it."""
+    """A key that is equal for tensors that can share a piece, and the piece."""
     if origin is None:
         octets = tensor.data.contiguous().view(-1).view(torch.uint8)
         piece = Piece(octets, 0, len(octets), _cast(tensor.dtype, dtype))
@@ -96,7 +96,7 @@ def _casts(tensor: torch.Tensor, persistent: bool, precise: bool) -> bool:
 
 
 def named_tensors(model: Any) -> Iterator[tuple[str, torch.Tensor, bool]]:
-    """Name, tensor, and whether the checkpoint holds it. Tied weights come once."""
+    """Name, tensor, and whether the checkpoint holds it. Tied weights appear once."""
     kept = model.state_dict().keys()
     for name, parameter in model.named_parameters():
         yield name, parameter, True
@@ -105,12 +105,12 @@ def named_tensors(model: Any) -> Iterator[tuple[str, torch.Tensor, bool]]:
 
 
 def tensors(model: Any) -> Iterator[torch.Tensor]:
-    """Each stretch of memory once, tied or not."""
+    """The tensors, each range of memory once."""
     seen: set[tuple[int, int]] = set()
     for _, tensor, _ in named_tensors(model):
-        stretch = tensor.data_ptr(), nbytes(tensor)
-        if stretch not in seen:
-            seen.add(stretch)
+        memory = tensor.data_ptr(), nbytes(tensor)
+        if memory not in seen:
+            seen.add(memory)
             yield tensor
 
 
@@ -119,7 +119,7 @@ def nbytes(tensor: torch.Tensor) -> int:
 
 
 def _precise(model: Any) -> Callable[[str], bool]:
-    """A predicate on names: modules that their authors want in float32 whatever the rest is in."""
+    """A predicate on names: is the tensor in a module that stays in float32, whatever the model runs in?"""
     lenient = getattr(model, "_keep_in_fp32_modules", None) or ()
     strict = getattr(model, "_keep_in_fp32_modules_strict", None) or ()
     parts = {*lenient, *strict}

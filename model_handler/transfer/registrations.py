@@ -1,7 +1,7 @@
-"""Files whose pages in the page cache the GPU may read: copied to it without a buffer between.
+"""Files registered with the CUDA driver: the GPU copies their page-cache pages without a pinned buffer.
 
-Invariant: at most `limit_nbytes` are registered; the least recently used make room. A registered page stays
-in main memory.
+Invariant: at most `limit_nbytes` are registered; the least recently used files are evicted. Registered pages
+are locked in main memory.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ READ_ONLY = 0x08  # driver_types.h, cudaHostRegisterReadOnly
 
 class Driver(Protocol):
     def register(self, address: int, nbytes: int) -> None:
-        """Raises RuntimeError where it cannot."""
+        """Raises RuntimeError on failure."""
         ...
 
     def unregister(self, address: int) -> None: ...
@@ -37,7 +37,7 @@ class CudaDriver:
     device: torch.device
 
     def register(self, address: int, nbytes: int) -> None:
-        """Devices that share the host's page tables need no flag for it, and may not know it."""
+        """Retry without the read-only flag: devices that share the host's page tables may reject it."""
         with torch.cuda.device(self.device):
             runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
             for flags in (READ_ONLY, 0):
@@ -54,22 +54,22 @@ class CudaDriver:
                 self._clear_error()
 
     def _clear_error(self) -> None:
-        """The runtime reports the last error once more, after the next launch of this thread."""
+        """The runtime reports the last error again after this thread's next kernel launch: launch one."""
         with suppress(RuntimeError):
             torch.ones(1, device=self.device)
 
 
 def on(device: torch.device, limit_nbytes: int) -> "Registrations | None":
-    """None where nothing may be registered."""
+    """None if the limit is 0."""
     return Registrations(limit_nbytes, CudaDriver(device)) if limit_nbytes else None
 
 
 class _Registered:
-    """One file, mapped. `octets` must not be used after `close`."""
+    """One mapped and registered file. `octets` must not be used after `close`."""
 
     def __init__(self, descriptor: int, stamp: Stamp, driver: Driver) -> None:
         self.stamp = stamp
-        # Shared, since pinning a private page would copy it
+        # Shared: pinning a page of a private mapping would copy it
         self._mapping = mmap.mmap(descriptor, stamp.nbytes, mmap.MAP_SHARED, mmap.PROT_READ)
         address = np.frombuffer(self._mapping, np.uint8).ctypes.data
         self._driver, self._address = driver, address
@@ -84,14 +84,16 @@ class _Registered:
 
 
 class Registrations:
-    """`use` and `add` belong to the loading thread, `drop` to any."""
+    """Call `use` and `add` on the loading thread; any thread may call `drop`."""
 
     def __init__(self, limit_nbytes: int, driver: Driver) -> None:
         self._limit_nbytes = limit_nbytes
         self._driver = driver
         self._works = True
         self._known: OrderedDict[str, _Registered] = OrderedDict()  # the least recently used first
-        self._lock = threading.Lock()  # held while something is copied
+        self._lock = (
+            threading.Lock()
+        )  # `use` holds it for its block, so that no file is dropped during a copy
 
     @property
     def nbytes(self) -> int:
@@ -99,7 +101,7 @@ class Registrations:
 
     @contextmanager
     def use(self, stamps: Stamps) -> Iterator[Mapping[str | torch.Tensor, torch.Tensor]]:
-        """The content of those of the files that are registered and unchanged; valid in the block."""
+        """The contents of the registered, unchanged files; valid inside the `with` block."""
         with self._lock:
             found: dict[str | torch.Tensor, torch.Tensor] = {}
             for path, stamp in stamps.items():
@@ -110,7 +112,7 @@ class Registrations:
             yield found
 
     def add(self, stamps: Stamps, *, evict: bool) -> None:
-        """Register the files that are not yet. `evict`: others may have to go for it."""
+        """Register files that are not registered yet. `evict`: evict others if there is no room."""
         with self._lock:
             for path, stamp in stamps.items():
                 known = self._known.get(path)
@@ -125,7 +127,7 @@ class Registrations:
                 self._remove(path)
 
     def _make_room(self, nbytes: int, evict: bool) -> bool:
-        """Is there room now?"""
+        """Whether there is room now."""
         if not self._works or not 0 < nbytes <= self._limit_nbytes:
             return False
         while evict and self._known and self.nbytes + nbytes > self._limit_nbytes:
@@ -137,10 +139,12 @@ class Registrations:
             with opened({path: stamp}) as files:
                 self._known[path] = _Registered(files[path], stamp, self._driver)
         except ModelLoadFailed:
-            self._remove(path)  # it has changed just now
+            self._remove(path)  # the file changed during registration
         except (OSError, RuntimeError) as error:
-            self._works = False  # nor would it the next time
-            log.warning("page cache not registered", extra={"file": path, "reason": str(error)})
+            self._works = False  # it would fail again: do not retry
+            log.warning(
+                "page cache registration disabled", extra={"file": path, "reason": str(error)}
+            )
 
     def _remove(self, path: str) -> None:
         known = self._known.pop(path, None)

@@ -1,11 +1,10 @@
-"""Bytes of files to the device: parallel reads into a reused ring of pinned buffers, copied while the next
-are read.
+"""Upload files to the device: parallel reads into a ring of pinned buffers, overlapped with copies.
 
-A file's pages, mapped, would be copied by the driver through a small pinned buffer of its own, one tensor
-after the other; and fresh memory costs more to fault in than to fill. The design is that of
-ServerlessLLM (OSDI '24): chunks, several readers, asynchronous copies. What is used in another precision
-than it is stored in goes to a staging buffer on the device as stored, and is converted there. On a CPU
-device the same code copies into plain memory, which is how it is tested without a GPU.
+Copying from a mapped file instead would go through a small pinned buffer of the driver, tensor by tensor;
+and fresh buffers would cost more to fault in than to fill. The design is that of ServerlessLLM (OSDI '24):
+chunks, several readers, asynchronous copies. Tensors that run in another dtype than they are stored in are
+copied to a staging buffer on the device and converted there. On a CPU device the same code copies into
+pageable memory, so that tests need no GPU.
 """
 
 import os
@@ -29,19 +28,19 @@ SLOTS = 8
 
 
 class Mark(Protocol):
-    """A point in the order of the copies."""
+    """A marker in a stream of copies, as a CUDA event is."""
 
     def record(self) -> None: ...
 
     def synchronize(self) -> None:
-        """Block until the device has passed the point that was recorded last, if any."""
+        """Block until the device has reached the point recorded last; return at once if there is none."""
         ...
 
 
 class _StreamMark:
     def __init__(self, stream: Any) -> None:
         self._stream = stream
-        # A thread that waits leaves its core to others
+        # Blocking: a waiting thread yields its core instead of spinning
         self._event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
 
     def record(self) -> None:
@@ -52,7 +51,7 @@ class _StreamMark:
 
 
 class _AtOnce:
-    """Where each copy is complete when its call returns."""
+    """The marker on devices where a copy is complete when its call returns."""
 
     def record(self) -> None:
         pass
@@ -65,12 +64,12 @@ class _AtOnce:
 class _Slot:
     buffer: torch.Tensor
     octets: memoryview  # the same memory
-    copied: Mark  # behind the last copy out of it
+    copied: Mark  # recorded after the last copy from the buffer
 
 
 @dataclass(frozen=True, slots=True)
 class _ChunkRead:
-    """One that is under way."""
+    """A read in progress."""
 
     chunk: Chunk
     slot: _Slot
@@ -78,9 +77,9 @@ class _ChunkRead:
 
 
 class Uploader:
-    """Used by one loading thread. Holds `slots` × `chunk_nbytes` of pinned memory after the first upload.
+    """Owned by one loading thread. Holds `slots` × `chunk_nbytes` of pinned memory after the first upload.
 
-    `registrations`: which files are copied from the page cache itself; None: all go through the ring.
+    `registrations`: files that are copied directly from the page cache; None: every file uses the ring.
     """
 
     def __init__(
@@ -102,10 +101,10 @@ class Uploader:
         self._stream: Any = None
 
     def fill(self, block: torch.Tensor, chunks: Sequence[Chunk], stamps: Stamps) -> None:
-        """All chunks' copies into `block`, bytes on the device; complete on return.
+        """Copy all chunks into `block`, a tensor of bytes on the device. The copies are complete on return.
 
-        Raises ModelLoadFailed for a file that ends early or is not what its stamp says, OSError, and what
-        the allocator raises; the block's content is then undefined, but nothing writes to it any more.
+        Raises ModelLoadFailed for a file that ends early or does not match its stamp, OSError, and what the
+        allocator raises. The block's content is then undefined, but no copy is still writing to it.
         """
         self._open()
         with opened(stamps) as files, self._registered(stamps) as mapped, self._streaming():
@@ -148,7 +147,8 @@ class Uploader:
             return
         # The allocator may have taken the memory from work that is still running
         self._stream.wait_stream(torch.cuda.current_stream(self.device))
-        # Leaving the stream alone would make this thread's device the first one, and a context there
+        # Leaving a stream context restores the previous device: without the outer context that is device 0,
+        # on which CUDA would then create a context
         with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
             yield
 
@@ -163,7 +163,7 @@ class Uploader:
                 reading.append(self._read(chunk, files))
             while reading:
                 self._copy(reading.popleft(), copies)
-        finally:  # no reader may write into a slot that is in the ring
+        finally:  # wait for the readers: none may still write into a slot of the ring
             for read in reading:
                 read.future.exception()
                 self._ring.append(read.slot)
@@ -189,7 +189,7 @@ class _Copies:
         self._staging = block.new_empty(staging_nbytes)
 
     def enqueue(self, copies: Sequence[Copy], octets: torch.Tensor) -> None:
-        """`octets`: the copies' source, in memory from which the device can read."""
+        """`octets`: the source of the copies, in memory that the device can read."""
         for copy in copies:
             source = octets[copy.source : copy.source + copy.nbytes]
             if copy.cast is None:
@@ -208,14 +208,14 @@ class _Copies:
 
 
 def _staging_nbytes(chunks: Iterable[Chunk]) -> int:
-    """Conversions follow one another on one stream, so that one copy's room is enough."""
+    """Conversions run one after the other on one stream: room for the largest is enough."""
     return max((copy.nbytes for chunk in chunks for copy in chunk.copies if copy.cast), default=0)
 
 
 def _fetch(chunk: Chunk, slot: _Slot, files: Mapping[str, int]) -> None:
     if isinstance(chunk.source, torch.Tensor):
-        stretch = chunk.source[chunk.offset : chunk.offset + chunk.nbytes]
-        slot.buffer[: chunk.nbytes].copy_(stretch)
+        octets_read = chunk.source[chunk.offset : chunk.offset + chunk.nbytes]
+        slot.buffer[: chunk.nbytes].copy_(octets_read)
         return
     done, octets = 0, slot.octets[: chunk.nbytes]
     while done < chunk.nbytes:

@@ -12,7 +12,7 @@ from model_handler.sharing.turnstile import Turnstile
 from tests.fake_cuda.gpu import MIB, FakeMachine
 from tests.fake_cuda.models import Models, contents
 from tests.fake_cuda.programs import result
-from tests.model_handler.scripted.process import Forks, write
+from tests.model_handler.scripted.process import ForkServer, write
 
 pytestmark = pytest.mark.gpu
 
@@ -25,16 +25,18 @@ def transform_fn(model, body, content_type, accept):
 
 
 @pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    forks = Forks()
-    yield forks
-    forks.close()
+def fork_server() -> Iterator[ForkServer]:
+    fork_server = ForkServer()
+    yield fork_server
+    fork_server.close()
 
 
-def test_isolated_processes_use_the_matmul_precision(forks: Forks, tmp_path: Path) -> None:
+def test_isolated_processes_use_the_matmul_precision(
+    fork_server: ForkServer, tmp_path: Path
+) -> None:
     root = write(tmp_path / "model", _SAYS)
     for asked, expected in (({"matmul_precision": "high"}, "high"), ({}, "highest")):
-        with forks.process(device="cuda:0", **asked) as process:
+        with fork_server.process(device="cuda:0", **asked) as process:
             assert process.load(root).ask("") == expected
 
 

@@ -1,5 +1,5 @@
-"""Modules under the names that handlers import helpers from, where the toolkit itself is not installed.
+"""Stand-ins for toolkit modules that handlers import, for images without the toolkits.
 
-This directory is the last on an isolated process's path: what the image or the artifact's requirements
-bring under these names wins.
+This directory is last on an isolated process's path: packages of the image or of the artifact's requirements
+with these names take precedence.
 """

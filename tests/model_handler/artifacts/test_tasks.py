@@ -1,4 +1,4 @@
-"""Which task a model is for."""
+"""Task names, and the task that a config.json implies."""
 
 import subprocess
 import sys
@@ -51,7 +51,7 @@ from model_handler.errors import ModelLoadFailed
         ("DistilBertModel", "feature-extraction"),
     ],
 )
-def test_architectures(architecture: str, task: str) -> None:
+def test_task_from_architecture(architecture: str, task: str) -> None:
     assert infer({"architectures": [architecture]}) == task
 
 
@@ -66,12 +66,12 @@ def test_architectures(architecture: str, task: str) -> None:
         (None, "text2text-generation"),
     ],
 )
-def test_hints_of_seq2seq_models(hints: Any, task: str) -> None:
+def test_task_specific_params_decide_for_seq2seq_models(hints: Any, task: str) -> None:
     config = {"architectures": ["BartForConditionalGeneration"], "task_specific_params": hints}
     assert infer(config) == task
 
 
-def test_an_nli_classifier_stays_a_classifier() -> None:
+def test_an_nli_classifier_is_text_classification() -> None:
     labels = {"0": "contradiction", "1": "neutral", "2": "entailment"}
     config = {"architectures": ["BartForSequenceClassification"], "id2label": labels}
     assert infer(config) == "text-classification"
@@ -91,7 +91,7 @@ def test_an_nli_classifier_stays_a_classifier() -> None:
         {"architectures": ["VisionEncoderDecoderModel"]},
     ],
 )
-def test_a_config_that_tells_nothing(config: dict[str, Any]) -> None:
+def test_config_without_a_known_architecture_is_rejected(config: dict[str, Any]) -> None:
     with pytest.raises(ModelLoadFailed) as caught:
         infer(config)
     assert all(task in str(caught.value) for task in SUPPORTED)
@@ -111,7 +111,7 @@ def test_a_config_that_tells_nothing(config: dict[str, Any]) -> None:
         *((task, task) for task in SUPPORTED),
     ],
 )
-def test_spellings(given: str, task: str) -> None:
+def test_normalise_accepts_aliases_and_canonical_names(given: str, task: str) -> None:
     assert normalise(given) == task
     assert normalise(task) == task
     assert isinstance(input_kind(task), InputKind)
@@ -121,7 +121,7 @@ def test_spellings(given: str, task: str) -> None:
     ("wrong", "nearest"),
     [("text-clasification", "text-classification"), ("translate", "translation"), ("xyz", None)],
 )
-def test_unknown_tasks(wrong: str, nearest: str | None) -> None:
+def test_unknown_task_suggests_the_nearest_name(wrong: str, nearest: str | None) -> None:
     with pytest.raises(ModelLoadFailed) as caught:
         normalise(wrong)
     assert (f"did you mean '{nearest}'" in str(caught.value)) == (nearest is not None)
@@ -129,17 +129,17 @@ def test_unknown_tasks(wrong: str, nearest: str | None) -> None:
 
 
 @pytest.mark.parametrize("task", ["", "translation_", "translation_en", "translation__to_"])
-def test_no_languages(task: str) -> None:
+def test_normalise_rejects_incomplete_translation_tasks(task: str) -> None:
     with pytest.raises(ModelLoadFailed):
         normalise(task)
 
 
-def test_languages() -> None:
+def test_languages_of_translation_tasks() -> None:
     assert languages("translation_en_to_de") == ("en", "de")
     assert languages("translation") is None
     assert family("translation_en_to_de") == "translation"
 
 
-def test_the_front_can_ask_without_torch() -> None:
+def test_tasks_module_does_not_import_torch() -> None:
     code = "import sys, model_handler.artifacts.tasks; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""Bytes in and out, in the forms of the Hugging Face inference toolkit."""
+"""Decoding requests and encoding answers in the formats of the Hugging Face inference toolkit."""
 
 import base64
 import csv
@@ -60,7 +60,9 @@ def image_bytes(form: str = "PNG") -> bytes:
         ("hi", "hi", {}),
     ],
 )
-def test_json_forms(document: Any, inputs: Any, parameters: dict[str, Any]) -> None:
+def test_json_documents_become_inputs_and_parameters(
+    document: Any, inputs: Any, parameters: dict[str, Any]
+) -> None:
     assert decoded(json.dumps(document).encode()) == Payload(inputs, parameters)
 
 
@@ -68,14 +70,14 @@ def test_json_forms(document: Any, inputs: Any, parameters: dict[str, Any]) -> N
     "body",
     [b"", b"{bad", b'{"inputs": "x",}', b"[" * 100_000, b"\xff\xfe\xfa", b"1" * 10_000],
 )
-def test_what_is_not_json_is_the_callers_fault(body: bytes) -> None:
+def test_invalid_json_is_an_invalid_request(body: bytes) -> None:
     with pytest.raises(InvalidRequest) as caught:
         decoded(body)
     assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize("parameters", [[], "x", 3, True])
-def test_parameters_are_an_object(parameters: Any) -> None:
+def test_parameters_must_be_an_object(parameters: Any) -> None:
     with pytest.raises(InvalidRequest, match="object"):
         decoded(json.dumps({"inputs": "x", "parameters": parameters}).encode())
 
@@ -88,35 +90,35 @@ def test_parameters_are_an_object(parameters: Any) -> None:
         ('Text/Plain; charset="UTF-16"', "utf-16"),
     ],
 )
-def test_plain_text_in_its_charset(content_type: str, encoding: str) -> None:
+def test_plain_text_is_decoded_by_its_charset(content_type: str, encoding: str) -> None:
     assert decoded("grün".encode(encoding), content_type) == Payload("grün")
 
 
-def test_json_in_its_charset() -> None:
+def test_json_is_decoded_by_its_charset() -> None:
     body = '{"inputs": "grün"}'.encode("latin-1")
     assert decoded(body, "application/json; charset=iso-8859-1").inputs == "grün"
 
 
-def test_json_finds_utf_16_by_itself() -> None:
+def test_json_in_utf_16_is_detected() -> None:
     assert decoded('{"inputs": "grün"}'.encode("utf-16")).inputs == "grün"
 
 
 @pytest.mark.parametrize("charset", ["klingon", "rot13", "base64"])
-def test_unknown_charset(charset: str) -> None:
+def test_unknown_charset_is_unsupported(charset: str) -> None:
     with pytest.raises(UnsupportedContentType, match=charset):
         decoded(b"x", f"text/plain; charset={charset}")
 
 
-def test_text_that_is_not_in_its_charset() -> None:
+def test_text_with_the_wrong_charset_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="utf-8"):
         decoded(b"\xff", "text/plain")
 
 
-def test_csv_of_inputs() -> None:
+def test_csv_with_an_inputs_column() -> None:
     assert decoded(b'inputs\nfirst\n"a, b"\n', "text/csv").inputs == ["first", "a, b"]
 
 
-def test_csv_of_questions() -> None:
+def test_csv_with_question_and_context_columns() -> None:
     rows = decoded(b"question,context\nwho?,me\n", "text/csv; charset=utf-8").inputs
     assert rows == [{"question": "who?", "context": "me"}]
 
@@ -129,7 +131,7 @@ def test_csv_takes_long_fields() -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"inputs\n", b"text\nhello\n", b"question,context\nalone\n", b'inputs\n"open']
 )
-def test_bad_csv(body: bytes) -> None:
+def test_invalid_csv_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
         decoded(body, "text/csv")
 
@@ -143,14 +145,14 @@ def test_bad_csv(body: bytes) -> None:
         (None, InputKind.IMAGE),
     ],
 )
-def test_pictures(content_type: str | None, kind: InputKind) -> None:
+def test_image_bodies_are_decoded(content_type: str | None, kind: InputKind) -> None:
     picture = materialise(decoded(image_bytes(), content_type).inputs, kind, None)
     assert picture.mode == "RGB"
     assert picture.size == (6, 4)
 
 
 @pytest.mark.parametrize("prefix", ["", "data:image/png;base64,"])
-def test_pictures_inside_json_are_base64(prefix: str) -> None:
+def test_images_inside_json_are_base64(prefix: str) -> None:
     text = prefix + base64.b64encode(image_bytes()).decode()
     first, second = materialise([text, text], InputKind.IMAGE, None)
     assert first.getpixel((0, 0)) == second.getpixel((0, 0)) == (200, 10, 30)
@@ -158,7 +160,7 @@ def test_pictures_inside_json_are_base64(prefix: str) -> None:
 
 @pytest.mark.parametrize("text", ["/etc/passwd", "http://169.254.169.254/x.png", "file:///etc", ""])
 @pytest.mark.parametrize("kind", [InputKind.IMAGE, InputKind.AUDIO])
-def test_addresses_and_paths_are_not_followed(text: str, kind: InputKind) -> None:
+def test_urls_and_paths_are_not_followed(text: str, kind: InputKind) -> None:
     with pytest.raises(InvalidRequest):
         materialise(text, kind, 16000)
 
@@ -180,7 +182,7 @@ def test_a_task_refuses_media_it_does_not_take(body: RawBody, kind: InputKind) -
 @pytest.mark.parametrize(
     "kind", ["application/x-npy", "application/python-pickle", "video/mp4", "x"]
 )
-def test_unknown_media_types(kind: str) -> None:
+def test_unknown_media_types_are_unsupported(kind: str) -> None:
     with pytest.raises(UnsupportedContentType):
         decoded(b"x", kind)
 
@@ -189,19 +191,19 @@ def test_a_missing_content_type_means_json() -> None:
     assert decoded(b'{"inputs": "x"}', None) == decoded(b'{"inputs": "x"}', " ") == Payload("x")
 
 
-def test_samples_inside_json() -> None:
+def test_audio_samples_inside_json() -> None:
     samples = materialise({"raw": [0, 0.5], "sampling_rate": 16000}, InputKind.AUDIO, 16000)
     assert samples.dtype == np.float32
     assert samples.tolist() == [0, 0.5]
 
 
 @pytest.mark.parametrize("raw", [[], ["x"], [[1.0]], None, {}])
-def test_samples_that_are_none(raw: Any) -> None:
+def test_invalid_audio_samples_are_refused(raw: Any) -> None:
     with pytest.raises(InvalidRequest):
         materialise({"raw": raw, "sampling_rate": 16000}, InputKind.AUDIO, 16000)
 
 
-def test_samples_at_another_rate() -> None:
+def test_audio_at_another_sampling_rate_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="8000"):
         materialise({"raw": [0.1], "sampling_rate": 8000}, InputKind.AUDIO, 16000)
 
@@ -210,31 +212,31 @@ def test_samples_at_another_rate() -> None:
 
 
 @given(JSON_VALUES)
-def test_json_answers_come_back_as_they_were(answer: Any) -> None:
+def test_json_answers_round_trip(answer: Any) -> None:
     body, media = encode(answer, None)
     assert media == "application/json"
     assert json.loads(body) == answer
 
 
-def test_json_bytes_are_the_toolkits() -> None:
+def test_json_bytes_match_the_toolkit() -> None:
     """Compact separators and UTF-8 rather than escapes."""
     body, _ = encode([{"label": "schön", "score": 0.5}], "application/json")
     assert body == '[{"label":"schön","score":0.5}]'.encode()
 
 
-def test_numbers_of_numpy_and_torch() -> None:
+def test_numpy_and_torch_numbers_become_json() -> None:
     answer = [np.int64(1), np.float32(0.5), np.array([1, 2]), torch.tensor([3.0]), (4,)]
     assert encode(answer, None)[0] == b"[1,0.5,[1,2],[3.0],[4]]"
 
 
-def test_pictures_in_answers_are_base64_png() -> None:
+def test_images_in_answers_are_base64_png() -> None:
     body, _ = encode({"mask": Image.new("L", (2, 2))}, None)
     data = base64.b64decode(json.loads(body)["mask"])
     assert Image.open(io.BytesIO(data)).size == (2, 2)
 
 
 @pytest.mark.parametrize("answer", [math.nan, math.inf, object(), "\ud800"])
-def test_answers_that_are_no_json(answer: Any) -> None:
+def test_answers_that_json_cannot_hold_fail(answer: Any) -> None:
     with pytest.raises(InferenceFailed):
         encode(answer, None)
 
@@ -256,17 +258,17 @@ def test_answers_that_are_no_json(answer: Any) -> None:
         ("application/json; charset=utf-8", "application/json"),
     ],
 )
-def test_accept(accept: str | None, media: str) -> None:
+def test_accept_chooses_the_media_type(accept: str | None, media: str) -> None:
     assert encode([{"label": "a"}], accept)[1] == media
 
 
 @pytest.mark.parametrize("accept", ["image/png", "text/html", "application/json;q=0", "nonsense"])
-def test_unacceptable(accept: str) -> None:
+def test_unacceptable_accept_is_refused(accept: str) -> None:
     with pytest.raises(UnacceptableAccept):
         encode([{"label": "a"}], accept)
 
 
-def test_csv_answers() -> None:
+def test_csv_answers_have_a_header() -> None:
     body, _ = encode([{"label": "a,b", "score": 1.0}, {"label": "c", "score": 0.5}], "text/csv")
     rows = list(csv.DictReader(io.StringIO(body.decode(), newline="")))
     assert rows == [{"label": "a,b", "score": "1.0"}, {"label": "c", "score": "0.5"}]
@@ -274,6 +276,6 @@ def test_csv_answers() -> None:
 
 
 @pytest.mark.parametrize("answer", [[[0.1]], [], "x", [{"a": 1}, {"b": 2}]])
-def test_answers_that_are_no_table(answer: Any) -> None:
+def test_answers_that_are_not_a_table_are_refused_as_csv(answer: Any) -> None:
     with pytest.raises(UnacceptableAccept):
         encode(answer, "text/csv")

@@ -27,7 +27,7 @@ def booster(path: Path, parameters: Mapping[str, Any] = PARAMETERS, target: Any 
 
 
 def named_booster(path: Path) -> Path:
-    """Knows its columns by name, and what to do where a number is missing; as JSON."""
+    """Saved as JSON, with column names, and trained on data with missing numbers."""
     rows = np.where(np.arange(ROWS.size).reshape(ROWS.shape) % 7 == 0, np.nan, ROWS)
     matrix = xgboost.DMatrix(rows, TARGET, feature_names=NAMES)
     xgboost.train(PARAMETERS, matrix, 8).save_model(path / "xgboost-model.json")
@@ -40,13 +40,13 @@ def estimator(path: Path, model: Any) -> Path:
 
 
 def neighbours(path: Path) -> Path:
-    """k-NN with texts for labels, trained with all the machine's cores."""
+    """k-NN with text labels, configured to use all cores."""
     model = make_pipeline(StandardScaler(), KNeighborsClassifier(3, n_jobs=-1))
     return estimator(path, model.fit(ROWS, COLORS))
 
 
 def onnx_graph(path: Path, rows: str | int | None = "batch") -> Path:
-    """x (rows, 3) times WEIGHT is y."""
+    """y = x (rows, 3) times WEIGHT."""
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     return graph(path, [node], {"x": [rows, 3]}, {"y": [rows, 2]}, {"w": WEIGHT})
 
@@ -102,7 +102,7 @@ class Reading(torch.nn.Module):
 
 
 class Deciding(Linear):
-    """Answers with one number for all rows."""
+    """Returns one number for all rows together."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return (x @ self.weight).sum()

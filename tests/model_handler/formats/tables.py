@@ -1,4 +1,4 @@
-"""What the models of these tests learn from, how they are loaded, and what is asked of them."""
+"""Training data, loading and requests of the format tests."""
 
 import io
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ COLORS = np.array(["blue", "green", "red"])[np.digitize(TARGET, [0.0, 1.5])]
 
 @contextmanager
 def opened(path: Path, convention: Convention | None = None) -> Iterator[ArrayHandler]:
-    """A handler for the time of the block; nothing of the model may be left afterwards."""
+    """A loaded handler. Checks at the end of the block that the unload frees the model."""
     owner = FormatLoader(CpuDevice())
     handler = owner.load(path, convention or conventions.detect(path))
     yield handler

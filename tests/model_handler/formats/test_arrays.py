@@ -1,4 +1,4 @@
-"""Arrays in and out as bytes, in the forms of SageMaker's own algorithms."""
+"""Decoding and encoding arrays in the formats of SageMaker's built-in algorithms."""
 
 import io
 import json
@@ -53,7 +53,9 @@ def written(answer: ArrayAnswer, accept: str | None, **options: Any) -> tuple[by
         (npy_of(TABLE.astype(">f8")), NPY),
     ],
 )
-def test_every_form_says_the_same_table(body: bytes | str, content_type: str | None) -> None:
+def test_every_format_decodes_to_the_same_table(
+    body: bytes | str, content_type: str | None
+) -> None:
     np.testing.assert_array_equal(read(body, content_type), TABLE)
 
 
@@ -71,7 +73,7 @@ def test_columns_may_have_names(body: str, content_type: str) -> None:
 
 
 @given(st.lists(st.lists(NUMBERS, min_size=2, max_size=2), min_size=1, max_size=5))
-def test_no_digit_is_lost_on_the_way(rows: list[list[float]]) -> None:
+def test_decoding_is_lossless(rows: list[list[float]]) -> None:
     table = np.array(rows)
     for body, content_type in (
         (json.dumps(rows), JSON),
@@ -85,10 +87,10 @@ def test_no_digit_is_lost_on_the_way(rows: list[list[float]]) -> None:
     ("body", "content_type", "said"),
     [
         ("[[1, 2], [3]]", JSON, "rows of different lengths"),
-        ('[[1, "a"]]', JSON, "texts among numbers"),
+        ('[[1, "a"]]', JSON, "texts and numbers are mixed"),
         ('{"rows": [[1, 2]]}', JSON, '"instances" nor "inputs"'),
-        ('{"instances": [{"a": 1}, {"b": 1}]}', JSON, "instance 1 has other names"),
-        ('{"instances": [{"a": 1}, [2]]}', JSON, "instance 1 has other names"),
+        ('{"instances": [{"a": 1}, {"b": 1}]}', JSON, "instance 1 has different keys"),
+        ('{"instances": [{"a": 1}, [2]]}', JSON, "instance 1 has different keys"),
         ('{"inputs": [1], "parameters": 3}', JSON, '"parameters" has to be an object'),
         ("[" * 100_000, JSON, "nested too deeply"),
         ("[" * 70 + "]" * 70, JSON, "not numbers"),
@@ -105,19 +107,19 @@ def test_no_digit_is_lost_on_the_way(rows: list[list[float]]) -> None:
         (b"not npy", NPY, "not npy"),
         (npy_of(TABLE)[:-8], NPY, "longer or shorter than its header"),
         (npy_of(TABLE) + b"x", NPY, "longer or shorter than its header"),
-        (npy_of(np.array(["a"])), NPY, "numbers only"),
-        (npy_of(np.zeros(1, dtype=[("a", "f4")])), NPY, "numbers only"),
+        (npy_of(np.array(["a"])), NPY, "only numbers"),
+        (npy_of(np.zeros(1, dtype=[("a", "f4")])), NPY, "only numbers"),
         (b"\xff", CSV, "not text in utf-8"),
     ],
 )
-def test_what_cannot_be_read_is_refused_with_its_place(
+def test_invalid_bodies_are_refused_with_the_position(
     body: bytes | str, content_type: str, said: str
 ) -> None:
     assert said in refused(body, content_type)
 
 
 class Trap:
-    """Would tell if it were unpickled."""
+    """Sets `sprung` if it is unpickled."""
 
     sprung = False
 
@@ -131,25 +133,25 @@ def test_objects_in_npy_are_refused_and_not_unpickled() -> None:
     assert not Trap.sprung
 
 
-def test_a_header_that_promises_terabytes_allocates_nothing() -> None:
+def test_an_npy_header_of_terabytes_allocates_nothing() -> None:
     stream = io.BytesIO()
     header = {"descr": "<f8", "fortran_order": False, "shape": (2**40, 3)}
     np.lib.format.write_array_header_1_0(stream, header)
     assert "longer or shorter" in refused(stream.getvalue() + bytes(48), NPY)
 
 
-def test_sparse_rows_that_would_fill_the_memory_are_refused() -> None:
+def test_libsvm_rows_beyond_the_memory_limit_are_refused() -> None:
     with pytest.raises(InvalidRequest, match="too many"):
         read("0:1\n" * 1000, "text/libsvm", columns=1_000_000)
 
 
 @pytest.mark.parametrize("content_type", ["image/png", "text/plain", "application/x-recordio"])
-def test_other_media_types_are_refused_with_what_can_be_sent(content_type: str) -> None:
+def test_the_refusal_of_a_media_type_lists_the_supported_ones(content_type: str) -> None:
     with pytest.raises(UnsupportedContentType, match="send application/json"):
         read("1", content_type)
 
 
-def test_sparse_rows_need_a_model_that_knows_its_columns() -> None:
+def test_libsvm_needs_a_known_number_of_columns() -> None:
     with pytest.raises(UnsupportedContentType):
         read("0:1", "text/libsvm", columns=None)
 
@@ -193,7 +195,7 @@ def test_answers_as_arrays() -> None:
 
 
 @pytest.mark.parametrize("accept", [None, "", "*/*"])
-def test_who_accepts_anything_gets_the_default(accept: str | None) -> None:
+def test_accepting_anything_returns_the_default(accept: str | None) -> None:
     assert written(SCORES, accept)[1] == JSON
     assert written(SCORES, accept, default=CSV)[1] == CSV
 
@@ -202,11 +204,13 @@ def test_who_accepts_anything_gets_the_default(accept: str | None) -> None:
     ("answer", "accept"),
     [(SCORES, "image/png"), (PAIR, CSV), (PAIR, NPY), (PAIR, LINES)],
 )
-def test_answers_that_cannot_be_written_so(answer: ArrayAnswer, accept: str) -> None:
+def test_answers_that_the_accepted_type_cannot_hold_are_refused(
+    answer: ArrayAnswer, accept: str
+) -> None:
     with pytest.raises(UnacceptableAccept):
         written(answer, accept)
 
 
-def test_a_solid_is_no_table() -> None:
+def test_three_dimensions_are_not_a_table() -> None:
     with pytest.raises(UnacceptableAccept, match="3 dimensions"):
         written(ArrayAnswer({"output": np.zeros((1, 2, 3))}, by_row=False), CSV)

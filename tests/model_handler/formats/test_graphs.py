@@ -1,4 +1,4 @@
-"""ONNX, TorchScript and torch.export: tensors in and out, joined only where rows are independent."""
+"""ONNX, TorchScript and torch.export: tensors in and out, batched only where rows are independent."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def predictions(answer: Any) -> Any:
 
 
 def joined(handler: ArrayHandler, *documents: Any) -> bool:
-    """The requests may share a run."""
+    """Whether the requests may share a batch."""
     units = [
         unit
         for document in documents
@@ -44,7 +44,7 @@ def linear(request: pytest.FixtureRequest) -> Path:
     return path
 
 
-def test_every_form_gets_the_same_answer(linear: Path) -> None:
+def test_every_input_format_gets_the_same_answer(linear: Path) -> None:
     rows = np.array([[1.5, 2.0, -3.0], [4.0, 5.0, 6.0]], dtype=np.float32)
     name = "x"
     with opened(linear) as handler:
@@ -75,15 +75,15 @@ def test_every_form_gets_the_same_answer(linear: Path) -> None:
         ({"inputs": [[1.0, 2.0, 3.0]], "parameters": {"colour": 1}}, "parameter"),
     ],
 )
-def test_what_does_not_fit_is_refused(linear: Path, document: Any, said: str) -> None:
+def test_unfit_inputs_are_refused(linear: Path, document: Any, said: str) -> None:
     with opened(linear) as handler:
         refused = refusal(handler, document)
     assert refused.error == "InvalidRequest"
     assert said in refused.message
 
 
-def test_batch_size_says_that_rows_are_independent(tmp_path: Path) -> None:
-    """Then, and only then, TorchScript requests share a run, with the answers they would get alone."""
+def test_batch_size_declares_that_rows_are_independent(tmp_path: Path) -> None:
+    """Only with it do TorchScript requests share a batch; each gets the answer it would get alone."""
     builders.torchscript(tmp_path, builders.Linear())
     requests = [asked(json.dumps(ROWS[at : at + 1 + at % 3].tolist()), JSON) for at in range(20)]
     with opened(tmp_path) as handler:
@@ -97,7 +97,7 @@ def test_batch_size_says_that_rows_are_independent(tmp_path: Path) -> None:
 
 
 def test_a_model_that_does_not_answer_by_row_is_run_for_each_request(tmp_path: Path) -> None:
-    """Whatever its settings claim."""
+    """Even if its batch_size setting declares otherwise."""
     builders.torchscript(tmp_path, builders.Deciding())
     (tmp_path / "serving.properties").write_text("batch_size=8")
     with opened(tmp_path) as handler:
@@ -127,7 +127,7 @@ def test_a_single_row_may_come_without_its_brackets(onnx_graph: Path) -> None:
     np.testing.assert_allclose(predictions(answer), [np.array([1, 2, 3]) @ WEIGHT], rtol=1e-5)
 
 
-def test_refusals_name_what_was_expected_and_what_came(onnx_graph: Path) -> None:
+def test_refusals_name_the_expected_and_the_actual_input(onnx_graph: Path) -> None:
     with opened(onnx_graph) as handler:
         assert refusal(handler, [[1, 2]]).message == (
             "expected x: float32 of shape (batch, 3); got shape (1, 2)"
@@ -164,7 +164,7 @@ def test_several_outputs_are_answered_by_name(tmp_path: Path) -> None:
     assert "less, size" in refused.message
 
 
-def test_sizes_that_only_the_graph_knows_are_the_callers_fault(tmp_path: Path) -> None:
+def test_shape_errors_at_run_time_are_invalid_requests(tmp_path: Path) -> None:
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     shapes = {"x": ["batch", None]}, {"y": ["batch", 2]}
     with opened(builders.graph(tmp_path, [node], *shapes, {"w": WEIGHT})) as handler:
@@ -173,7 +173,7 @@ def test_sizes_that_only_the_graph_knows_are_the_callers_fault(tmp_path: Path) -
     assert refused.error == "InvalidRequest"
 
 
-def test_sessions_share_their_threads(onnx_graph: Path) -> None:
+def test_sessions_share_one_thread_pool(onnx_graph: Path) -> None:
     import psutil
 
     process = psutil.Process()
@@ -206,7 +206,7 @@ def test_whole_numbers_stay_whole_unless_a_type_is_given(torchscript: Path) -> N
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_decimals_become_the_models_own_type(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_decimals_are_cast_to_the_models_dtype(tmp_path: Path, dtype: torch.dtype) -> None:
     builders.torchscript(tmp_path, builders.Linear().to(dtype))
     with opened(tmp_path) as handler:
         (answer,) = answered(handler, [[1.5, 2.5, 3.5]])
@@ -229,7 +229,7 @@ def test_programs_that_touch_files_are_refused(tmp_path: Path, module: torch.nn.
     assert "reads or writes files" in failure(tmp_path, Convention.TORCHSCRIPT)
 
 
-def test_programs_that_take_other_things_than_tensors_are_refused(tmp_path: Path) -> None:
+def test_programs_with_inputs_other_than_tensors_are_refused(tmp_path: Path) -> None:
     builders.torchscript(tmp_path, builders.Text())
     assert "takes str as name" in failure(tmp_path, Convention.TORCHSCRIPT)
 
@@ -241,8 +241,8 @@ def test_pickles_are_refused_and_not_opened(tmp_path: Path, zipped: bool) -> Non
     assert "is a pickle" in failure(tmp_path, Convention.TORCHSCRIPT)
 
 
-def test_bytes_are_those_of_the_tensors(torchscript: Path, tmp_path: Path) -> None:
-    """Also where freezing has turned weights into constants."""
+def test_nbytes_is_the_size_of_the_tensors(torchscript: Path, tmp_path: Path) -> None:
+    """Also if freezing has turned weights into constants."""
     with opened(torchscript) as handler:
         assert handler.nbytes == WEIGHT.nbytes
     module = torch.jit.script(builders.Linear().eval())
@@ -254,15 +254,15 @@ def test_bytes_are_those_of_the_tensors(torchscript: Path, tmp_path: Path) -> No
 # ---- torch.export ----
 
 
-def test_programs_of_torch_export_are_not_opened_beside_other_models(exported: Path) -> None:
+def test_torch_export_programs_are_refused_in_shared_processes(exported: Path) -> None:
     message = failure(exported, Convention.EXPORTED)
     assert "torch.export.load unpickles" in message
     assert "code/inference.py" in message
 
 
-# PyTorch 2.11 says so of the file's bytes, which nobody writes to
+# PyTorch 2.11 warns that the file's bytes are read-only; nothing writes to them
 @pytest.mark.filterwarnings("ignore:The given buffer is not writable:UserWarning")
-def test_a_process_of_its_own_may_open_them(exported: Path) -> None:
+def test_torch_export_programs_open_in_a_process_of_their_own(exported: Path) -> None:
     owner = FormatLoader(CpuDevice(), alone=True)
     handler = owner.load(exported, Convention.EXPORTED)
     rows = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
@@ -279,14 +279,14 @@ def test_a_process_of_its_own_may_open_them(exported: Path) -> None:
     ("names", "convention", "said"),
     [
         (["model.pkl"], Convention.SKOPS, "skops.io.dump"),
-        (["model.joblib"], Convention.SKOPS, "never is"),
+        (["model.joblib"], Convention.SKOPS, "it is not opened"),
         (["xgboost-model"], Convention.XGBOOST, 'save_model("model.ubj")'),
         (["model.bin"], Convention.XGBOOST, "executes code when it is read"),
         (["a.onnx", "b.onnx"], Convention.ONNX, "2 files are *.onnx"),
         (["readme.md"], Convention.TORCHSCRIPT, "no *.pt or *.pth or *.ts in the artifact"),
     ],
 )
-def test_files_that_are_not_opened(
+def test_unsafe_or_ambiguous_files_are_refused(
     tmp_path: Path, names: list[str], convention: Convention, said: str
 ) -> None:
     for name in names:

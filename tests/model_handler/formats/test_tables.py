@@ -1,4 +1,4 @@
-"""XGBoost and scikit-learn models: the library's own answers, for one request and for many."""
+"""XGBoost and scikit-learn models give the library's answers, for single and batched requests."""
 
 import json
 import sys
@@ -47,7 +47,7 @@ def predictions(answer: Any, name: str = "score") -> list[Any]:
 # ---- XGBoost ----
 
 
-def test_xgboost_answers_as_the_library_does_and_in_csv_unless_asked(booster: Path) -> None:
+def test_xgboost_answers_match_the_library_and_default_to_csv(booster: Path) -> None:
     expected = scores(booster / "model.ubj", ROWS[:4])
     with opened(booster) as handler:
         plain, table, array = answered(
@@ -63,7 +63,7 @@ def test_xgboost_answers_as_the_library_does_and_in_csv_unless_asked(booster: Pa
 
 
 def test_many_requests_get_the_answers_they_get_alone(booster: Path) -> None:
-    """Of different lengths and media types, all in one run."""
+    """One batch of requests with different lengths and media types."""
     parts = [ROWS[start : start + 1 + start % 3] for start in range(20)]
     requests = [asked(csv_of(rows), CSV) for rows in parts]
     requests[5] = asked(json.dumps(parts[5].tolist()), JSON, CSV)
@@ -83,7 +83,7 @@ def test_requests_of_a_batch_run_together(booster: Path) -> None:
         assert [len(part["score"]) for part in handler.forward(units, 0.0)] == [1, 3]
 
 
-def test_missing_numbers_take_the_branch_that_was_trained_for_them(named_booster: Path) -> None:
+def test_missing_numbers_take_the_trained_default_branch(named_booster: Path) -> None:
     rows = np.array([[0.5, np.nan, -1.0], [np.nan, np.nan, np.nan]])
     expected = scores(named_booster / "xgboost-model.json", rows).tolist()
     named = [{"depth": -1, "height": None, "width": 0.5}, dict.fromkeys(builders.NAMES)]
@@ -111,7 +111,7 @@ def test_missing_numbers_take_the_branch_that_was_trained_for_them(named_booster
         ('{"inputs": [[1, 2, 3]], "parameters": {"k": 1}}', JSON, "takes no parameters"),
     ],
 )
-def test_what_does_not_fit_is_refused(
+def test_unfit_inputs_are_refused(
     named_booster: Path, body: str, content_type: str, said: str
 ) -> None:
     with opened(named_booster) as handler:
@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_refused(
     assert said in refused.message
 
 
-def test_one_bad_request_leaves_the_others_of_its_batch_alone(booster: Path) -> None:
+def test_one_bad_request_does_not_affect_the_others_of_its_batch(booster: Path) -> None:
     good = asked(csv_of(ROWS[:1]), CSV)
     with opened(booster) as handler:
         first, second, third = run(handler, good, asked("1,2", CSV), good)
@@ -144,7 +144,7 @@ def test_other_objectives_and_boosters(
     assert predictions(answer) == expected
 
 
-def test_training_that_stopped_early_is_used_up_to_its_best(tmp_path: Path) -> None:
+def test_early_stopping_uses_the_trees_up_to_the_best_iteration(tmp_path: Path) -> None:
     train = xgboost.DMatrix(ROWS[:60], TARGET[:60])
     watched = xgboost.DMatrix(ROWS[60:], np.random.default_rng(0).permutation(TARGET[60:]))
     stop = xgboost.callback.EarlyStopping(rounds=2)
@@ -164,7 +164,7 @@ def test_training_that_stopped_early_is_used_up_to_its_best(tmp_path: Path) -> N
     assert predictions(answer) == expected.tolist()
 
 
-def test_what_is_neither_json_nor_ubj_is_refused(tmp_path: Path) -> None:
+def test_xgboost_files_other_than_json_and_ubj_are_refused(tmp_path: Path) -> None:
     (tmp_path / "model.ubj").write_bytes(b"binf\x00\x00")
     assert 'save_model("model.ubj")' in failure(tmp_path, Convention.XGBOOST)
     (tmp_path / "model.ubj").write_bytes(b'{"learner": {}}')
@@ -191,7 +191,7 @@ def test_neighbours_answer_with_labels_and_probabilities(neighbours: Path) -> No
     assert predictions(chances, "probabilities") == model.predict_proba(ROWS[:3]).tolist()
 
 
-def test_neighbours_of_many_requests_are_those_of_each(neighbours: Path) -> None:
+def test_batched_neighbours_match_single_requests(neighbours: Path) -> None:
     requests = [asked(csv_of(ROWS[start : start + 2]), CSV) for start in range(30)]
     with opened(neighbours) as handler:
         alone = [answered(handler, request)[0].body for request in requests]
@@ -210,7 +210,7 @@ def test_regressions_give_scores_and_transformers_projections(tmp_path: Path) ->
     assert predictions(answer, "projection") == [[0.0, 1.0]]
 
 
-def test_an_estimator_that_knows_its_columns_orders_them(tmp_path: Path) -> None:
+def test_named_columns_are_put_in_the_estimators_order(tmp_path: Path) -> None:
     model = LinearRegression().fit(ROWS, TARGET)
     model.feature_names_in_ = np.array(builders.NAMES, dtype=object)
     builders.estimator(tmp_path, model)
@@ -231,14 +231,16 @@ def test_an_estimator_that_knows_its_columns_orders_them(tmp_path: Path) -> None
         ('{"inputs": [[1, 2, 3]], "parameters": {"n_jobs": 8}}', "predict or predict_proba"),
     ],
 )
-def test_what_an_estimator_cannot_take_is_refused(neighbours: Path, body: str, said: str) -> None:
+def test_inputs_an_estimator_cannot_take_are_refused(
+    neighbours: Path, body: str, said: str
+) -> None:
     with opened(neighbours) as handler:
         refused = refusal(handler, asked(body, JSON))
     assert refused.error == "InvalidRequest"
     assert said in refused.message
 
 
-def test_types_that_are_not_trusted_are_named_and_not_built(tmp_path: Path) -> None:
+def test_untrusted_types_are_named_and_not_built(tmp_path: Path) -> None:
     builders.estimator(tmp_path, FunctionTransformer(_unknown_function))
     assert "test_tables._unknown_function" in failure(tmp_path, Convention.SKOPS)
 
@@ -247,7 +249,7 @@ def _unknown_function(rows: Any) -> Any:
     raise AssertionError("run")
 
 
-def test_what_is_no_estimator_is_refused(tmp_path: Path) -> None:
+def test_objects_that_are_not_estimators_are_refused(tmp_path: Path) -> None:
     builders.estimator(tmp_path, {"weights": ROWS})
     assert "no estimator" in failure(tmp_path, Convention.SKOPS)
 
@@ -269,7 +271,7 @@ def test_every_kind_of_neighbours_is_trusted(tmp_path: Path, algorithm: str) -> 
         ("onnxruntime", "onnx_graph", Convention.ONNX),
     ],
 )
-def test_a_library_that_is_not_installed_is_named_with_where_to_get_it(
+def test_a_missing_library_is_named_with_the_install_command(
     request: pytest.FixtureRequest, library: str, fixture: str, convention: Convention
 ) -> None:
     path = request.getfixturevalue(fixture)
@@ -280,10 +282,10 @@ def test_a_library_that_is_not_installed_is_named_with_where_to_get_it(
     assert "[formats]" in message
 
 
-# ---- what they hold ----
+# ---- memory and threads ----
 
 
-def test_bytes_are_those_of_the_model(booster: Path, neighbours: Path) -> None:
+def test_nbytes_is_the_size_of_the_model(booster: Path, neighbours: Path) -> None:
     with opened(booster) as handler:
         assert handler.nbytes == (booster / "model.ubj").stat().st_size
     with opened(neighbours) as handler:
@@ -291,10 +293,10 @@ def test_bytes_are_those_of_the_model(booster: Path, neighbours: Path) -> None:
 
 
 def test_unloading_gives_the_memory_back(tmp_path: Path) -> None:
-    """Forty megabytes of neighbours; `opened` has made sure already that the object is gone."""
+    """Forty megabytes of neighbours. `opened` already checks that the object is gone."""
     rows = np.random.default_rng(0).normal(size=(500_000, 10))
     builders.estimator(tmp_path, PCA(2).fit(ROWS))
-    with opened(tmp_path) as handler:  # what the first model of its kind imports stays
+    with opened(tmp_path) as handler:  # the imports of the first model of a kind stay in memory
         answered(handler, asked("1,2,3", CSV))
     builders.estimator(
         tmp_path, KNeighborsClassifier(1, algorithm="brute").fit(rows, rows[:, 0] > 0)
@@ -309,7 +311,7 @@ def test_unloading_gives_the_memory_back(tmp_path: Path) -> None:
 
 
 def test_no_more_threads_than_torch_has(booster: Path, neighbours: Path) -> None:
-    """One was trained with all cores, and its file says so."""
+    """One of the two was saved with n_jobs for all cores."""
     process = psutil.Process()
     with opened(booster) as trees, opened(neighbours) as near:
         before, python = process.num_threads(), threading.active_count()

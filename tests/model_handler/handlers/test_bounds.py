@@ -1,4 +1,4 @@
-"""Parameters of `generate` with any value: an answer or a 400, and no distribution that loses a GPU."""
+"""Any value of a `generate` parameter gives an answer or a 400, and no NaN distribution, fatal on a GPU."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from model_handler.messages import InferenceResponse
 from tests import artifacts
 from tests.model_handler.harness import answers, loaded, loader, refusal, run
 
-# What transformers thinks of combinations is for the log of a server
+# transformers warns about combinations of parameters
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
@@ -42,7 +42,7 @@ def bart(root: Path) -> Iterator[PipelineHandler]:
 
 
 class Draws(TorchFunctionMode):
-    """Sees every distribution that a token is drawn from."""
+    """Records invalid distributions from which a token is sampled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Draws(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-# ---- anything for anything ----
+# ---- any value for any parameter ----
 
 _TINY, _HUGE = 1e-300, 1e300
 _NUMBERS = st.one_of(
@@ -85,7 +85,7 @@ _ANYTHING = st.one_of(_NUMBERS, _LISTS, st.booleans(), st.sampled_from([None, "n
 
 
 def _usual(name: str) -> st.SearchStrategy[Any]:
-    """Of the parameter's own kind, or nearly: what gets past the first glance."""
+    """Values of the parameter's type and mostly in its range, which reach `generate`."""
     if name in bounds.NUMBERS:
         number = bounds.NUMBERS[name]
         inside = st.integers(int(number.low), min(int(number.high), 70))
@@ -134,20 +134,22 @@ def check_any(handler: PipelineHandler, parameters: dict[str, Any]) -> None:
 
 @_THOROUGH
 @given(parameters=_parameters())
-def test_a_decoder_takes_anything(gpt2: PipelineHandler, parameters: dict[str, Any]) -> None:
+def test_a_decoder_accepts_or_refuses_any_parameters(
+    gpt2: PipelineHandler, parameters: dict[str, Any]
+) -> None:
     check_any(gpt2, parameters)
 
 
 @_THOROUGH
 @given(parameters=_parameters())
-def test_an_encoder_decoder_takes_anything(
+def test_an_encoder_decoder_accepts_or_refuses_any_parameters(
     bart: PipelineHandler, parameters: dict[str, Any]
 ) -> None:
     check_any(bart, parameters)
 
 
-def test_what_the_bounds_are_for(gpt2: PipelineHandler) -> None:
-    """Not one of these would be noticed before the device: each makes a distribution of NaN."""
+def test_values_out_of_bounds_make_invalid_distributions(gpt2: PipelineHandler) -> None:
+    """`generate` itself does not check these values; each makes a distribution of NaN."""
     tokens = torch.tensor([[5, 6, 7]])
     for parameters in ({"temperature": 1e-40}, {"suppress_tokens": list(range(400))}):
         with Draws() as draws, pytest.raises(RuntimeError, match="probability"):
@@ -155,7 +157,7 @@ def test_what_the_bounds_are_for(gpt2: PipelineHandler) -> None:
         assert draws.unsound
 
 
-# The end, which is token 0, by another parameter than the others
+# All tokens: 1 to 399 are suppressed, and min_new_tokens bans token 0, the end
 _ALL_BANNED = {"suppress_tokens": list(range(1, 400)), "min_new_tokens": 3}
 
 
@@ -189,14 +191,14 @@ def test_the_refusal_names_parameter_and_range(
     assert said in result.message
 
 
-def test_infinities_and_nan_are_in_no_range() -> None:
+def test_infinities_and_nan_are_out_of_range() -> None:
     for value in (float("nan"), float("inf"), -float("inf")):
         for name in bounds.NUMBERS:
             with pytest.raises(InvalidRequest, match=name):
                 bounds.check({name: value}, 400)
 
 
-def test_a_request_beside_one_that_leaves_no_token_is_answered(gpt2: PipelineHandler) -> None:
+def test_a_request_without_tokens_left_does_not_affect_its_batch(gpt2: PipelineHandler) -> None:
     banned = {"do_sample": True, **_ALL_BANNED}
     good, bad = run(
         gpt2,
@@ -207,7 +209,7 @@ def test_a_request_beside_one_that_leaves_no_token_is_answered(gpt2: PipelineHan
     assert not isinstance(bad, InferenceResponse)
 
 
-def test_no_temperature_is_the_likeliest_token(gpt2: PipelineHandler) -> None:
+def test_temperature_0_is_greedy_decoding(gpt2: PipelineHandler) -> None:
     cold = {"do_sample": True, "temperature": 0, "max_new_tokens": 8}
     greedy = {"do_sample": False, "max_new_tokens": 8}
     ours = [
@@ -216,13 +218,13 @@ def test_no_temperature_is_the_likeliest_token(gpt2: PipelineHandler) -> None:
     assert ours[0] == ours[1] == ours[2]
 
 
-def test_whole_numbers_where_decimals_are_meant(gpt2: PipelineHandler) -> None:
+def test_whole_numbers_are_accepted_for_decimals(gpt2: PipelineHandler) -> None:
     parameters = {"temperature": 2, "repetition_penalty": 2, "sequence_bias": [[[5], 1]]}
     parameters |= {"do_sample": True, "max_new_tokens": 2, "suppress_tokens": 7}
     answers(gpt2, {"inputs": "the quick", "parameters": parameters})
 
 
-def test_scores_before_a_token_is_drawn() -> None:
+def test_scores_are_made_safe_to_sample_from() -> None:
     nan, infinite = float("nan"), float("inf")
     scores = Scores()
     fine = scores(None, torch.tensor([[0.5, -infinite, 2.0], [infinite, 1.0, -infinite]]))
@@ -236,13 +238,13 @@ def test_scores_before_a_token_is_drawn() -> None:
 
 
 def test_the_ranges_are_documented() -> None:
-    text = (Path(__file__).parents[2] / "docs/models.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs/models.md").read_text(encoding="utf-8")
     for name, number in bounds.NUMBERS.items():
         (row,) = (line for line in text.splitlines() if f"`{name}`" in line and "| a " in line)
         assert row.rstrip(" |").endswith(str(number)), name
 
 
-# ---- what an artifact brings along ----
+# ---- defaults of an artifact ----
 
 
 def refused(path: Path, task: str) -> str:
@@ -270,14 +272,14 @@ def test_defaults_out_of_range_fail_the_load(
     assert said in message
 
 
-def test_defaults_of_a_task_fail_the_load_too(tmp_path: Path) -> None:
+def test_task_specific_defaults_out_of_range_fail_the_load(tmp_path: Path) -> None:
     hints = {"summarization": {"length_penalty": 1e300, "num_beams": 2}}
     path = artifacts.bart(tmp_path, task_specific_params=hints)
     assert "length_penalty" in refused(path, "summarization")
 
 
-def test_a_padding_token_that_does_not_exist_is_none(tmp_path: Path) -> None:
-    """`-1` would be looked up once one of several sequences has ended."""
+def test_a_padding_token_outside_the_vocabulary_is_ignored(tmp_path: Path) -> None:
+    """`-1` would be looked up after one of several sequences has ended."""
     path = artifacts.gpt2(tmp_path)
     defaults = {"pad_token_id": -1, "bos_token_id": -1, "eos_token_id": list(range(1, 400))}
     (path / "generation_config.json").write_text(json.dumps(defaults))
@@ -288,7 +290,7 @@ def test_a_padding_token_that_does_not_exist_is_none(tmp_path: Path) -> None:
         assert len(several) == 8
 
 
-def test_a_default_temperature_of_none_is_the_likeliest_token(tmp_path: Path) -> None:
+def test_a_default_temperature_of_0_is_greedy_decoding(tmp_path: Path) -> None:
     path = artifacts.gpt2(tmp_path)
     defaults = {"do_sample": True, "temperature": 0.0}
     (path / "generation_config.json").write_text(json.dumps(defaults))

@@ -1,4 +1,4 @@
-"""Text generation, pictures and sounds through the pipeline handler: batched answers are the plain ones."""
+"""Text generation, images and audio: batched answers equal those of the plain pipeline."""
 
 import io
 import json
@@ -37,8 +37,8 @@ def test_text_generation(generator: Pair) -> None:
     )
 
 
-def test_a_total_length_takes_the_place_of_the_default_of_new_tokens(generator: Pair) -> None:
-    """Compared with the model: the plain pipeline of transformers 5.17 passes over it."""
+def test_max_length_replaces_the_default_of_new_tokens(generator: Pair) -> None:
+    """Compared with the model, because the plain pipeline of transformers 5.17 ignores it."""
     parameters = {"do_sample": False, "max_length": 40}
     tokenizer, model = generator.handler.processors[0], generator.handler.model
     for text in (TEXTS[2], TEXTS[0]):
@@ -49,7 +49,7 @@ def test_a_total_length_takes_the_place_of_the_default_of_new_tokens(generator: 
         assert answer == [{"generated_text": expected}]
 
 
-def test_a_total_length_of_the_checkpoint_does_so_too(root: Path) -> None:
+def test_max_length_of_the_checkpoint_replaces_it_too(root: Path) -> None:
     path = artifacts.gpt2(root / "gpt2_of_12_tokens")
     file = path / "generation_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"max_length": 12}))
@@ -66,25 +66,25 @@ def test_a_total_length_of_the_checkpoint_does_so_too(root: Path) -> None:
     assert len(new["generated_token_ids"]) == prompt + 2
 
 
-def test_prompts_of_different_lengths_generate_together(generator: Pair) -> None:
+def test_prompts_of_different_lengths_share_a_batch(generator: Pair) -> None:
     prompts = [{"inputs": text, "parameters": GREEDY} for text in TEXTS]
     assert groups(generator.handler, *prompts) == 1
 
 
-def test_padding_stays_away_where_it_would_be_seen(generator: Pair) -> None:
+def test_padding_sensitive_parameters_prevent_padding(generator: Pair) -> None:
     penalised = GREEDY | {"repetition_penalty": 1.9}
     prompts = [{"inputs": text, "parameters": penalised} for text in TEXTS]
     assert groups(generator.handler, *prompts) == len(TEXTS)
 
 
-def test_prompts_beyond_the_models_maximum(generator: Pair) -> None:
+def test_prompts_beyond_the_models_maximum_are_refused(generator: Pair) -> None:
     result = refusal(generator.handler, {"inputs": "x " * 500})
     assert result.error == "InvalidRequest"
     assert "1000 tokens" in result.message
     assert "at most 64" in result.message
 
 
-def test_more_new_tokens_than_fit(generator: Pair) -> None:
+def test_more_new_tokens_than_fit_are_refused(generator: Pair) -> None:
     asked = {"inputs": "x", "parameters": {"max_new_tokens": 100}}
     assert "101 tokens" in refusal(generator.handler, asked).message
 
@@ -115,7 +115,7 @@ def test_the_default_of_new_tokens_is_cut_to_what_fits(generator: Pair) -> None:
         {"tokenizer_encode_kwargs": {"padding": "max_length"}},
     ],
 )
-def test_bad_generation_parameters(generator: Pair, parameters: dict[str, Any]) -> None:
+def test_bad_generation_parameters_are_refused(generator: Pair, parameters: dict[str, Any]) -> None:
     result = refusal(generator.handler, {"inputs": "x", "parameters": parameters})
     assert result.error == "InvalidRequest", result
     assert "\n" not in result.message
@@ -126,7 +126,7 @@ def test_generation_ends_at_its_deadline(generator: Pair) -> None:
     assert result.error == "DeadlineExceeded"
 
 
-# ---- pictures and sounds ----
+# ---- images and audio ----
 
 
 def picture(size: tuple[int, int], seed: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Indices that a model cannot look up: the request ends before its forward."""
+"""Indices out of a model's range are refused before the forward."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from tests.model_handler.tensors_alive import edit
 PAIR = {"inputs": {"text": "the fox", "text_pair": "the dog"}}
 
 
-def test_token_types_that_the_model_does_not_know(tmp_path: Path) -> None:
+def test_unknown_token_types_are_refused(tmp_path: Path) -> None:
     path = artifacts.bert_classifier(tmp_path, type_vocab_size=1)
     names = ["input_ids", "token_type_ids", "attention_mask"]
     edit(path / "tokenizer_config.json", model_input_names=names)
@@ -29,7 +29,7 @@ def test_token_types_that_the_model_does_not_know(tmp_path: Path) -> None:
         answers(handler, {"inputs": "the fox"})
 
 
-def test_token_types_that_it_knows(tmp_path: Path) -> None:
+def test_known_token_types_are_accepted(tmp_path: Path) -> None:
     with loaded(artifacts.bert_classifier(tmp_path)) as handler:
         answers(handler, PAIR)
 
@@ -50,14 +50,14 @@ def tiny(kind: str, **fields: Any) -> Any:
 @pytest.mark.parametrize(
     "box", [[0, 0, 1001, 5], [0, 0, 5, 10**6], [-1, 0, 5, 5], [9, 0, 5, 5], [0, 9, 5, 5]]
 )
-def test_boxes_off_the_page(box: list[int]) -> None:
+def test_boxes_outside_the_page_are_refused(box: list[int]) -> None:
     limits = Limits.of(tiny("layoutlm", max_2d_position_embeddings=1001), 64)
     limits.check({"bbox": torch.tensor([[[0, 0, 0, 0], [1, 2, 3, 4], [1000] * 4]])})
     with pytest.raises(InvalidRequest, match="word_boxes"):
         limits.check({"bbox": torch.tensor([[[1, 2, 3, 4], box]])})
 
 
-def test_columns_and_rows_of_a_table_beyond_the_models() -> None:
+def test_tables_with_too_many_columns_or_rows_are_refused() -> None:
     limits = Limits.of(tiny("tapas", type_vocab_sizes=[3, 256, 256, 2, 256, 256, 10]), 64)
     types = torch.zeros(1, 4, 7, dtype=torch.long)
     types[0, 3, 1] = 255
@@ -67,7 +67,7 @@ def test_columns_and_rows_of_a_table_beyond_the_models() -> None:
         limits.check({"token_type_ids": types})
 
 
-def test_texts_beside_pictures_are_checked_too() -> None:
+def test_texts_of_multimodal_models_are_checked_too() -> None:
     shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
     config = transformers.CLIPConfig(
         text_config=shape | {"vocab_size": 90, "max_position_embeddings": 7},
@@ -81,8 +81,8 @@ def test_texts_beside_pictures_are_checked_too() -> None:
         limits.check({"text_inputs": [{"input_ids": torch.full((2, 7), 90)}]})
 
 
-def test_an_encoder_and_a_decoder_with_positions_of_their_own(tmp_path: Path) -> None:
-    """Such a configuration has no number of positions itself."""
+def test_position_tables_of_separate_encoder_and_decoder(tmp_path: Path) -> None:
+    """The outer configuration has no number of positions."""
     shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
     shape |= {"intermediate_size": 32, "vocab_size": 90}
     config = transformers.EncoderDecoderConfig(
@@ -97,7 +97,7 @@ def test_an_encoder_and_a_decoder_with_positions_of_their_own(tmp_path: Path) ->
     assert positions(model.config) == 12
 
 
-def test_tokens_of_a_model_that_says_nothing_of_them_cannot_be_named(tmp_path: Path) -> None:
+def test_tokens_cannot_be_named_without_a_known_vocabulary(tmp_path: Path) -> None:
     with loaded(artifacts.wav2vec2(tmp_path)) as handler:
         assert isinstance(handler, PipelineHandler)
         sound = {"raw": artifacts.wave(0.2).tolist(), "sampling_rate": 16000}

@@ -1,4 +1,4 @@
-"""Every task answers in a batch what the plain transformers pipeline answers alone."""
+"""For every task, batched answers equal those of the plain transformers pipeline for each request."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_text_classification(classifier: Pair) -> None:
         ("single_label_classification", ("a", "b", "c")),
     ],
 )
-def test_what_scores_are_made_of(
+def test_score_functions_of_problem_types(
     tmp_path: Path, problem: str | None, labels: tuple[str, ...]
 ) -> None:
     artifacts.bert_classifier(tmp_path, labels=labels)
@@ -55,7 +55,7 @@ def test_what_scores_are_made_of(
         )
 
 
-def test_answers_of_different_parameters_come_from_one_forward(classifier: Pair) -> None:
+def test_postprocessing_parameters_do_not_split_a_batch(classifier: Pair) -> None:
     documents = [
         {"inputs": TEXTS[0]},
         {"inputs": TEXTS[1], "parameters": {"top_k": None}},
@@ -64,7 +64,7 @@ def test_answers_of_different_parameters_come_from_one_forward(classifier: Pair)
     assert groups(classifier.handler, *documents) == 1
 
 
-def test_a_text_that_cannot_be_tokenized_leaves_the_others_of_its_batch_alone(
+def test_a_text_that_cannot_be_tokenized_does_not_affect_its_batch(
     classifier: Pair,
 ) -> None:
     half = b'{"inputs": "half of a pair: \\ud83d"}'
@@ -83,7 +83,7 @@ def test_texts_beyond_the_models_maximum_are_truncated(classifier: Pair) -> None
     assert_same(ours, classifier.plain({"inputs": long}, truncation=True, max_length=64))
 
 
-def test_texts_that_the_caller_will_not_have_truncated(classifier: Pair) -> None:
+def test_long_texts_without_truncation_are_refused(classifier: Pair) -> None:
     document = {"inputs": " ".join([LONG] * 30), "parameters": {"truncation": False}}
     result = refusal(classifier.handler, document)
     assert result.error == "InvalidRequest"
@@ -105,13 +105,15 @@ def test_texts_that_the_caller_will_not_have_truncated(classifier: Pair) -> None
         ({"inputs": [3, None]}, ""),
     ],
 )
-def test_bad_requests(classifier: Pair, document: dict[str, Any], complaint: str) -> None:
+def test_bad_requests_are_refused(
+    classifier: Pair, document: dict[str, Any], complaint: str
+) -> None:
     result = refusal(classifier.handler, document)
     assert result.error == "InvalidRequest"
     assert complaint in result.message
 
 
-def test_a_bad_request_among_good_ones(classifier: Pair) -> None:
+def test_bad_requests_do_not_affect_their_batch(classifier: Pair) -> None:
     good = {"inputs": TEXTS[1]}
     first, bad, unread, last = run(classifier.handler, good, {"inputs": 3}, b"\xff", good)
     assert [type(each).__name__ for each in (bad, unread)] == ["Refusal", "Refusal"]
@@ -119,7 +121,7 @@ def test_a_bad_request_among_good_ones(classifier: Pair) -> None:
     assert_same(json.loads(first.body), [classifier.plain(good)[0]])  # type: ignore[union-attr]
 
 
-def test_pictures_are_nothing_for_a_text_task(classifier: Pair) -> None:
+def test_images_for_a_text_task_are_refused(classifier: Pair) -> None:
     result = refusal(classifier.handler, InferenceRequest(b"x", "image/png"))
     assert result.error == "UnsupportedContentType"
 
@@ -189,7 +191,7 @@ def test_zero_shot_classification(root: Path) -> None:
 
 
 def best_span(handler: PipelineHandler, question: str, context: str) -> tuple[float, str]:
-    """The answer by its definition, over every pair of tokens."""
+    """The answer by definition: the best over all pairs of tokens."""
     tokenizer, model = handler.pipeline.tokenizer, handler.model
     encoded = tokenizer(question, context, return_offsets_mapping=True, return_tensors="pt")
     offsets = encoded.pop("offset_mapping")[0].tolist()
@@ -216,10 +218,10 @@ def test_question_answering(root: Path) -> None:
             score, text = best_span(handler, **document["inputs"])
             assert answer["score"] == pytest.approx(score, abs=1e-5)
             assert answer["answer"] == context[answer["start"] : answer["end"]]
-            assert text in answer["answer"]  # whole words, where the span began inside one
+            assert text in answer["answer"]  # extended to whole words
 
 
-def test_question_answering_forms(root: Path) -> None:
+def test_question_answering_input_formats(root: Path) -> None:
     path = artifacts.bert_qa(root / "bert_qa_forms")
     example = {"question": "where?", "context": "in a house near the river"}
     with loaded(path) as handler:
@@ -241,7 +243,7 @@ def test_question_answering_forms(root: Path) -> None:
 
 
 def test_question_answering_reads_all_of_a_long_context(root: Path) -> None:
-    """tokenizers below 0.23.3 make two windows of it, whatever its length."""
+    """tokenizers before 0.23.3 make only two windows, whatever the length."""
     path = artifacts.bert_qa(root / "bert_qa_long")
     context = " ".join(TEXTS * 10)
     question = {"question": "who?", "context": context}
@@ -267,7 +269,7 @@ def test_question_answering_reads_all_of_a_long_context(root: Path) -> None:
         {"inputs": {"question": "where?", "context": "here"}, "parameters": {"top_k": 0}},
     ],
 )
-def test_bad_questions(root: Path, document: dict[str, Any]) -> None:
+def test_bad_questions_are_refused(root: Path, document: dict[str, Any]) -> None:
     path = root / "bert_qa_bad"
     if not path.exists():
         artifacts.bert_qa(path)

@@ -1,4 +1,4 @@
-"""Translation, summarization and text2text-generation: what transformers 4's pipelines answered."""
+"""Translation, summarization and text2text-generation answer as the pipelines of transformers 4 did."""
 
 import shutil
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def summariser(root: Path) -> Iterator[PipelineHandler]:
 
 
 def alone(handler: PipelineHandler, text: str, **parameters: Any) -> list[str]:
-    """What the model itself generates for one text."""
+    """The output of the model's `generate` for one text."""
     tokenizer = handler.pipeline.tokenizer
     encoded = tokenizer(text, truncation=True, return_tensors="pt")
     encoded.pop("token_type_ids", None)
@@ -52,7 +52,7 @@ def alone(handler: PipelineHandler, text: str, **parameters: Any) -> list[str]:
     return texts
 
 
-def test_translations_of_a_batch_are_those_of_each_alone(translator: PipelineHandler) -> None:
+def test_batched_translations_equal_single_ones(translator: PipelineHandler) -> None:
     assert translator.task == "translation"
     single = [alone(translator, text)[0] for text in TEXTS]
     assert len(set(single)) > 1
@@ -73,7 +73,7 @@ def test_parameters_go_to_generate(translator: PipelineHandler) -> None:
         assert answers(translator, *documents) == [[{"translation_text": text}] for text in single]
 
 
-def test_different_parameters_in_one_batch(translator: PipelineHandler) -> None:
+def test_requests_with_different_parameters(translator: PipelineHandler) -> None:
     short = {"num_beams": 1, "max_new_tokens": 3}
     documents = [{"inputs": TEXTS[0]}, {"inputs": TEXTS[1], "parameters": short}]
     documents += [{"inputs": TEXTS[1]}, {"inputs": TEXTS[0], "parameters": short}]
@@ -97,7 +97,7 @@ def test_several_answers_per_text(translator: PipelineHandler) -> None:
     assert both == [[{"translation_text": text} for text in texts] for texts in single]
 
 
-def test_tokens_on_request_have_no_padding_of_the_batch(translator: PipelineHandler) -> None:
+def test_returned_tokens_have_no_batch_padding(translator: PipelineHandler) -> None:
     documents = [{"inputs": text, "parameters": {"return_tensors": True}} for text in TEXTS]
     together = answers(translator, *documents)
     assert together == [answers(translator, document)[0] for document in documents]
@@ -119,13 +119,13 @@ def test_summaries_follow_the_checkpoints_own_parameters(summariser: PipelineHan
     assert got == [[{"summary_text": text} for text in single]]
 
 
-def test_the_callers_parameters_come_before_the_checkpoints(summariser: PipelineHandler) -> None:
+def test_the_callers_parameters_override_the_checkpoints(summariser: PipelineHandler) -> None:
     parameters = {"max_length": 7, "min_length": 2, "num_beams": 1, "length_penalty": 1.0}
     (got,) = answers(summariser, {"inputs": TEXTS[0], "parameters": parameters})
     assert got == [{"summary_text": alone(summariser, TEXTS[0], **parameters)[0]}]
 
 
-def test_text_to_text_with_and_without_a_prefix(root: Path) -> None:
+def test_text2text_with_and_without_a_prefix(root: Path) -> None:
     hints = {
         "summarization": {"prefix": "summarize: ", "max_length": 9},
         "translation_en_to_de": {"prefix": "translate: ", "max_length": 6},
@@ -179,7 +179,7 @@ def test_languages_of_a_multilingual_model(root: Path) -> None:
         ("text2text-generation", {}),
     ],
 )
-def test_parameters_a_checkpoint_keeps_for_a_task(task: str, found: dict[str, Any]) -> None:
+def test_task_specific_parameters_of_a_checkpoint(task: str, found: dict[str, Any]) -> None:
     hints = {
         "summarization": {"max_length": 3},
         "translation_en_to_de": {"prefix": "de: "},
@@ -206,13 +206,15 @@ def test_parameters_a_checkpoint_keeps_for_a_task(task: str, found: dict[str, An
         ({"inputs": "x", "parameters": {"num_beams": 2, "num_return_sequences": 3}}, "num_beams"),
     ],
 )
-def test_bad_requests(translator: PipelineHandler, document: Any, complaint: str) -> None:
+def test_bad_requests_are_refused(
+    translator: PipelineHandler, document: Any, complaint: str
+) -> None:
     result = refusal(translator, document)
     assert result.error == "InvalidRequest"
     assert complaint in result.message
 
 
-def test_one_bad_parameter_among_good_requests(translator: PipelineHandler) -> None:
+def test_one_bad_parameter_does_not_affect_its_batch(translator: PipelineHandler) -> None:
     bad = {"inputs": TEXTS[0], "parameters": {"num_beams": 2, "num_return_sequences": 3}}
     first, refused, last = run(translator, {"inputs": TEXTS[0]}, bad, {"inputs": TEXTS[0]})
     assert first == last
@@ -223,7 +225,7 @@ def test_the_deadline_ends_a_translation(translator: PipelineHandler) -> None:
     assert refusal(translator, {"inputs": TEXTS[0]}, timeout_s=0.001).error == "DeadlineExceeded"
 
 
-def test_a_read_only_artifact_is_enough(root: Path, translator: PipelineHandler) -> None:
+def test_a_read_only_artifact_loads(root: Path, translator: PipelineHandler) -> None:
     path = root / "read_only"
     shutil.copytree(root / "marian", path)
     before = sorted(file.name for file in path.iterdir())

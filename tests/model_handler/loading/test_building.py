@@ -1,4 +1,4 @@
-"""Half-precision checkpoints: what loads beside forwards, and whether the modules are transformers' own."""
+"""Half-precision checkpoints: loads run concurrently with forwards and build transformers' modules."""
 
 import threading
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def stored_as(dtype: torch.dtype, path: Path) -> Path:
 
 
 class Watched(Turnstile):
-    """Says when a long turn begins and when it is over."""
+    """Sets events when a long turn begins and ends."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,17 +41,17 @@ class Watched(Turnstile):
 
 
 def test_turns_are_granted_while_a_half_precision_structure_is_built(tmp_path: Path) -> None:
-    """And whoever has one computes under the usual default dtype."""
+    """The usual default dtype is set during every such turn."""
     path = stored_as(torch.bfloat16, artifacts.bert_classifier(tmp_path, layers=48))
-    lane = Watched()
-    owner = TorchLoader(CpuDevice(), lane)
+    turnstile = Watched()
+    owner = TorchLoader(CpuDevice(), turnstile)
     thread = threading.Thread(target=owner.load, args=(path, "text-classification"))
     thread.start()
-    assert lane.constructing.wait(30)
+    assert turnstile.constructing.wait(30)
     granted = 0
-    while not lane.constructed.is_set():
-        with lane.turn(WorkKind.BRIEF):
-            granted += not lane.constructed.is_set()
+    while not turnstile.constructed.is_set():
+        with turnstile.turn(WorkKind.BRIEF):
+            granted += not turnstile.constructed.is_set()
             assert torch.ones(1).dtype is torch.float32
     thread.join(30)
     assert granted > 1
@@ -60,7 +60,7 @@ def test_turns_are_granted_while_a_half_precision_structure_is_built(tmp_path: P
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("build", [artifacts.bert_classifier, artifacts.marian, artifacts.gpt2])
-def test_modules_are_those_of_from_pretrained(
+def test_modules_equal_those_of_from_pretrained(
     tmp_path: Path, build: Any, dtype: torch.dtype
 ) -> None:
     path = stored_as(dtype, build(tmp_path))

@@ -1,4 +1,4 @@
-"""From artifact to handler and back to nothing, or a refusal that leaves nothing."""
+"""Loading and unloading Hugging Face artifacts."""
 
 import gc
 import shutil
@@ -26,14 +26,14 @@ pytestmark = pytest.mark.usefixtures("no_tracebacks_kept")
 TEXT = {"inputs": "the film was a wonderful surprise"}
 
 
-# ---- what is loaded ----
+# ---- loading ----
 
 
-def test_the_handler_knows_its_size(classifier: Path) -> None:
+def test_nbytes_is_the_size_of_the_weights(classifier: Path) -> None:
     stored = safetensors.torch.load_file(classifier / "model.safetensors")
     weights = sum(tensor.nbytes for tensor in stored.values())
     with loaded(classifier) as handler:
-        assert weights <= handler.nbytes <= weights + 2048  # position ids are made, not stored
+        assert weights <= handler.nbytes <= weights + 2048  # position ids are computed, not stored
 
 
 def test_weights_are_mapped_and_not_copied(classifier: Path) -> None:
@@ -63,7 +63,7 @@ def test_tied_weights_count_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_weights_in_the_precision_asked_for(classifier: Path, dtype: str) -> None:
+def test_weights_have_the_requested_dtype(classifier: Path, dtype: str) -> None:
     with loaded(classifier) as full, loaded(classifier, dtype=dtype) as half:
         assert {str(each.dtype) for each in half.model.parameters()} == {f"torch.{dtype}"}
         assert half.nbytes < 0.51 * full.nbytes + 2048
@@ -86,18 +86,18 @@ def test_a_half_precision_checkpoint_runs_in_float32_on_cpu(
         assert all(torch.equal(ours[name], each) for name, each in plain.state_dict().items())
 
 
-def test_the_default_precision_changes_only_while_no_forward_runs(copy: Path) -> None:
-    """from_pretrained changes it for the whole process while modules are built."""
+def test_the_default_dtype_changes_only_while_no_forward_runs(copy: Path) -> None:
+    """from_pretrained changes it for the whole process while it builds modules."""
     retensor(copy, lambda tensors: {name: each.half() for name, each in tensors.items()})
-    lane = Turnstile()
-    owner = TorchLoader(CpuDevice(), lane)
+    turnstile = Turnstile()
+    owner = TorchLoader(CpuDevice(), turnstile)
     finished = threading.Event()
 
     def load() -> None:
         owner.load(copy, "text-classification")
         finished.set()
 
-    with lane.turn(WorkKind.BRIEF):
+    with turnstile.turn(WorkKind.BRIEF):
         thread = threading.Thread(target=load)
         thread.start()
         assert not finished.wait(0.5)
@@ -106,7 +106,7 @@ def test_the_default_precision_changes_only_while_no_forward_runs(copy: Path) ->
     assert finished.is_set()
 
 
-def test_buffers_outside_the_checkpoint_keep_their_precision(tmp_path: Path) -> None:
+def test_buffers_outside_the_checkpoint_keep_their_dtype(tmp_path: Path) -> None:
     config = transformers.LlamaConfig(
         vocab_size=400,
         hidden_size=32,
@@ -134,7 +134,7 @@ def test_a_bin_file_without_code_loads(copy: Path) -> None:
     assert answer["score"] == pytest.approx(expected["score"], abs=1e-6)
 
 
-def test_shards(classifier: Path, tmp_path: Path) -> None:
+def test_sharded_weights_load(classifier: Path, tmp_path: Path) -> None:
     shutil.copytree(classifier, tmp_path, dirs_exist_ok=True)
     (tmp_path / "model.safetensors").unlink()
     model = transformers.AutoModelForSequenceClassification.from_pretrained(classifier)
@@ -145,7 +145,7 @@ def test_shards(classifier: Path, tmp_path: Path) -> None:
 
 
 def test_roberta_counts_positions_after_the_padding(tmp_path: Path) -> None:
-    """Its 66 positions hold 64 tokens; the 65th would be out of the table."""
+    """A table of 66 positions holds 64 tokens; the 65th would be out of range."""
     artifacts.bert_mlm(tmp_path)
     config = transformers.RobertaConfig(
         vocab_size=300, hidden_size=32, num_hidden_layers=1, num_attention_heads=4,
@@ -163,10 +163,10 @@ def test_features_need_no_pooler(tmp_path: Path) -> None:
         assert len(answers(handler, TEXT)[0][0]) > 3
 
 
-# ---- what is shared ----
+# ---- sharing ----
 
 
-def test_models_share_a_tokenizer_while_one_of_them_lives(tmp_path: Path) -> None:
+def test_models_with_equal_files_share_a_tokenizer(tmp_path: Path) -> None:
     owner = loader()
     paths = [artifacts.bert_classifier(tmp_path / str(seed), seed=seed) for seed in range(3)]
     other = artifacts.gpt2(tmp_path / "gpt2")
@@ -181,10 +181,10 @@ def test_models_share_a_tokenizer_while_one_of_them_lives(tmp_path: Path) -> Non
     assert answers(handlers[2], TEXT)
     assert [owner.unload(handler) for handler in handlers[2:]] == [0, 0]
     gc.collect()
-    assert len(owner.processors) == 2  # for whoever comes back
+    assert len(owner.processors) == 2  # kept for a reload
 
 
-def test_of_tokenizers_that_nobody_uses_the_last_few_are_kept(tmp_path: Path) -> None:
+def test_the_last_few_unused_tokenizers_are_kept(tmp_path: Path) -> None:
     owner = loader()
     paths = []
     for number in range(processors.KEPT + 2):
@@ -207,8 +207,8 @@ def test_large_vocabularies_are_not_kept(tmp_path: Path) -> None:
     assert len(owner.processors) == 0
 
 
-def test_tasks_do_not_share_what_they_change(tmp_path: Path) -> None:
-    """Generation pads on the left, features on the right."""
+def test_tasks_do_not_share_processors_that_they_modify(tmp_path: Path) -> None:
+    """text-generation pads on the left, feature-extraction on the right."""
     path = artifacts.gpt2(tmp_path)
     owner = loader()
     generator = owner.load(path, "text-generation")
@@ -229,14 +229,14 @@ def test_unloading_frees_every_weight(classifier: Path) -> None:
     assert living_tensors() == before
 
 
-def test_unloading_tells_what_is_still_held(classifier: Path) -> None:
+def test_unload_returns_the_bytes_still_referred_to(classifier: Path) -> None:
     owner = loader()
     handler = owner.load(classifier, "text-classification")
     held = handler.model.classifier.weight
     assert owner.unload(handler) == held.nbytes
 
 
-def test_a_name_can_be_loaded_again_and_again(classifier: Path) -> None:
+def test_an_artifact_can_be_reloaded(classifier: Path) -> None:
     seen = []
     for _ in range(5):
         with loaded(classifier) as handler:
@@ -245,7 +245,7 @@ def test_a_name_can_be_loaded_again_and_again(classifier: Path) -> None:
 
 
 @pytest.mark.gpu
-def test_cuda_bytes_come_back(classifier: Path) -> None:
+def test_unloading_frees_cuda_memory(classifier: Path) -> None:
     owner = TorchLoader(CudaDevice(0), Turnstile())
     before = torch.cuda.memory_allocated()
     handler = owner.load(classifier, "text-classification")
@@ -256,7 +256,7 @@ def test_cuda_bytes_come_back(classifier: Path) -> None:
 
 
 @pytest.mark.gpu
-def test_cuda_answers_are_those_of_the_cpu(classifier: Path) -> None:
+def test_cuda_answers_match_the_cpu(classifier: Path) -> None:
     owner = TorchLoader(CudaDevice(0), Turnstile())
     handler = owner.load(classifier, "text-classification", "float32")
     with loaded(classifier) as reference:

@@ -1,4 +1,4 @@
-"""Artifacts that cannot be served: one clear line, and nothing of the attempt is left."""
+"""Artifacts that cannot be loaded: a one-line error, and the failed load frees everything."""
 
 import pickle
 from pathlib import Path
@@ -18,33 +18,33 @@ pytestmark = pytest.mark.usefixtures("no_tracebacks_kept")
 TEXT = {"inputs": "the film was a wonderful surprise"}
 
 
-def test_truncated_weights(copy: Path) -> None:
+def test_truncated_weights_fail(copy: Path) -> None:
     file = copy / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
     assert "model.safetensors" in failure(copy)
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\xff" * 64, b"\x10" + b"\0" * 7 + b"{}"])
-def test_weights_that_are_no_safetensors(copy: Path, content: bytes) -> None:
+def test_invalid_safetensors_fail(copy: Path, content: bytes) -> None:
     (copy / "model.safetensors").write_bytes(content)
     assert "safetensor" in failure(copy).lower()
 
 
-def test_a_missing_head_is_not_made_up(tmp_path: Path) -> None:
+def test_a_missing_head_is_not_initialised_randomly(tmp_path: Path) -> None:
     artifacts.bert_mlm(tmp_path)
     message = failure(tmp_path, "text-classification")
     assert "classifier.weight" in message
     assert "missing" in message
 
 
-def test_missing_layers(copy: Path) -> None:
+def test_missing_layers_fail(copy: Path) -> None:
     edit(copy / "config.json", num_hidden_layers=3)
     message = failure(copy)
     assert "encoder.layer.2" in message
     assert "13 more" in message
 
 
-def test_wrong_shapes(copy: Path) -> None:
+def test_wrong_shapes_fail(copy: Path) -> None:
     edit(copy / "config.json", id2label={str(each): str(each) for each in range(5)})
     message = failure(copy)
     assert "classifier" in message
@@ -53,7 +53,7 @@ def test_wrong_shapes(copy: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
-def test_missing_files(copy: Path, name: str) -> None:
+def test_missing_files_fail(copy: Path, name: str) -> None:
     (copy / name).unlink()
     if name == "tokenizer.json":
         (copy / "tokenizer_config.json").unlink()
@@ -62,7 +62,7 @@ def test_missing_files(copy: Path, name: str) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
-def test_files_that_are_no_json(copy: Path, name: str, content: bytes) -> None:
+def test_invalid_json_files_fail(copy: Path, name: str, content: bytes) -> None:
     (copy / name).write_bytes(content)
     failure(copy)
 
@@ -101,14 +101,14 @@ def test_a_pickle_with_code_is_refused_and_not_run(copy: Path, tmp_path: Path) -
         {"num_attention_heads": 5},
     ],
 )
-def test_configurations_that_cannot_be_served(copy: Path, fields: dict[str, Any]) -> None:
+def test_unsupported_configurations_fail(copy: Path, fields: dict[str, Any]) -> None:
     (copy / "code.py").write_text("raise SystemExit")
     edit(copy / "config.json", **fields)
     failure(copy)
 
 
 def test_code_beside_the_weights_is_not_run(copy: Path, tmp_path: Path) -> None:
-    """A known model type that also names its own code is built from ours."""
+    """A known model type that also names its own code is built from transformers' classes."""
     target = tmp_path / "proof"
     code = f"open({str(target)!r}, 'w').write('code was run')"
     for name in ("code.py", "custom_generate/generate.py"):
@@ -121,6 +121,6 @@ def test_code_beside_the_weights_is_not_run(copy: Path, tmp_path: Path) -> None:
     assert not target.exists()
 
 
-def test_a_task_the_model_cannot_do(classifier: Path) -> None:
+def test_a_task_that_does_not_fit_the_model_fails(classifier: Path) -> None:
     assert "bert" in failure(classifier, "automatic-speech-recognition")
     assert "did you mean" in failure(classifier, "text-clasification")

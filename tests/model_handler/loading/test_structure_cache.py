@@ -1,4 +1,4 @@
-"""A model that was built on the structure of another one is the model that transformers would build."""
+"""A model built from a cached structure equals the model that transformers builds."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -39,10 +39,10 @@ def both(tmp_path: Path, build: Callable[..., Path]) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("build", KINDS, ids=lambda build: build.__name__)
-def test_the_second_of_a_structure_answers_as_if_it_were_the_first(
+def test_a_model_from_a_cached_structure_gives_the_same_answers(
     build: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Same answers, same bytes, tied weights counted once; both are freed, in whatever order."""
+    """Same answers and same nbytes; tied weights count once; both models are freed."""
     one, two = both(tmp_path, build)
     document, task = KINDS[build], implied_task(one)
     fresh = loader()
@@ -60,7 +60,7 @@ def test_the_second_of_a_structure_answers_as_if_it_were_the_first(
     assert owner.unload(second) == fresh.unload(plain) == 0
 
 
-def test_labels_are_the_artifacts_own(tmp_path: Path) -> None:
+def test_labels_are_those_of_the_artifact(tmp_path: Path) -> None:
     owner = loader()
     directories = [
         artifacts.bert_classifier(tmp_path / name, labels=(f"{name}-low", f"{name}-high"))
@@ -82,7 +82,7 @@ def test_another_shape_or_setting_is_another_structure(tmp_path: Path) -> None:
     assert known(owner) == 3
 
 
-def test_a_missing_weight_is_refused_after_a_whole_model_too(tmp_path: Path) -> None:
+def test_a_missing_weight_fails_also_with_a_cached_structure(tmp_path: Path) -> None:
     owner = loader()
     one, two = both(tmp_path, artifacts.bert_classifier)
     owner.load(one, "text-classification")
@@ -103,8 +103,8 @@ def test_half_precision_is_cast_as_transformers_does(tmp_path: Path) -> None:
     assert known(owner) == 1
 
 
-def test_a_structure_with_a_life_of_its_own_is_built_each_time(tmp_path: Path) -> None:
-    """The parametrized convolution's class holds the module that it was made for."""
+def test_a_structure_that_is_not_self_contained_is_not_cached(tmp_path: Path) -> None:
+    """The class of a parametrized convolution refers to one module."""
     owner = loader()
     directory = artifacts.wav2vec2(tmp_path / "speech")
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""A fork server for all of these tests, and a process for each."""
+"""One fork server for all tests of this folder, and one isolated process per test."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -8,27 +8,27 @@ from typing import Any
 import pytest
 
 from model_handler.artifacts.conventions import Convention
-from tests.model_handler.scripted.process import Forks, Model, Process, write
+from tests.model_handler.scripted.process import ForkServer, Model, Process, write
 
 
 @pytest.fixture(scope="session")
-def forks() -> Iterator[Forks]:
-    forks = Forks()
-    yield forks
-    forks.close()
+def fork_server() -> Iterator[ForkServer]:
+    fork_server = ForkServer()
+    yield fork_server
+    fork_server.close()
 
 
 @pytest.fixture
-def process(forks: Forks) -> Iterator[Process]:
-    with forks.process() as process:
+def process(fork_server: ForkServer) -> Iterator[Process]:
+    with fork_server.process() as process:
         yield process
 
 
 @pytest.fixture
-def start(forks: Forks) -> Iterator[Callable[..., Process]]:
-    """Further processes, or ones with an order of their own."""
+def start(fork_server: ForkServer) -> Iterator[Callable[..., Process]]:
+    """Start further processes, or processes with other fork options."""
     with ExitStack() as stack:
-        yield lambda **order: stack.enter_context(forks.process(**order))
+        yield lambda **order: stack.enter_context(fork_server.process(**order))
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def deploy(process: Process, tmp_path: Path) -> Callable[..., Model]:
 
 @pytest.fixture
 def deploy_handler(process: Process, tmp_path: Path) -> Callable[..., Model]:
-    """The same for a handler.py."""
+    """Write and load an artifact with this handler.py."""
 
     def deploy(code: str, **fields: Any) -> Model:
         root = write(tmp_path / "model", code, Convention.ENDPOINT_HANDLER)

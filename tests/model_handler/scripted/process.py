@@ -1,4 +1,4 @@
-"""The real process for code out of artifacts, forked by the real fork server, spoken to over its socket."""
+"""Test client of a real isolated process, forked by a real fork server, over its socket."""
 
 import json
 import os
@@ -34,11 +34,11 @@ from model_handler.messages import (
 
 PATIENCE_S = 60.0
 JSON = "application/json"
-Kind = TypeVar("Kind", bound=Report)
+Expected = TypeVar("Expected", bound=Report)
 
 
-class Forks:
-    """One fork server for all tests: what it has imported, they need not."""
+class ForkServer:
+    """One fork server for all tests, so that its imports run once."""
 
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair()
@@ -79,7 +79,7 @@ class Forks:
 
 @dataclass
 class Process:
-    """One isolated process. What it prints is kept, as the front would log it."""
+    """One isolated process. `printed`: its output, which the front process would log."""
 
     end: socket.socket
     output_fd: int
@@ -92,8 +92,8 @@ class Process:
     def send(self, command: Load | Run | Unload) -> None:
         self.end.sendall(frame(command))
 
-    def expect(self, kind: type[Kind]) -> Kind:
-        """The next report, which has to be of this kind."""
+    def expect(self, kind: type[Expected]) -> Expected:
+        """The next report, which must be of this type."""
         while not self._reports:
             if not self._listen():
                 raise EOFError("the process closed its socket")
@@ -102,19 +102,22 @@ class Process:
         return report
 
     def ended(self) -> bool:
-        """True once it closed its socket without another report."""
+        """Wait until the process closes its socket. True if it sent no further report."""
         while not self._reports and self._listen():
             pass
         return not self._reports
 
     def _listen(self) -> bool:
-        """Wait for more; a pipe that nobody reads would stop the process. False at the end."""
+        """Wait for reports and read the output meanwhile: a full pipe would block the process.
+
+        False when the socket is closed.
+        """
         with selectors.DefaultSelector() as selector:
             selector.register(self.end, selectors.EVENT_READ)
             selector.register(self.output_fd, selectors.EVENT_READ)
             while True:
                 ready = [key.fileobj for key, _ in selector.select(PATIENCE_S)]
-                assert ready, "no word from the process"
+                assert ready, "no report from the process"
                 if self.output_fd in ready:
                     printed = os.read(self.output_fd, 1 << 16)
                     self.printed += printed
@@ -127,19 +130,19 @@ class Process:
         return bool(chunk)
 
     def prints(self, text: bytes) -> None:
-        """Return once this has been printed."""
+        """Wait until the process has printed this."""
         while text not in self.printed:
             printed = os.read(self.output_fd, 1 << 16)
             assert printed, f"{text!r} is not in {self.printed!r}"
             self.printed += printed
 
-    # ---- as the front speaks to it ----
+    # ---- commands of the front process ----
 
     def load(self, root: Path, **fields: Any) -> "Model":
         return self.begin_load(root, **fields)()
 
     def begin_load(self, root: Path, **fields: Any) -> Callable[[], "Model"]:
-        """Asked for at once, waited for by the call of what is returned."""
+        """Send the load now; call the returned function to wait for it."""
         self._ask_for(root, **fields)
 
         def loaded() -> Model:
@@ -198,7 +201,7 @@ class Model:
 
 
 def request(document: Any, **fields: Any) -> InferenceRequest:
-    """Bytes as they are, anything else as JSON."""
+    """A request with bytes unchanged, anything else as JSON."""
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
     return InferenceRequest(body, **{"content_type": JSON, **fields})
 
@@ -206,7 +209,7 @@ def request(document: Any, **fields: Any) -> InferenceRequest:
 def write(
     root: Path, code: str, convention: Convention = Convention.INFERENCE, **files: str
 ) -> Path:
-    """An artifact with this code and further files beside it, `a__py` being a.py."""
+    """Write an artifact with this code and further files beside it; `a__py` becomes a.py."""
     inference = convention is Convention.INFERENCE
     folder = root / "code" if inference else root
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The context: the names that handlers written for multi-model-server use."""
+"""The context, with the names that handlers for multi-model-server use."""
 
 import json
 from collections.abc import Callable
@@ -50,14 +50,16 @@ def transform_fn(model, body, content_type, accept, context):
          ["batch_size", "gpu_id", "model_dir", "server_name", "server_version"]),
     ],
 )  # fmt: skip
-def test_what_it_knows(deploy: Deploy, expression: str, expected: Any) -> None:
+def test_context_attributes_and_request_data(
+    deploy: Deploy, expression: str, expected: Any
+) -> None:
     model = deploy(ASKING, name="the name")
     result = model.ask(f"result = {expression}", headers=HEADERS, request_id="the id")
     assert result == expected
 
 
-def test_what_it_sends(deploy: Deploy) -> None:
-    """Custom attributes have a place of their own; nothing stays for the next request."""
+def test_response_headers_set_on_the_context(deploy: Deploy) -> None:
+    """Custom attributes are a separate field, and the next request starts without headers."""
     model = deploy(ASKING)
     answer = model.answer("""
 context.set_response_content_type(0, "text/x-a")
@@ -89,8 +91,8 @@ result = [context.get_response_headers(0)["X-One"], context.get_response_content
         "set_response_content_type(0, 'text/plain\\r\\nX-B: 2')",
     ],
 )
-def test_no_header_becomes_two(deploy: Deploy, call: str) -> None:
-    """Refused where it is set, so that the traceback names the line."""
+def test_headers_that_would_split_the_response_are_refused(deploy: Deploy, call: str) -> None:
+    """By the setter, so that the traceback names the line of the code."""
     model = deploy(ASKING)
     assert model.refusal(f"context.{call}").message.startswith("ValueError: a header")
     caught = f"""

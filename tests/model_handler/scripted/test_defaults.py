@@ -1,4 +1,4 @@
-"""What stands in for the functions that an inference.py leaves out, toolkit by toolkit."""
+"""Defaults of functions that an inference.py does not define, by toolkit."""
 
 import base64
 import io
@@ -47,13 +47,13 @@ def npy(array: Any, **options: Any) -> bytes:
         (npy(numpy.array([[1, 2], [3, 4]])), NPY),
     ],
 )
-def test_arrays_in(deploy: Deploy, body: bytes, content_type: str) -> None:
+def test_bodies_become_arrays(deploy: Deploy, body: bytes, content_type: str) -> None:
     answer = deploy(DOUBLING).answer(body, content_type=content_type)
     assert json.loads(answer.body) == [[2, 4], [6, 8]]
     assert answer.content_type == "application/json"
 
 
-def test_arrays_out(deploy: Deploy) -> None:
+def test_arrays_are_encoded_by_accept(deploy: Deploy) -> None:
     model = deploy(DOUBLING)
     answer = model.answer([[1.5]], accept=NPY)
     assert numpy.load(io.BytesIO(answer.body)).tolist() == [[3.0]]
@@ -72,7 +72,7 @@ def test_arrays_out(deploy: Deploy) -> None:
         (b"<a/>", "text/xml", "UnsupportedContentType"),
     ],
 )
-def test_bodies_that_are_no_arrays(
+def test_bodies_that_are_not_arrays_are_refused(
     deploy: Deploy, body: bytes, content_type: str, error: str
 ) -> None:
     assert deploy(DOUBLING).refusal(body, content_type=content_type).error == error
@@ -89,8 +89,8 @@ class Bomb:
 
 
 @pytest.mark.parametrize("kind", ["array", "archive", "bare"])
-def test_no_pickle_in_a_request_is_opened(deploy: Deploy, tmp_path: Path, kind: str) -> None:
-    """sagemaker-inference's decoder opens the first of them."""
+def test_pickles_in_requests_are_not_opened(deploy: Deploy, tmp_path: Path, kind: str) -> None:
+    """sagemaker-inference's decoder would open the first of the three."""
     objects = numpy.array([Bomb(tmp_path / "opened")], dtype=object)
     archive = io.BytesIO()
     numpy.savez(archive, format=objects, allow_pickle=True)
@@ -106,8 +106,8 @@ def test_no_pickle_in_a_request_is_opened(deploy: Deploy, tmp_path: Path, kind: 
     assert (tmp_path / "opened").exists(), "the test's own pickle does nothing"
 
 
-def test_an_estimator_predicts(deploy: Deploy) -> None:
-    """What scikit-learn's users return from model_fn."""
+def test_predict_method_is_called(deploy: Deploy) -> None:
+    """model_fn of scikit-learn users returns an object with this method."""
     model = deploy("""
 class Estimator:
     def predict(self, rows): return rows.sum(axis=1)
@@ -120,7 +120,7 @@ def model_fn(model_dir): return Estimator()
 
 
 def test_a_torch_module_gets_tensors(deploy: Deploy) -> None:
-    """Of what its weights are made of, in evaluation mode and without gradients."""
+    """Float32 tensors, in evaluation mode and without gradients."""
     model = deploy(LINEAR)
     assert model.ask([[1, 2], [3, 4]]) == [[3.0], [7.0]]
     assert (
@@ -128,8 +128,8 @@ def test_a_torch_module_gets_tensors(deploy: Deploy) -> None:
     )
 
 
-def test_npy_says_what_its_numbers_are(deploy: Deploy) -> None:
-    """Indices stay whole."""
+def test_npy_keeps_its_dtype(deploy: Deploy) -> None:
+    """Indices stay integers."""
     model = deploy("""
 import torch
 def model_fn(model_dir):
@@ -139,8 +139,8 @@ def model_fn(model_dir):
     assert model.refusal([2]).error == "InferenceFailed"
 
 
-def test_own_steps_after_the_default_ones(deploy: Deploy) -> None:
-    """An answer may be written to, which inference mode's tensors forbid."""
+def test_default_steps_before_own_ones(deploy: Deploy) -> None:
+    """Own code may modify the prediction, which tensors of inference mode would forbid."""
     model = deploy(
         LINEAR
         + """
@@ -163,7 +163,7 @@ def test_torchscript_without_a_model_fn(deploy: Deploy, process: Process, tmp_pa
     assert process.load(root).ask([[-1, 2]]) == [[0.0, 2.0]]
 
 
-def test_half_precision_answers(deploy: Deploy) -> None:
+def test_half_precision_answers_are_encoded(deploy: Deploy) -> None:
     """NumPy has no bfloat16."""
     half = "torch.tensor([1.5], dtype=torch.bfloat16)"
     code = f"import torch\ndef model_fn(model_dir): return lambda array: {half}"
@@ -186,8 +186,8 @@ def with_code(root: Path, code: str) -> Path:
     return root
 
 
-def test_a_pipeline_where_there_is_a_config(process: Process, classifier: Path) -> None:
-    """One step of its own; the others are the Hugging Face toolkit's."""
+def test_a_config_json_selects_the_pipeline_defaults(process: Process, classifier: Path) -> None:
+    """One own step; the others follow the Hugging Face toolkit."""
     code = """
 import transformers
 def predict_fn(data, model):
@@ -206,8 +206,8 @@ def predict_fn(data, model):
     assert model.refusal(b"", content_type="text/xml").error == "UnsupportedContentType"
 
 
-def test_the_default_call_is_the_pipelines(process: Process, classifier: Path) -> None:
-    """A list in, a list out; parameters are the pipeline's; also without a function of its own."""
+def test_default_prediction_equals_the_pipeline_call(process: Process, classifier: Path) -> None:
+    """A list in, a list out; parameters go to the pipeline; also if the artifact defines no function."""
     model = process.load(with_code(classifier, "SEEN = []"))
     document = {"inputs": ["a film", "a book"], "parameters": {"top_k": 2}}
     labels = [{each["label"] for each in scores} for scores in model.ask(document)]
@@ -218,13 +218,13 @@ def test_the_default_call_is_the_pipelines(process: Process, classifier: Path) -
     assert table.body.startswith(b"label,score")
 
 
-def test_tasks_that_transformers_has_no_pipeline_for(process: Process, tmp_path: Path) -> None:
+def test_tasks_without_a_transformers_pipeline(process: Process, tmp_path: Path) -> None:
     root = with_code(artifacts.marian(tmp_path / "model"), "")
     (answer,) = process.load(root, task="translation").ask({"inputs": "a house"})
     assert answer.keys() == {"translation_text"}
 
 
-def test_pictures_reach_the_code_as_pictures(process: Process, tmp_path: Path) -> None:
+def test_images_are_passed_to_the_code_as_pillow_images(process: Process, tmp_path: Path) -> None:
     root = artifacts.vit(tmp_path / "model")
     picture = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(picture, "PNG")
@@ -244,19 +244,19 @@ def input_fn(body, content_type):
 @pytest.mark.parametrize(
     "body", [b"null", b'{"inputs": 7}', b'{"inputs": []}', b'{"inputs": "a", "parameters": [1]}']
 )
-def test_what_a_pipeline_cannot_read_is_the_callers_mistake(
+def test_unreadable_inputs_are_invalid_requests(
     process: Process, classifier: Path, body: bytes
 ) -> None:
     assert process.load(with_code(classifier, "")).refusal(body).error == "InvalidRequest"
 
 
-def test_what_goes_wrong_in_the_model_is_not(process: Process, tmp_path: Path) -> None:
-    """It has no position for so long a text."""
+def test_errors_of_the_forward_are_inference_failures(process: Process, tmp_path: Path) -> None:
+    """The text is longer than the model's position table."""
     root = with_code(artifacts.bert_classifier(tmp_path / "model"), "")
     assert process.load(root).refusal({"inputs": "fox " * 400}).error == "InferenceFailed"
 
 
-def test_octets_are_a_picture_where_one_is_expected(process: Process, tmp_path: Path) -> None:
+def test_octet_stream_is_an_image_for_image_tasks(process: Process, tmp_path: Path) -> None:
     picture = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(picture, "PNG")
     model = process.load(with_code(artifacts.vit(tmp_path / "model"), ""))
@@ -272,10 +272,8 @@ def test_a_traceback_in_a_message_stays_in_the_log(process: Process, classifier:
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/picture.png", "FILE"])
-def test_addresses_and_paths_are_not_followed(
-    process: Process, tmp_path: Path, address: str
-) -> None:
-    """Which a bare transformers pipeline does."""
+def test_urls_and_paths_are_not_followed(process: Process, tmp_path: Path, address: str) -> None:
+    """A plain transformers pipeline would follow them."""
     Image.new("RGB", (8, 8)).save(file := tmp_path / "secret.png")
     model = process.load(with_code(artifacts.vit(tmp_path / "model"), ""))
     refusal = model.refusal({"inputs": str(file) if address == "FILE" else address})
@@ -283,8 +281,9 @@ def test_addresses_and_paths_are_not_followed(
     assert "not followed" in refusal.message
 
 
-def test_a_config_of_somebody_elses(process: Process, tmp_path: Path) -> None:
-    """A file of this name is no Hugging Face directory yet: the defaults are the arrays'."""
+def test_a_config_json_of_another_tool_keeps_the_array_defaults(
+    process: Process, tmp_path: Path
+) -> None:
     root = tmp_path / "model"
     root.mkdir()
     (root / "config.json").write_text('{"layers": 3}')

@@ -1,4 +1,4 @@
-"""`handler.py` with an EndpointHandler, as on Hugging Face's Inference Endpoints."""
+"""`handler.py` with an EndpointHandler, as on Hugging Face Inference Endpoints."""
 
 import base64
 import io
@@ -51,7 +51,7 @@ def picture(kind: str = "PNG") -> bytes:
     ],
     ids=["json", "list", "untyped", "text", "csv", "audio", "octets", "picture"],
 )  # fmt: skip
-def test_what_the_handler_gets(
+def test_the_document_passed_to_the_handler(
     deploy_handler: Deploy, body: bytes, content_type: str | None, expected: Any
 ) -> None:
     assert deploy_handler(SHOWING).ask(body, content_type=content_type) == expected
@@ -66,7 +66,7 @@ def test_what_the_handler_gets(
         (b"<a/>", "text/xml", "UnsupportedContentType"),
     ],
 )
-def test_what_it_does_not_get(
+def test_unreadable_bodies_do_not_reach_the_handler(
     deploy_handler: Deploy, body: bytes, content_type: str, error: str
 ) -> None:
     assert deploy_handler(SHOWING).refusal(body, content_type=content_type).error == error
@@ -91,8 +91,8 @@ def test_answers_become_json(deploy_handler: Deploy, expression: str, expected: 
     assert answer.content_type == "application/json"
 
 
-def test_pictures_in_answers(deploy_handler: Deploy) -> None:
-    """Base64 inside JSON, a file where the caller asks for one."""
+def test_images_in_answers(deploy_handler: Deploy) -> None:
+    """Base64 inside JSON, or an image body if the caller accepts one."""
     model = deploy_handler(ANSWERING)
     one = {"inputs": "Image.new('RGBA', (4, 4))"}
     inside = Image.open(io.BytesIO(base64.b64decode(model.ask(one))))
@@ -114,7 +114,7 @@ def test_pictures_in_answers(deploy_handler: Deploy) -> None:
         ("audio/wave; q=0.9, */*", "audio/wave"),
     ],
 )
-def test_bytes_stay_as_they_are(
+def test_bytes_are_returned_unchanged(
     deploy_handler: Deploy, accept: str | None, content_type: str
 ) -> None:
     answer = deploy_handler(ANSWERING).answer({"inputs": "b'\\x00'"}, accept=accept)
@@ -122,15 +122,15 @@ def test_bytes_stay_as_they_are(
 
 
 @pytest.mark.parametrize("expression", ["{'a': object()}", "float('nan')", "{'a': b'1'}", "1 / 0"])
-def test_answers_that_are_none(deploy_handler: Deploy, expression: str) -> None:
-    """Said so, instead of an object's address in the answer."""
+def test_answers_that_cannot_be_encoded_fail(deploy_handler: Deploy, expression: str) -> None:
+    """The error names the reason; no object address is in the answer."""
     assert deploy_handler(ANSWERING).refusal({"inputs": expression}).error == "InferenceFailed"
 
 
-def test_it_is_told_where_the_artifact_is(deploy_handler: Deploy, tmp_path: Path) -> None:
+def test_the_handler_gets_the_artifact_directory(deploy_handler: Deploy, tmp_path: Path) -> None:
     assert deploy_handler(ANSWERING).ask({"inputs": "self.path"}) == str(tmp_path / "model")
 
 
-def test_a_file_without_the_class(process: Process, tmp_path: Path) -> None:
+def test_a_handler_file_without_the_class_fails_the_load(process: Process, tmp_path: Path) -> None:
     root = write(tmp_path / "model", "class Handler: pass", Convention.ENDPOINT_HANDLER)
     assert "no class EndpointHandler" in process.refused_load(root)

@@ -1,4 +1,4 @@
-"""Whose modules an artifact's code imports: its own, then the image's, and never another artifact's."""
+"""An artifact's code imports its own modules first, then the image's, and never another artifact's."""
 
 import os
 from collections.abc import Callable
@@ -16,7 +16,7 @@ def transform_fn(model, body, content_type, accept): return '"' + model + " " + 
 
 
 def test_its_own_directory_then_its_root(process: Process, tmp_path: Path) -> None:
-    """Before everything that the image has, also under the same name."""
+    """Before packages of the image, also with the same name."""
     root = write(
         tmp_path / "model",
         """
@@ -37,7 +37,7 @@ def transform_fn(model, body, content_type, accept):
     assert process.load(root).ask() == ["beside", "root", "part", "late"]
 
 
-def test_a_handler_beside_its_modules(process: Process, tmp_path: Path) -> None:
+def test_a_handler_imports_modules_beside_it(process: Process, tmp_path: Path) -> None:
     code = """
 from words import WORD
 class EndpointHandler:
@@ -55,7 +55,7 @@ def test_nothing_is_written_beside_the_code(process: Process, tmp_path: Path) ->
     assert sorted(root.rglob("*")) == before
 
 
-def test_an_artifact_that_cannot_be_written_to(process: Process, tmp_path: Path) -> None:
+def test_a_read_only_artifact_loads(process: Process, tmp_path: Path) -> None:
     root = write(tmp_path / "model", SAYING, words__py="WORD = 'a'")
     for path in (root, *root.rglob("*")):
         path.chmod(0o555)
@@ -67,7 +67,7 @@ def test_an_artifact_that_cannot_be_written_to(process: Process, tmp_path: Path)
 def test_models_in_one_process_do_not_see_each_other(
     start: Callable[..., Process], tmp_path: Path
 ) -> None:
-    """Modules of the same names, and what one has must be missing for the other."""
+    """Modules with the same names, and modules that only one of them has."""
     process = start(alone=False)
     roots = [
         write(tmp_path / word, SAYING, words__py=f"import only_{word}\nWORD = {word!r}")
@@ -81,11 +81,10 @@ def test_models_in_one_process_do_not_see_each_other(
     assert "No module named 'only_one'" in process.refused_load(prying)
 
 
-def test_a_changed_artifact_in_the_same_place(
+def test_a_replaced_artifact_runs_the_new_code(
     start: Callable[..., Process], tmp_path: Path
 ) -> None:
-    """Loaded, unloaded, replaced: the new code runs, in a shared process too, and where the archives
-    give their directories the same times."""
+    """Also in a shared process, and if the directories have the same modification times."""
     process = start(alone=False)
     root = write(tmp_path / "model", SAYING, words__py="WORD = 'old'")
     os.utime(root / "code", (0, 0))
@@ -106,19 +105,19 @@ def test_a_failed_load_leaves_no_modules(start: Callable[..., Process], tmp_path
     assert process.load(good).ask() == "good good"
 
 
-def test_a_missing_module_is_named_with_the_way_out(process: Process, tmp_path: Path) -> None:
-    """At the top of the file, and where model_fn imports it."""
+def test_a_missing_module_is_named_with_a_hint(process: Process, tmp_path: Path) -> None:
+    """For imports at the top of the file and inside model_fn."""
     top = process.refused_load(write(tmp_path / "top", "import not_there"))
     assert "No module named 'not_there'" in top
-    assert "belongs into code/requirements.txt" in top
+    assert "to code/requirements.txt" in top
     assert "MME_INSTALL_REQUIREMENTS" in top
     code = "def model_fn(model_dir): import not_there"
     inside = process.refused_load(write(tmp_path / "in", code, requirements__txt="not-there"))
     assert "code/requirements.txt is installed when MME_INSTALL_REQUIREMENTS" in inside
 
 
-def test_children_of_the_code_can_import_it_too(process: Process, tmp_path: Path) -> None:
-    """Also those that begin a new interpreter."""
+def test_child_processes_can_import_the_code(process: Process, tmp_path: Path) -> None:
+    """Also spawned ones, which start a new interpreter."""
     root = write(
         tmp_path / "model",
         """

@@ -1,4 +1,4 @@
-"""`inference.py`: which functions are found, what they get, and what their answers become."""
+"""`inference.py`: its functions, their arguments, and their answers."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Deploy = Callable[..., Model]
 ECHO = "def model_fn(model_dir): return None\n"
 
 
-def test_each_step_gets_what_the_one_before_returned(deploy: Deploy) -> None:
+def test_each_step_gets_the_result_of_the_previous_one(deploy: Deploy) -> None:
     model = deploy("""
 def model_fn(model_dir): return ["model"]
 def input_fn(body, content_type): return [type(body).__name__, content_type]
@@ -26,7 +26,7 @@ def output_fn(prediction, accept): return " ".join([*prediction, accept])
 
 
 def test_every_step_may_take_the_context(deploy: Deploy) -> None:
-    """Where it takes one parameter more than it has to; each request has its own."""
+    """By taking one parameter more than required. Each request has its own context."""
     model = deploy("""
 SEEN = []
 def model_fn(model_dir, context): return context.system_properties["model_dir"] == model_dir
@@ -58,8 +58,8 @@ def transform_fn(model, body, content_type, accept, context):
     ]
 
 
-def test_what_is_done_around_the_load(deploy: Deploy) -> None:
-    """sagemaker-inference 1.10's two functions before and after model_fn."""
+def test_functions_before_and_after_model_fn_run(deploy: Deploy) -> None:
+    """pre_model_fn and model_warmup_fn of sagemaker-inference 1.10."""
     model = deploy("""
 import json
 DONE = []
@@ -84,7 +84,7 @@ def transform_fn(model, body, content_type, accept): return json.dumps(DONE)
         ("import operator\npredict_fn = lambda data, model, a=1, b=2: a + b", 3),
     ],
 )
-def test_signatures(deploy: Deploy, function: str, given: Any) -> None:
+def test_function_signatures(deploy: Deploy, function: str, given: Any) -> None:
     assert deploy(ECHO + function).ask({"a": 1}) == given
 
 
@@ -97,15 +97,15 @@ def test_signatures(deploy: Deploy, function: str, given: Any) -> None:
             ECHO + "def transform_fn(a, b, c, d): pass\ndef output_fn(a, b): pass",
             "in place of input_fn, predict_fn and output_fn",
         ),
-        (ECHO + "def predict_fn(data): pass", "predict_fn(data) has to take 2 arguments"),
+        (ECHO + "def predict_fn(data): pass", "predict_fn(data) must take 2 arguments"),
         (ECHO + "def predict_fn(data, model, a, b): pass", "one more for the context"),
         (ECHO, "no predict_fn, and a NoneType cannot be called"),
     ],
 )
-def test_what_cannot_work_is_refused_at_load(
+def test_wrong_functions_fail_the_load(
     process: Process, tmp_path: Path, code: str, reason: str
 ) -> None:
-    """Rather than at every request."""
+    """Instead of every request."""
     refusal = process.refused_load(write(tmp_path / "model", code))
     assert refusal.startswith("ModelLoadFailed")
     assert reason in refusal
@@ -128,7 +128,7 @@ def test_text_for_json_and_csv_and_bytes_for_the_rest(
     assert deploy(ECHO + code).answer(b"1", content_type=content_type).body == kind.encode()
 
 
-def test_a_charset_is_obeyed(deploy: Deploy) -> None:
+def test_bodies_are_decoded_by_their_charset(deploy: Deploy) -> None:
     model = deploy(ECHO + "def transform_fn(model, body, kind, accept): return body")
     body = "grün".encode("latin-1")
     assert model.answer(body, content_type="text/csv; charset=latin-1").body.decode() == "grün"
@@ -145,9 +145,7 @@ def test_a_charset_is_obeyed(deploy: Deploy) -> None:
         ("('1', 'text/x-own')", b"1", "text/x-own"),
     ],
 )
-def test_what_may_be_returned(
-    deploy: Deploy, returned: str, body: bytes, content_type: str
-) -> None:
+def test_valid_return_values(deploy: Deploy, returned: str, body: bytes, content_type: str) -> None:
     model = deploy(ECHO + f"def transform_fn(model, body, kind, accept): return {returned}")
     answer = model.answer(accept="text/csv;q=0.9, application/json")
     assert (answer.body, answer.content_type) == (body, content_type)
@@ -156,7 +154,7 @@ def test_what_may_be_returned(
 @pytest.mark.parametrize(
     "returned", ["None", "{'a': 1}", "('a', 'b', 'c')", "('a', 'b\\r\\nc: d')"]
 )
-def test_what_may_not(deploy: Deploy, returned: str) -> None:
+def test_invalid_return_values_fail(deploy: Deploy, returned: str) -> None:
     model = deploy(ECHO + f"def transform_fn(model, body, kind, accept): return {returned}")
     assert model.refusal().error == "InferenceFailed"
 
@@ -193,13 +191,13 @@ def output_fn(prediction, accept): return str(run("output", prediction))
         ("output", "raise ValueError", "InferenceFailed"),
     ],
 )
-def test_whose_fault_it_was(deploy: Deploy, step: str, raising: str, error: str) -> None:
+def test_the_error_depends_on_the_step(deploy: Deploy, step: str, raising: str, error: str) -> None:
     model = deploy(STEPS)
     assert model.refusal({"in": step, "do": raising}).error == error
     assert model.answer({"in": ""})
 
 
-def test_input_that_is_no_json(deploy: Deploy) -> None:
+def test_invalid_json_is_an_invalid_request(deploy: Deploy) -> None:
     assert deploy(STEPS).refusal(b"{").error == "InvalidRequest"
 
 
@@ -222,12 +220,12 @@ def test_input_that_is_no_json(deploy: Deploy) -> None:
 )
 @pytest.mark.parametrize("step", ["input", "predict"])
 def test_errors_with_a_status(deploy: Deploy, step: str, raising: str, refusal: Refusal) -> None:
-    """The toolkit's, and any that look like them."""
+    """The toolkit's errors, and any with the same attributes."""
     assert deploy(STEPS).refusal({"in": step, "do": raising}) == refusal
 
 
 def test_a_status_set_on_the_context(deploy: Deploy) -> None:
-    """The answer is what the caller reads, as with multi-model-server; else the phrase."""
+    """The caller gets the answer as message, as with multi-model-server; the phrase without an answer."""
     model = deploy("""
 import json
 def model_fn(model_dir): return None
@@ -242,11 +240,11 @@ def transform_fn(model, body, content_type, accept, context):
     assert model.answer({"code": 201, "answer": "made"}).body == b"made"
 
 
-# ---- what toolkits' users import ----
+# ---- imports from toolkits ----
 
 
 def test_helpers_of_the_hugging_face_toolkit(deploy: Deploy) -> None:
-    """As its documentation has it, without the toolkit in the image."""
+    """The example of its documentation, without the toolkit in the image."""
     model = deploy("""
 from sagemaker_huggingface_inference_toolkit import content_types, decoder_encoder
 def model_fn(model_dir): return lambda text: [{"text": text, "length": len(text)}]
@@ -262,8 +260,10 @@ def output_fn(prediction, accept):
     assert json.loads(model.answer({"inputs": ["hello"]}, accept="*/*").body) == expected
 
 
-def test_what_is_installed_comes_before_the_stand_ins(process: Process, tmp_path: Path) -> None:
-    """Here: what the artifact itself brings."""
+def test_installed_packages_take_precedence_over_stand_ins(
+    process: Process, tmp_path: Path
+) -> None:
+    """Here a package inside the artifact."""
     root = write(
         tmp_path / "model",
         """

@@ -1,4 +1,4 @@
-"""The process for an artifact's code, whatever that code does to it."""
+"""The isolated process stays correct, whatever the artifact's code does."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from tests.model_handler.scripted.process import Model, Process, request, write
 
 Deploy = Callable[..., Model]
 
-# `{"do": [statements]}` in the place that a request of the test's needs them
+# Executes the statements in the request and answers with their `result`
 EXECUTING = """
 import asyncio, json, os, signal, subprocess, sys, threading
 KEPT = []
@@ -28,8 +28,8 @@ def transform_fn(model, body, content_type, accept):
 """
 
 
-def test_the_code_has_the_main_thread(deploy: Deploy) -> None:
-    """Where signal handlers and event loops are allowed, as under multi-model-server."""
+def test_code_runs_on_the_main_thread(deploy: Deploy) -> None:
+    """Signal handlers and event loops need it, and multi-model-server provides it."""
     model = deploy(EXECUTING)
     assert model.ask("result = threading.current_thread() is threading.main_thread()")
     handle = "signal.signal(signal.SIGALRM, lambda *_: KEPT.append('rang')); "
@@ -38,14 +38,14 @@ def test_the_code_has_the_main_thread(deploy: Deploy) -> None:
     assert model.ask(loop) == 7
 
 
-def test_texts_are_tokenized_by_one_thread(deploy: Deploy) -> None:
-    """Many such processes share the cores, and code that forks must not find threads."""
+def test_tokenizers_use_one_thread(deploy: Deploy) -> None:
+    """Many such processes share the cores, and code may fork, which is unsafe with threads."""
     asked = "result = os.environ['TOKENIZERS_PARALLELISM']"
     assert deploy(EXECUTING).ask(asked) == "false"
 
 
-def test_several_requests_at_a_time_where_the_artifact_allows(deploy: Deploy) -> None:
-    """Each waits for the other two: one after the other they would wait for ever."""
+def test_concurrent_requests_where_the_artifact_allows_them(deploy: Deploy) -> None:
+    """Each request waits for the other two, which would deadlock one after the other."""
     model = deploy(
         """
 import threading
@@ -65,7 +65,7 @@ def transform_fn(model, body, content_type, accept):
         assert json.loads(answer.body) == started[done.batch_id]
 
 
-def test_one_after_the_other_otherwise(deploy: Deploy) -> None:
+def test_requests_are_sequential_by_default(deploy: Deploy) -> None:
     model = deploy("""
 import threading
 LOCK = threading.Lock()
@@ -86,21 +86,21 @@ def transform_fn(model, body, content_type, accept):
 
 
 def test_a_batch_has_one_result_per_request(deploy: Deploy) -> None:
-    """In their order, refusals among them."""
+    """In the order of the requests, including refusals."""
     model = deploy(EXECUTING)
     results = model.run(request("result = 1"), request("raise ValueError('no')"), request(""))
     assert [getattr(each, "error", None) for each in results] == [None, "InferenceFailed", None]
 
 
 @pytest.mark.parametrize("statement", ["sys.exit(3)", "raise KeyboardInterrupt", "exit()"])
-def test_leaving_ends_the_request_and_not_the_process(deploy: Deploy, statement: str) -> None:
+def test_exit_calls_end_the_request_and_not_the_process(deploy: Deploy, statement: str) -> None:
     model = deploy(EXECUTING)
     assert model.refusal(statement).error == "InferenceFailed"
     assert model.ask("result = 1") == 1
 
 
-def test_an_alarm_between_two_requests(deploy: Deploy) -> None:
-    """A handler of the code's that raises finds nobody to raise at but us."""
+def test_a_signal_handler_that_raises_between_two_requests(deploy: Deploy) -> None:
+    """The exception is raised in the process's main loop."""
     model = deploy(EXECUTING)
     raising = "def ring(*_): raise RuntimeError('late')\nsignal.signal(signal.SIGUSR1, ring)"
     model.ask(raising)
@@ -109,8 +109,8 @@ def test_an_alarm_between_two_requests(deploy: Deploy) -> None:
     assert model.ask("result = 1") == 1
 
 
-def test_a_forked_child_neither_answers_nor_reads(deploy: Deploy) -> None:
-    """It has no end of the socket, and ends where it would go on in our loop."""
+def test_a_forked_child_cannot_use_the_socket(deploy: Deploy) -> None:
+    """The socket is closed in the child, which exits when it would return to the main loop."""
     model = deploy(EXECUTING)
     child = """
 pid = os.fork()
@@ -133,8 +133,10 @@ result = json.loads(os.read(reader, 65536))
     assert model.ask(sockets) == []
 
 
-def test_signals_to_its_group_stay_with_it(deploy: Deploy, start: Callable[..., Process]) -> None:
-    """A handler that ends `all my children` must not reach the fork server and the other models."""
+def test_signals_to_the_process_group_stay_in_the_process(
+    deploy: Deploy, start: Callable[..., Process]
+) -> None:
+    """Code that kills its process group must not kill the fork server or other models."""
     model, other = deploy(EXECUTING), start()
     model.start(request("os.killpg(0, signal.SIGKILL)"))
     assert model.process.ended()
@@ -191,10 +193,10 @@ def test_errors_that_cannot_be_sent_as_they_are(deploy: Deploy, raising: str) ->
     assert model.ask("result = 1") == 1
 
 
-def test_memory_is_bounded_before_the_kernel_has_to_choose(
+def test_exceeding_the_memory_limit_is_a_memory_error(
     start: Callable[..., Process], tmp_path: Path
 ) -> None:
-    """A MemoryError in the code, in its children too; the process lives and serves on."""
+    """The process survives and answers further requests."""
     process = start(memory_nbytes=64 << 20)
     model = process.load(write(tmp_path / "model", EXECUTING))
     assert model.ask("result = len(bytearray(16 << 20))") == 16 << 20
@@ -208,23 +210,23 @@ def test_memory_is_bounded_before_the_kernel_has_to_choose(
 def test_a_request_too_large_to_be_read_ends_the_process(
     start: Callable[..., Process], tmp_path: Path
 ) -> None:
-    """Rather than leaving one without ears."""
+    """Instead of leaving a process that cannot read requests."""
     process = start(memory_nbytes=64 << 20)
     model = process.load(write(tmp_path / "model", EXECUTING))
     model.ask("KEPT.append(bytearray(40 << 20))")
     try:
         model.start(request(b"x" * (64 << 20)))
     except (BrokenPipeError, ConnectionResetError):
-        return  # it ended before it was told all
+        return  # it exited before it read the whole request
     assert process.ended()
 
 
-def test_it_is_the_first_to_go_when_memory_is_short(process: Process) -> None:
+def test_the_oom_killer_prefers_isolated_processes(process: Process) -> None:
     assert Path(f"/proc/{process.pid}/oom_score_adj").read_text() == "1000\n"
 
 
-def test_a_load_says_what_it_holds(deploy: Deploy) -> None:
-    """Private memory, also what is not in Python's books."""
+def test_a_load_reports_its_memory(deploy: Deploy) -> None:
+    """Private memory of the process, including memory that Python does not allocate."""
     model = deploy("""
 import torch
 def model_fn(model_dir): return torch.ones(8 << 20)
@@ -239,15 +241,15 @@ def deploy_bytes(model: Model) -> int:
     return model.process.expect(Done).held_nbytes
 
 
-def test_a_tiny_handler_costs_little(process: Process, deploy: Deploy) -> None:
-    """Its process included."""
+def test_memory_of_a_tiny_handler(process: Process, deploy: Deploy) -> None:
+    """Including its process."""
     model = deploy(EXECUTING)
     assert model.nbytes < 12 << 20
     assert psutil.Process(process.pid).memory_full_info().uss < 60 << 20
 
 
 def test_a_lost_device_ends_the_process(deploy: Deploy) -> None:
-    """Said in the input step too: what the code was doing does not matter."""
+    """Also if the error occurs in the input step, whose other errors are invalid requests."""
     model = deploy("""
 def model_fn(model_dir): return None
 def input_fn(body, content_type):
@@ -259,8 +261,8 @@ def predict_fn(data, model): return data
     assert model.process.ended()
 
 
-def test_the_end_of_its_socket_is_its_end(process: Process, deploy: Deploy) -> None:
-    """Whatever the code is doing, signals and all."""
+def test_the_process_exits_when_its_socket_closes(process: Process, deploy: Deploy) -> None:
+    """Also while the code blocks and ignores signals."""
     model = deploy(EXECUTING)
     deaf = "[signal.signal(each, signal.SIG_IGN) for each in (signal.SIGTERM, signal.SIGINT)]\n"
     model.start(request(deaf + "print('deaf', flush=True)\nthreading.Event().wait()"))
@@ -271,7 +273,7 @@ def test_the_end_of_its_socket_is_its_end(process: Process, deploy: Deploy) -> N
 
 
 def test_unloading_one_of_two(start: Callable[..., Process], tmp_path: Path) -> None:
-    """Its memory is back, the other one answers, and asking for it says that it is gone."""
+    """Its memory is freed, the other model still answers, and requests for it are refused."""
     process = start(alone=False)
     code = """
 import os, torch
@@ -296,15 +298,15 @@ def transform_fn(model, body, content_type, accept): return body
         ("def (", "ModelLoadFailed: SyntaxError"),
     ],
 )
-def test_a_load_that_fails_says_why(
+def test_a_failed_load_reports_the_reason(
     process: Process, tmp_path: Path, raising: str, error: str
 ) -> None:
-    """And the process could load another one."""
+    """The process can load another model afterwards."""
     assert error in process.refused_load(write(tmp_path / "bad", raising))
     assert process.load(write(tmp_path / "good", EXECUTING)).ask("result = 1") == 1
 
 
-def test_the_bound_is_inherited_by_what_it_starts(
+def test_the_memory_limit_is_a_resource_limit_that_children_inherit(
     start: Callable[..., Process], tmp_path: Path
 ) -> None:
     process = start(memory_nbytes=64 << 20)

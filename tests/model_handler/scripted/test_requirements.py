@@ -1,4 +1,4 @@
-"""An artifact's requirements.txt: installed once per content, from its own wheels, and only where asked."""
+"""An artifact's requirements.txt is installed once per content, from its wheels, and only if enabled."""
 
 import socket
 import zipfile
@@ -19,7 +19,7 @@ def transform_fn(model, body, content_type, accept): return '"' + model + '"'
 
 
 def wheel(directory: Path, name: str = "greeting", code: str = "WORD = 'from a wheel'") -> None:
-    """The smallest there can be: one module. The same bytes each time, since they are its key."""
+    """A minimal wheel with one module. Reproducible, because its bytes are part of the key."""
     directory.mkdir(parents=True, exist_ok=True)
     info = f"{name}-1.0.dist-info"
     files = {
@@ -39,8 +39,8 @@ def greeting(root: Path, requirements: str = "greeting==1.0\nnumpy\n") -> Path:
     return root
 
 
-def test_installed_once_for_two_that_load_at_a_time(start: Start, tmp_path: Path) -> None:
-    """No index is asked; what the image has counts as installed; the second waits for the first."""
+def test_concurrent_loads_install_once(start: Start, tmp_path: Path) -> None:
+    """Without an index; packages of the image count as installed; the second load waits for the first."""
     store = tmp_path / "store"
     models = []
     for name in ("a", "b"):
@@ -54,28 +54,28 @@ def test_installed_once_for_two_that_load_at_a_time(start: Start, tmp_path: Path
     assert modules == ["greeting"], "what the image has is not installed again"
 
 
-def test_not_without_the_setting(process: Process, tmp_path: Path) -> None:
+def test_nothing_is_installed_without_the_setting(process: Process, tmp_path: Path) -> None:
     refusal = process.refused_load(greeting(tmp_path / "model"))
     assert "No module named 'greeting'" in refusal
     assert "MME_INSTALL_REQUIREMENTS is true" in refusal
 
 
-def test_requirements_that_lack_something(start: Start, tmp_path: Path) -> None:
+def test_a_module_missing_in_the_requirements_is_named(start: Start, tmp_path: Path) -> None:
     root = greeting(tmp_path / "model", "numpy\n")
     refusal = start(requirements_dir=str(tmp_path / "store")).refused_load(root)
-    assert "No module named 'greeting': code/requirements.txt does not bring it" in refusal
+    assert "No module named 'greeting': code/requirements.txt does not install it" in refusal
 
 
-def test_what_cannot_be_installed(start: Start, tmp_path: Path) -> None:
-    """The installer's own words, and nothing half made stays."""
+def test_a_failed_installation_fails_the_load(start: Start, tmp_path: Path) -> None:
+    """With pip's message; no incomplete directory is left."""
     process = start(requirements_dir=str(tmp_path / "store"))
     refusal = process.refused_load(greeting(tmp_path / "model", "not-in-the-wheels==3\n"))
     assert "not-in-the-wheels==3" in refusal
     assert [entry for entry in (tmp_path / "store").iterdir() if entry.is_dir()] == []
 
 
-def test_beside_wheels_no_index_is_asked(start: Start, tmp_path: Path) -> None:
-    """Not even one that the requirements name: without a network, asking takes minutes to fail."""
+def test_no_index_is_used_with_wheels(start: Start, tmp_path: Path) -> None:
+    """Not even one that the requirements name: without a network, requests to it fail only after minutes."""
     with socket.create_server(("127.0.0.1", 0)) as index:
         index.setblocking(False)
         asked = f"--index-url http://127.0.0.1:{index.getsockname()[1]}/\nnot-in-the-wheels\n"
@@ -86,7 +86,7 @@ def test_beside_wheels_no_index_is_asked(start: Start, tmp_path: Path) -> None:
 
 
 def test_models_with_different_versions(start: Start, tmp_path: Path) -> None:
-    """Each sees its own; changed wheels are a changed content."""
+    """Each model gets its own version; changed wheels change the key."""
     words = []
     for word in ("old", "new"):
         root = greeting(tmp_path / word)
@@ -96,8 +96,8 @@ def test_models_with_different_versions(start: Start, tmp_path: Path) -> None:
     assert words == ["old", "new"]
 
 
-def test_beside_a_handler(start: Start, tmp_path: Path) -> None:
-    """Inference Endpoints have it at the root."""
+def test_requirements_beside_a_handler(start: Start, tmp_path: Path) -> None:
+    """Inference Endpoints expect the file at the root."""
     code = """
 import greeting
 class EndpointHandler:
@@ -110,8 +110,8 @@ class EndpointHandler:
     assert process.load(root).ask() == "from a wheel"
 
 
-def test_what_the_image_has_imported_stays(start: Start, tmp_path: Path) -> None:
-    """There is one torch in a process; the log says that the artifact's has no effect."""
+def test_already_imported_packages_are_not_replaced(start: Start, tmp_path: Path) -> None:
+    """A process has one torch; the log warns that the artifact's version has no effect."""
     code = """
 import torch
 def model_fn(model_dir): return torch.tensor([1])

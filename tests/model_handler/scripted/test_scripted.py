@@ -1,6 +1,6 @@
-"""Artifacts with code of their own, through the engine and in their real processes.
+"""Artifacts with their own code, through the engine and in real processes.
 
-What the toolkits give to handlers is what they get here; what goes wrong in them is told apart.
+Handlers get the same arguments as from the toolkits; errors are classified by cause.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEngine]
 
 @pytest.fixture
 def deployed(running: RunningEngine, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Write and load artifacts of this test's own; unloads them at its end."""
+    """Write and load artifacts for one test; they are unloaded at its end."""
     loaded: list[str] = []
 
     def deploy(code: str, name: str = "", **properties: object) -> str:
@@ -57,7 +57,7 @@ def deployed(running: RunningEngine, request: pytest.FixtureRequest) -> Iterator
 
 
 def test_the_four_functions(running: RunningEngine, deployed: Any) -> None:
-    """In their order, with what each returns given to the next; text for JSON and CSV, else bytes."""
+    """Each gets the result of the previous one; bodies are text for JSON and CSV, else bytes."""
     name = deployed("""
 def model_fn(model_dir):
     return ["model"]
@@ -75,7 +75,7 @@ def output_fn(prediction, accept):
 
 
 def test_transform_fn_and_the_context(running: RunningEngine, deployed: Any) -> None:
-    """Headers in and out, a content type of its own, and where the model is."""
+    """Headers in and out, the content type, and the model directory."""
     name = deployed("""
 import json
 def model_fn(model_dir, context):
@@ -106,7 +106,7 @@ def transform_fn(model, body, content_type, accept, context):
 
 
 def test_two_models_with_modules_of_the_same_names(running: RunningEngine, deployed: Any) -> None:
-    """Each imports its own `helper`, at load and later."""
+    """Each imports its own `helper`, during the load and later."""
     names = []
     for word in ("one", "two"):
         code = """
@@ -129,7 +129,7 @@ def predict_fn(data, model):
 
 
 def test_defaults_read_and_write_arrays(running: RunningEngine, deployed: Any) -> None:
-    """Without input_fn and output_fn: JSON, CSV and npy, as sagemaker-inference has them."""
+    """Without input_fn and output_fn: JSON, CSV and npy, as in sagemaker-inference."""
     name = deployed("""
 def model_fn(model_dir): return lambda array: array * 2
 """)
@@ -147,7 +147,7 @@ def model_fn(model_dir): return lambda array: array * 2
 def test_a_pickle_in_a_request_is_not_opened(
     running: RunningEngine, deployed: Any, tmp_path: Path
 ) -> None:
-    """sagemaker-inference's decoder would run it."""
+    """sagemaker-inference's decoder would unpickle it."""
 
     class Bomb:
         def __reduce__(self) -> Any:
@@ -173,7 +173,7 @@ def model_fn(model_dir):
 
 
 def test_a_hugging_face_directory_with_code_for_one_step(running: RunningEngine) -> None:
-    """The rest is what the Hugging Face toolkit does: a pipeline, a dictionary in, JSON out."""
+    """The other steps follow the Hugging Face toolkit: a pipeline, a dictionary in, JSON out."""
     directory = artifacts.bert_classifier(running.root / "hugging", labels=("low", "high"))
     (directory / "code").mkdir()
     (directory / "code/inference.py").write_text("""
@@ -187,7 +187,7 @@ def output_fn(prediction, accept):
 
 
 def test_an_endpoint_handler(running: RunningEngine) -> None:
-    """All keys of the document reach it; arrays in its answer become lists."""
+    """It gets all keys of the document; arrays in its answer become lists."""
     directory = running.root / "endpoint"
     directory.mkdir()
     (directory / "word.txt").write_text("hello")
@@ -210,7 +210,7 @@ class EndpointHandler:
 
 
 def test_a_program_of_torch_export(running: RunningEngine) -> None:
-    """Reading one can run code, so it has a process of its own, with the same requests as other arrays."""
+    """Reading it can run code, so that it runs in an isolated process; requests are as for other arrays."""
     directory = running.root / "program"
     directory.mkdir()
     builders.exported(directory)
@@ -272,7 +272,7 @@ def test_what_cannot_be_loaded(
 
 
 def wheel(directory: Path) -> None:
-    """The smallest there can be: one module. The same bytes each time, since they are its key."""
+    """A minimal wheel with one module. Reproducible, because its bytes are part of the key."""
     directory.mkdir(parents=True)
     info = "greeting-1.0.dist-info"
     tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -288,7 +288,7 @@ def wheel(directory: Path) -> None:
 
 
 def test_requirements_come_from_the_artifacts_own_wheels(running: RunningEngine) -> None:
-    """No index is asked; what the image has counts as installed; a second model finds it done."""
+    """Without an index; packages of the image count as installed; a second model reuses the directory."""
     for name in ("first", "second"):
         directory = write(
             running.root / name,
@@ -311,7 +311,7 @@ def predict_fn(data, model): return model
 def test_requests_side_by_side_where_the_code_allows_it(
     running: RunningEngine, deployed: Any
 ) -> None:
-    """Each waits for the other: they could not be answered one after the other."""
+    """Each request waits for the other, which would deadlock one after the other."""
     name = deployed(
         """
 import threading
@@ -332,7 +332,7 @@ def transform_fn(model, body, content_type, accept):
 
 
 def test_trusted_code_can_share_a_process(running: RunningEngine, deployed: Any) -> None:
-    """One process for both; modules of the same name do not meet; unloading one spares the other."""
+    """One process for both models; modules with the same name are separate; unloading one keeps the other."""
     code = """
 import os
 NAME = {name!r}

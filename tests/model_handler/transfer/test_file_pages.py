@@ -1,4 +1,4 @@
-"""What is a view of a file is known without reading it, and what was written to is none any more."""
+"""Unmodified views of a file are recognised without reading them; modified views are not."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def views(file: Path) -> dict[str, torch.Tensor]:
     return dict(mapped_weights.tensors(file, NAMES))
 
 
-def test_two_views_of_the_same_bytes(file: Path) -> None:
+def test_two_views_of_the_same_bytes_are_the_same(file: Path) -> None:
     first, second = views(file), views(file)
     pages = FilePages([file])
     assert all(pages.same(first[name], second[name]) for name in NAMES)
@@ -34,15 +34,15 @@ def test_two_views_of_the_same_bytes(file: Path) -> None:
     assert not pages.same(first["one"].view(64, 64), second["one"].view(64, 64).T)
 
 
-def test_a_view_that_was_written_to(file: Path) -> None:
-    """Its page is the process's own from then on, also when the number is the same again."""
+def test_a_modified_view_is_not_the_same(file: Path) -> None:
+    """Its page is private after the write, also if the value did not change."""
     first, second = views(file), views(file)
     first["two"][7] = 7.0
     assert not FilePages([file]).same(first["two"], second["two"])
     assert torch.equal(first["two"], second["two"])
 
 
-def test_another_file_with_the_same_content(file: Path, tmp_path: Path) -> None:
+def test_files_with_equal_content_are_not_the_same(file: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     other.write_bytes(file.read_bytes())
     first, second = views(file), views(other)
@@ -50,13 +50,13 @@ def test_another_file_with_the_same_content(file: Path, tmp_path: Path) -> None:
     assert FilePages([file]).place(second["one"]) is None
 
 
-def test_a_link_leads_to_the_file(file: Path, tmp_path: Path) -> None:
+def test_links_are_resolved(file: Path, tmp_path: Path) -> None:
     link = tmp_path / "link.safetensors"
     link.symlink_to(file)
     first, second = views(file), views(link)
     assert FilePages([link]).same(first["one"], second["one"])
 
 
-def test_a_system_that_does_not_tell(file: Path, tmp_path: Path) -> None:
+def test_nothing_is_the_same_without_smaps(file: Path, tmp_path: Path) -> None:
     first, second = views(file), views(file)
     assert not FilePages([file], tmp_path / "smaps").same(first["one"], second["one"])

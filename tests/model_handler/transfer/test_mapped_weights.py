@@ -1,4 +1,4 @@
-"""Views of the file are what safetensors itself reads, whatever the types and wherever they lie."""
+"""Mapped views equal what safetensors reads, for every dtype and offset."""
 
 import gc
 import json
@@ -21,7 +21,7 @@ shapes = st.lists(st.integers(0, 3), max_size=3)
 
 
 @given(st.lists(st.tuples(st.sampled_from(sorted(mapped_weights.DTYPES)), shapes), max_size=6))
-def test_the_same_as_safetensors(
+def test_tensors_equal_those_of_safetensors(
     tmp_path_factory: pytest.TempPathFactory, tensors: list[tuple[str, list[int]]]
 ) -> None:
     file = tmp_path_factory.mktemp("weights") / "model.safetensors"
@@ -38,7 +38,9 @@ def test_the_same_as_safetensors(
 def filled(dtype: str, shape: list[int]) -> torch.Tensor:
     kind = mapped_weights.DTYPES[dtype]
     count = kind.itemsize * torch.Size(shape).numel()
-    numbers = torch.arange(count, dtype=torch.int64) % 2  # of which every type has a meaning
+    numbers = (
+        torch.arange(count, dtype=torch.int64) % 2
+    )  # valid bytes in every dtype, bool included
     return numbers.to(torch.uint8).view(kind).reshape(shape)
 
 
@@ -46,8 +48,8 @@ def octets(tensor: torch.Tensor) -> bytes:
     return bytes(tensor.contiguous().flatten().view(torch.uint8).tolist())
 
 
-def test_one_that_lies_across_its_alignment(tmp_path: Path) -> None:
-    """Writers put large items first, but nothing says that they must."""
+def test_a_misaligned_tensor_is_copied(tmp_path: Path) -> None:
+    """Writers store large items first, but the format does not require it."""
     header = {
         "odd": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]},
         "float": {"dtype": "F32", "shape": [2], "data_offsets": [1, 9]},
@@ -60,12 +62,12 @@ def test_one_that_lies_across_its_alignment(tmp_path: Path) -> None:
     assert found["odd"].tolist() == [7]
 
 
-def test_only_what_was_asked_for(tmp_path: Path) -> None:
+def test_only_requested_names_are_returned(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2), "b": torch.ones(2)}, file := tmp_path / "model.safetensors")
     assert [name for name, _ in mapped_weights.tensors(file, {"b"})] == ["b"]
 
 
-def test_the_file_stays_as_it_is(tmp_path: Path) -> None:
+def test_writing_to_a_view_does_not_change_the_file(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2)}, file := tmp_path / "model.safetensors")
     before = file.read_bytes()
     for _, tensor in mapped_weights.tensors(file, {"a"}):
@@ -73,15 +75,15 @@ def test_the_file_stays_as_it_is(tmp_path: Path) -> None:
     assert file.read_bytes() == before
 
 
-def test_a_damaged_file(tmp_path: Path) -> None:
+def test_a_damaged_file_fails_the_load(tmp_path: Path) -> None:
     save_file({"a": torch.ones(200)}, file := tmp_path / "model.safetensors")
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(ModelLoadFailed):
         dict(mapped_weights.tensors(file, {"a"}))
 
 
-def test_loads_leave_nothing_behind(tmp_path: Path) -> None:
-    """Of a hundred loads of forty tensors each; half an object a tensor would be a leak."""
+def test_loads_do_not_leak_objects(tmp_path: Path) -> None:
+    """A hundred loads of about forty tensors each: even half an object per tensor would exceed the limit."""
     root, owner = artifacts.bert_classifier(tmp_path / "model"), loader()
 
     def load_and_unload(times: int) -> int:

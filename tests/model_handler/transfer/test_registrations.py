@@ -1,4 +1,4 @@
-"""Files' pages are the driver's for as long as they may be, and uploads read them without a copy between."""
+"""Registered files: eviction, replacement, driver failures, and uploads that copy from them directly."""
 
 import logging
 from pathlib import Path
@@ -19,7 +19,7 @@ NBYTES = 10_000
 
 
 class FakeDriver:
-    """Knows what is registered. `refuses`: all from now on."""
+    """Records what is registered. `refuses`: every further registration fails."""
 
     def __init__(self) -> None:
         self.registered: dict[int, int] = {}
@@ -50,14 +50,14 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 def registered(registrations: Registrations, *files: Path) -> list[str]:
-    """The names of those that are, whose content is that of the file."""
+    """The names of the registered files; also checks their content."""
     with registrations.use(stamped(files)) as found:
         for path, octets in found.items():
             assert bytes(octets.tolist()) == Path(str(path)).read_bytes()
         return [Path(str(path)).name for path in found]
 
 
-def test_the_least_recently_used_make_room(driver: FakeDriver, files: list[Path]) -> None:
+def test_the_least_recently_used_file_is_evicted(driver: FakeDriver, files: list[Path]) -> None:
     registrations = Registrations(2 * NBYTES + 1, driver)
     for file in files[:2]:
         registrations.add(stamped([file]), evict=True)
@@ -73,7 +73,7 @@ def test_the_least_recently_used_make_room(driver: FakeDriver, files: list[Path]
     assert not driver.registered
 
 
-def test_one_that_is_too_large_evicts_nobody(driver: FakeDriver, files: list[Path]) -> None:
+def test_a_file_larger_than_the_limit_evicts_nothing(driver: FakeDriver, files: list[Path]) -> None:
     registrations = Registrations(NBYTES, driver)
     registrations.add(stamped(files[:1]), evict=True)
     files[1].write_bytes(bytes(NBYTES + 1))
@@ -81,7 +81,7 @@ def test_one_that_is_too_large_evicts_nobody(driver: FakeDriver, files: list[Pat
     assert registered(registrations, *files) == ["a"]
 
 
-def test_a_file_that_was_replaced_is_another(driver: FakeDriver, files: list[Path]) -> None:
+def test_a_replaced_file_is_registered_again(driver: FakeDriver, files: list[Path]) -> None:
     registrations = Registrations(3 * NBYTES, driver)
     registrations.add(stamped(files[:1]), evict=True)
     files[1].rename(files[0])
@@ -91,7 +91,7 @@ def test_a_file_that_was_replaced_is_another(driver: FakeDriver, files: list[Pat
     assert len(driver.registered) == 1
 
 
-def test_a_driver_that_refuses_is_asked_once(
+def test_registration_is_disabled_after_a_driver_error(
     driver: FakeDriver, files: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -105,8 +105,8 @@ def test_a_driver_that_refuses_is_asked_once(
     assert "801" in str(vars(record)["reason"])
 
 
-def test_models_are_copied_from_there(driver: FakeDriver, classifier: Path) -> None:
-    """Loaded, demoted and promoted, in their own precision and in another; dropped with an unload."""
+def test_models_are_copied_from_registered_files(driver: FakeDriver, classifier: Path) -> None:
+    """On load and promotion, in the stored dtype and in another; an unload drops the registration."""
     uploader = Uploader(
         torch.device("cpu"), chunk_nbytes=10_000, registrations=Registrations(1 << 30, driver)
     )
@@ -124,7 +124,9 @@ def test_models_are_copied_from_there(driver: FakeDriver, classifier: Path) -> N
         assert not driver.registered
 
 
-def test_an_unload_of_what_is_demoted_drops_them_too(driver: FakeDriver, classifier: Path) -> None:
+def test_unloading_a_demoted_model_drops_its_registrations(
+    driver: FakeDriver, classifier: Path
+) -> None:
     uploader = Uploader(torch.device("cpu"), registrations=Registrations(1 << 30, driver))
     owner = TorchLoader(CpuDevice(), Turnstile(), uploader=uploader)
     handler = owner.load(classifier, "text-classification")

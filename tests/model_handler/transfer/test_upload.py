@@ -1,4 +1,4 @@
-"""What arrives is what the files hold, however pieces and chunks fall, and a failure spoils nothing later."""
+"""Uploads equal the files for any pieces and chunk size; a failed upload does not affect the next."""
 
 import itertools
 import os
@@ -47,7 +47,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def filled(uploader: Uploader, *pieces: Piece) -> list[torch.Tensor]:
-    """For each piece its bytes in the block."""
+    """The bytes of each piece in the block."""
     paths = [Path(each.source) for each in pieces if isinstance(each.source, str)]
     layout = lay_out(pieces, uploader.chunk_nbytes)
     block = torch.empty(layout.end, dtype=torch.uint8, device=uploader.device)
@@ -58,7 +58,7 @@ def filled(uploader: Uploader, *pieces: Piece) -> list[torch.Tensor]:
 
 @settings(deadline=None)
 @given(pieces, st.integers(1, 400), st.integers(1, 4), st.integers(1, 3))
-def test_the_bytes_of_the_files(
+def test_uploaded_bytes_equal_the_files(
     files: Path, wanted: list[tuple[str, int, int]], chunk: int, slots: int, readers: int
 ) -> None:
     uploader = Uploader(CPU, chunk_nbytes=chunk, slots=slots, readers=readers)
@@ -75,10 +75,10 @@ def test_the_bytes_of_the_files(
     st.lists(st.tuples(st.sampled_from(CASTS), st.integers(0, 9), st.integers(0, 150)), max_size=6),
     st.integers(8, 400),
 )
-def test_what_is_converted_on_the_way(
+def test_conversion_equals_that_of_the_whole_tensor(
     files: Path, wanted: list[tuple[Cast, int, int]], chunk: int
 ) -> None:
-    """As a conversion of the whole tensor would; among others that keep their type, wherever they begin."""
+    """Also among pieces that keep their dtype, and at any offset."""
     uploader = Uploader(CPU, chunk_nbytes=chunk, slots=2, readers=1)
     pieces = [
         Piece(str(files / "a"), at, count * cast[0].itemsize, cast if cast[0] != cast[1] else None)
@@ -92,8 +92,8 @@ def test_what_is_converted_on_the_way(
         assert torch.equal(octets.nan_to_num(), expected.nan_to_num())
 
 
-def test_neighbours_are_one_copy(files: Path) -> None:
-    """As long as the next one keeps its alignment; and not across another precision."""
+def test_adjacent_pieces_are_one_copy(files: Path) -> None:
+    """As long as the next piece is aligned and has the same conversion."""
     path, cast = str(files / "a"), (torch.float32, torch.bfloat16)
     lengths = [256, 512, 100, 256, 512]
     ends = list(itertools.accumulate(lengths))
@@ -108,7 +108,7 @@ def test_neighbours_are_one_copy(files: Path) -> None:
     assert layout.end == 512 + 1024 // 2
 
 
-def test_memory_among_files(files: Path) -> None:
+def test_pieces_in_main_memory_and_in_files(files: Path) -> None:
     octets = torch.arange(200, dtype=torch.uint8)
     uploader = Uploader(CPU, chunk_nbytes=64, slots=2, readers=2)
     found, file = filled(uploader, Piece(octets, 50, 150), Piece(str(files / "b"), 0, SIZE))
@@ -116,7 +116,7 @@ def test_memory_among_files(files: Path) -> None:
     assert bytes(file[:SIZE].tolist()) == CONTENT["b"]
 
 
-def test_a_file_that_ends_early_and_the_next_that_does_not(files: Path) -> None:
+def test_uploads_work_after_a_failed_one(files: Path) -> None:
     uploader = Uploader(CPU, chunk_nbytes=64, slots=2, readers=2)
     for _ in range(5):
         with pytest.raises(ModelLoadFailed, match="ended while it was read"):
@@ -127,7 +127,7 @@ def test_a_file_that_ends_early_and_the_next_that_does_not(files: Path) -> None:
         assert bytes(whole[:SIZE].tolist()) == CONTENT["b"]
 
 
-def test_a_file_that_is_another_one_by_now(tmp_path: Path) -> None:
+def test_a_replaced_file_fails_the_upload(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(bytes(100))
     stamps, layout = stamped([file]), lay_out([Piece(str(file), 0, 100)], 64)
@@ -139,7 +139,7 @@ def test_a_file_that_is_another_one_by_now(tmp_path: Path) -> None:
         uploader.fill(block, layout.chunks, stamps)
 
 
-def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
+def test_a_file_that_changes_during_the_read_fails(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(bytes(100))
     with pytest.raises(ModelLoadFailed, match="file has changed"), opened(stamped([file])):
@@ -147,7 +147,7 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.gpu
-def test_on_the_device(files: Path) -> None:
+def test_uploads_to_cuda(files: Path) -> None:
     uploader = Uploader(torch.device("cuda"), chunk_nbytes=64, slots=3)
     for _ in range(20):
         found = filled(uploader, *(Piece(str(files / name), 1, SIZE - 1) for name in CONTENT))
@@ -160,8 +160,8 @@ def test_on_the_device(files: Path) -> None:
 
 
 @pytest.mark.parametrize("build", [artifacts.bert_classifier, artifacts.marian, artifacts.t5])
-def test_an_uploaded_model_answers_as_one_that_was_mapped(build: Builder, tmp_path: Path) -> None:
-    """Tied weights stay tied, the first of a structure and the second, and all of it is freed."""
+def test_uploaded_and_mapped_models_give_the_same_answers(build: Builder, tmp_path: Path) -> None:
+    """For the first and the second model of a structure; tied weights stay tied, and all memory is freed."""
     paths = [build(tmp_path / str(seed), seed=seed) for seed in range(2)]
     task = implied_task(paths[0])
     mapped, uploads = loader(), TorchLoader(CpuDevice(), Turnstile())

@@ -1,1 +1,1 @@
-"""What handlers import from multi-model-server."""
+"""Stand-in for the modules of multi-model-server that handlers import."""

@@ -1,4 +1,4 @@
-"""`PredictionException`: an error with a status, as multi-model-server answers it."""
+"""`PredictionException`: an error with an HTTP status, as in multi-model-server."""
 
 
 class PredictionException(Exception):

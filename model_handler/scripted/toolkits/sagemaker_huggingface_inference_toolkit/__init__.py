@@ -1,1 +1,1 @@
-"""What handlers import from the Hugging Face toolkit: content types, and reading and writing by them."""
+"""Stand-in for the modules of the Hugging Face toolkit that handlers import."""

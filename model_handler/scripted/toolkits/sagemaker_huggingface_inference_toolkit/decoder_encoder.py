@@ -1,4 +1,4 @@
-"""`decode` and `encode` as handlers call them. Pickled objects in npy bodies are refused."""
+"""`decode` and `encode` with the toolkit's signatures. Pickled objects in npy bodies are refused."""
 
 from typing import Any
 
