@@ -81,7 +81,9 @@ _LISTS = st.one_of(
     st.lists(st.tuples(st.lists(_TOKENS, max_size=2), _NUMBERS), max_size=3),
     st.tuples(_NUMBERS, _NUMBERS),
 )
-_ANYTHING = st.one_of(_NUMBERS, _LISTS, st.booleans(), st.sampled_from([None, "never", "", {}]))
+_ANYTHING: st.SearchStrategy[Any] = st.one_of(
+    _NUMBERS, _LISTS, st.booleans(), st.sampled_from([None, "never", "", {}])
+)
 
 
 def _usual(name: str) -> st.SearchStrategy[Any]:
@@ -236,7 +238,7 @@ def test_scores_before_a_token_is_drawn() -> None:
 
 
 def test_the_ranges_are_documented() -> None:
-    text = (Path(__file__).parents[2] / "docs/models.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs/models.md").read_text(encoding="utf-8")
     for name, number in bounds.NUMBERS.items():
         (row,) = (line for line in text.splitlines() if f"`{name}`" in line and "| a " in line)
         assert row.rstrip(" |").endswith(str(number)), name
@@ -282,7 +284,11 @@ def test_a_padding_token_that_does_not_exist_is_none(tmp_path: Path) -> None:
     defaults = {"pad_token_id": -1, "bos_token_id": -1, "eos_token_id": list(range(1, 400))}
     (path / "generation_config.json").write_text(json.dumps(defaults))
     with loaded(path, "text-generation") as handler:
-        parameters = {"do_sample": True, "num_return_sequences": 8, "max_new_tokens": 8}
+        parameters: dict[str, Any] = {
+            "do_sample": True,
+            "num_return_sequences": 8,
+            "max_new_tokens": 8,
+        }
         parameters |= {"suppress_tokens": list(range(1, 300))}
         (several,) = answers(handler, {"inputs": "the quick", "parameters": parameters})
         assert len(several) == 8

@@ -56,7 +56,7 @@ def test_what_scores_are_made_of(
 
 
 def test_answers_of_different_parameters_come_from_one_forward(classifier: Pair) -> None:
-    documents = [
+    documents: list[dict[str, Any]] = [
         {"inputs": TEXTS[0]},
         {"inputs": TEXTS[1], "parameters": {"top_k": None}},
         {"inputs": TEXTS},
@@ -250,6 +250,7 @@ def test_question_answering_reads_all_of_a_long_context(root: Path) -> None:
         windows = handler.preprocess(decode(request(document))).units
         tokens = len(handler.processors[0].tokenize(context))
         (found,) = answers(handler, document)
+    assert handler.max_tokens is not None
     assert len(windows) * handler.max_tokens > tokens
     assert {each["answer"] == context[each["start"] : each["end"]] for each in found} == {True}
     assert min(each["start"] for each in found) < 300
