@@ -188,7 +188,10 @@ def vit(directory: Path, *, labels: Sequence[str] = ("cat", "dog", "fox"), seed:
         **_label_maps(labels),
     )
     _model(directory, transformers.ViTForImageClassification, config, seed)
-    processor = {"image_processor_type": "ViTImageProcessor", "size": {"height": 30, "width": 30}}
+    processor: dict[str, Any] = {
+        "image_processor_type": "ViTImageProcessor",
+        "size": {"height": 30, "width": 30},
+    }
     processor |= {"do_normalize": True, "do_rescale": True, "do_resize": True, "resample": 2}
     processor |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "rescale_factor": 1 / 255}
     _json(directory / "preprocessor_config.json", processor)

@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from container.archive import ArchiveRefused
 REGULAR = [("config.json", b"{}"), ("sub/model.bin", b"weights")]
 
 
-def packed(path: Path, members: list[tarfile.TarInfo | tuple[str, bytes]]) -> Path:
+def packed(path: Path, members: Sequence[tarfile.TarInfo | tuple[str, bytes]]) -> Path:
     with tarfile.open(path, "w:gz") as tar:
         for member in members:
             if isinstance(member, tuple):
@@ -87,7 +88,7 @@ EVIL: dict[str, list[tarfile.TarInfo | tuple[str, bytes]]] = {
 
 @pytest.mark.parametrize("members", EVIL.values(), ids=EVIL)
 def test_evil_archives_leave_nothing(
-    tmp_path: Path, members: list[tarfile.TarInfo | tuple[str, bytes]]
+    tmp_path: Path, members: Sequence[tarfile.TarInfo | tuple[str, bytes]]
 ) -> None:
     source = packed(tmp_path / "evil.tar.gz", [*REGULAR, *members])
     with pytest.raises(ArchiveRefused) as caught:

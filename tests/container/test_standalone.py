@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 
 from container import standalone
+from container.archive import ArchiveRefused
 from container.standalone import pop_model_id
 from tests.container.conftest import Running, Serve
 from tests.container.test_archive import packed
@@ -147,7 +148,7 @@ def test_a_scratch_directory_of_another_user_is_not_used(tmp_path: Path) -> None
     elsewhere = artifact(tmp_path / "elsewhere")
     link = tmp_path / "scratch"
     link.symlink_to(elsewhere)
-    with pytest.raises(standalone.ArchiveRefused):
+    with pytest.raises(ArchiveRefused):
         standalone.unpack_into_scratch(source, link / "a", link)
     assert [path.name for path in elsewhere.iterdir()] == ["config.json"]
 

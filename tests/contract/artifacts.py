@@ -191,7 +191,7 @@ class _Hoarding(torch.nn.Module):
 
 def _hoarding(directory: Path) -> None:
     directory.mkdir(parents=True)
-    torch.jit.script(_Hoarding()).save(str(directory / "model.pt"))  # type: ignore[no-untyped-call]
+    torch.jit.script(_Hoarding()).save(str(directory / "model.pt"))
 
 
 def _raising(directory: Path) -> None:

@@ -122,7 +122,7 @@ def _count(report: Report, level: str) -> str:
     return f"{outcomes.count(PASSED)} of {len(outcomes)} {level}"
 
 
-COUNTS = {
+COUNTS: dict[str, tuple[re.Pattern[str], Callable[[Report], str]]] = {
     "process": (
         re.compile(r"(?<=\*\*The contract\.\*\* ).*?image\.", re.DOTALL),
         lambda report: _sentence(report).replace("; ", ";\n  ", 1),

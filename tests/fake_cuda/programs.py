@@ -126,7 +126,7 @@ def read_behind_another_stream() -> tuple[list[float], list[float]]:
     """The values that the default stream reads before and after it waits for the copy of another stream."""
     source = torch.ones(1000).pin_memory()
     there = torch.zeros(1000, device="cuda")
-    stream, copied = torch.cuda.Stream(), torch.cuda.Event()  # type: ignore[no-untyped-call]
+    stream, copied = torch.cuda.Stream(), torch.cuda.Event()
     with torch.cuda.stream(stream):
         there.copy_(source, non_blocking=True)
         copied.record()
@@ -137,7 +137,7 @@ def read_behind_another_stream() -> tuple[list[float], list[float]]:
 
 def query_twice() -> list[bool]:
     there = torch.zeros(1000, device="cuda")
-    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied = torch.cuda.Event()
     there.copy_(torch.ones(1000).pin_memory(), non_blocking=True)
     copied.record()
     return [copied.query(), copied.query()]

@@ -18,7 +18,7 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 LIMIT_S = 120
 
 
-class ThisPython(KernelSpecManager):  # type: ignore[misc]
+class ThisPython(KernelSpecManager):
     """Whatever kernel a notebook asks for, it is this interpreter."""
 
     def get_kernel_spec(self, kernel_name: str) -> Any:

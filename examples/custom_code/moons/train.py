@@ -12,7 +12,8 @@ from sklearn.datasets import make_moons
 
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER / "code"))
-from network import Network, standardised  # noqa: E402
+from network import Network as Network  # noqa: E402
+from network import standardised  # noqa: E402
 
 
 def points(seed: int) -> tuple[torch.Tensor, torch.Tensor]:

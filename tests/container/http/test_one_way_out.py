@@ -118,13 +118,18 @@ def test_the_engine_counts_what_it_refuses_while_it_drains() -> None:
     assert 'mme_requests_total{model="a",outcome="Draining"} 1.0' in engine.exposition().decode()
 
 
+def no_request(client: RawClient) -> object:
+    client.send(b"\0\r\n\r\n")
+    return client.response()
+
+
 ASKED: list[Callable[[RawClient], object]] = [
     lambda client: client.request("POST", INVOKE, body=b"x"),
     lambda client: client.request("POST", INVOKE, "X-Amzn-SageMaker-Target-Model: a.tar.gz"),
     lambda client: client.request("POST", INVOKE, "X-Amzn-SageMaker-Target-Model: \x85\xa0"),
     lambda client: client.request("POST", INVOKE, body=b"raise InferenceFailed"),
     lambda client: client.request("GET", "/nothing"),
-    lambda client: client.send(b"\0\r\n\r\n") or client.response(),
+    no_request,
 ]
 
 

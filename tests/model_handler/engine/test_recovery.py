@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -14,6 +16,7 @@ from model_handler.errors import Unavailable
 from model_handler.memory.residency import Residency
 from model_handler.options import EngineOptions
 from model_handler.processes.forkserver_client import ForkServerClient
+from model_handler.processes.supervisor import Supervisor
 from tests.contract.artifacts import Zoo
 from tests.model_handler.engine.test_engine import TEXT, reserved
 from tests.model_handler.fake_supervisor import FakeSupervisor, turns
@@ -37,7 +40,9 @@ class Supervised:
         self.main = self.spawn()
         self.main.device = device
         forks = ForkServerClient()
-        workers = Fleet(self.main, forks, self.spawn)
+        # A FakeSupervisor is all that an engine sees of a Supervisor
+        main, spawn = cast("Supervisor", self.main), cast("Callable[[], Supervisor]", self.spawn)
+        workers = Fleet(main, forks, spawn)
         residency, metrics = Residency(workers), Metrics()
         scheduler = Scheduler(residency, metrics)
         self.engine = Engine(options, forks, workers, residency, scheduler, metrics)
@@ -102,6 +107,11 @@ async def lost_while_computing(house: Supervised, name: str, culprit: int) -> No
     house.main.arrive()
 
 
+def settled(worker: FakeSupervisor, model_id: int) -> bool:
+    """It holds that model, and nothing is under way."""
+    return model_id in worker.held and not worker.calls
+
+
 def test_a_model_that_loses_the_device_twice_goes_on_alone(
     zoo: Zoo, options: EngineOptions
 ) -> None:
@@ -115,8 +125,7 @@ def test_a_model_that_loses_the_device_twice_goes_on_alone(
             await house.load("innocent", zoo.b)
             for _ in range(2):
                 await lost_while_computing(house, "guilty", 1)
-                held = house.main.held
-                await house.go_on_until(lambda held=held: 2 in held and not house.main.calls)
+                await house.go_on_until(partial(settled, house.main, 2))
             own = house.supervisors[-1]
             await house.go_on_until(lambda: own.held == {1})
             assert (house.main.held, own.held) == ({2}, {1})

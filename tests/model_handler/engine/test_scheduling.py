@@ -61,7 +61,7 @@ class Pair:
     def of(self, model: Model) -> FakeWorker:
         return self.own if model.isolated else self.shared
 
-    async def load(self, model: Model) -> int:
+    async def load(self, model: Model) -> Footprint:
         return await self.of(model).load(model)
 
     async def demote(self, model: Model) -> int:

@@ -246,7 +246,7 @@ def test_nbytes_is_the_size_of_the_tensors(torchscript: Path, tmp_path: Path) ->
     with opened(torchscript) as handler:
         assert handler.nbytes == WEIGHT.nbytes
     module = torch.jit.script(builders.Linear().eval())
-    torch.jit.freeze(module).save(str(tmp_path / "model.pt"))  # type: ignore[no-untyped-call]
+    torch.jit.freeze(module).save(str(tmp_path / "model.pt"))
     with opened(tmp_path) as handler:
         assert handler.nbytes == WEIGHT.nbytes
 

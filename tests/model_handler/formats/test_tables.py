@@ -17,6 +17,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from model_handler.artifacts.conventions import Convention
 from model_handler.handlers.estimators import TRUSTED, skops_io
+from model_handler.handlers.tensors import ArrayHandler
 from tests.model_handler.formats import builders
 from tests.model_handler.formats.tables import (
     COLORS,
@@ -310,6 +311,11 @@ def test_unloading_gives_the_memory_back(tmp_path: Path) -> None:
     assert loaded - process.memory_info().rss > 0.7 * handler_nbytes
 
 
+def native(handler: ArrayHandler) -> Any:
+    """The library's own model."""
+    return vars(handler.model)["native"]
+
+
 def test_no_more_threads_than_torch_has(booster: Path, neighbours: Path) -> None:
     """One of the two was saved with n_jobs for all cores."""
     process = psutil.Process()
@@ -317,7 +323,7 @@ def test_no_more_threads_than_torch_has(booster: Path, neighbours: Path) -> None
         before, python = process.num_threads(), threading.active_count()
         answered(trees, asked(csv_of(ROWS), CSV))
         answered(near, asked(csv_of(ROWS), CSV))
-        assert near.model.native.get_params()["kneighborsclassifier__n_jobs"] == 1
-        config = json.loads(trees.model.native.save_config())
+        assert native(near).get_params()["kneighborsclassifier__n_jobs"] == 1
+        config = json.loads(native(trees).save_config())
         assert config["learner"]["generic_param"]["nthread"] == "1"
         assert (process.num_threads(), threading.active_count()) == (before, python)

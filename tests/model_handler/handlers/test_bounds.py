@@ -81,7 +81,9 @@ _LISTS = st.one_of(
     st.lists(st.tuples(st.lists(_TOKENS, max_size=2), _NUMBERS), max_size=3),
     st.tuples(_NUMBERS, _NUMBERS),
 )
-_ANYTHING = st.one_of(_NUMBERS, _LISTS, st.booleans(), st.sampled_from([None, "never", "", {}]))
+_ANYTHING: st.SearchStrategy[Any] = st.one_of(
+    _NUMBERS, _LISTS, st.booleans(), st.sampled_from([None, "never", "", {}])
+)
 
 
 def _usual(name: str) -> st.SearchStrategy[Any]:
@@ -284,7 +286,11 @@ def test_a_padding_token_outside_the_vocabulary_is_ignored(tmp_path: Path) -> No
     defaults = {"pad_token_id": -1, "bos_token_id": -1, "eos_token_id": list(range(1, 400))}
     (path / "generation_config.json").write_text(json.dumps(defaults))
     with loaded(path, "text-generation") as handler:
-        parameters = {"do_sample": True, "num_return_sequences": 8, "max_new_tokens": 8}
+        parameters: dict[str, Any] = {
+            "do_sample": True,
+            "num_return_sequences": 8,
+            "max_new_tokens": 8,
+        }
         parameters |= {"suppress_tokens": list(range(1, 300))}
         (several,) = answers(handler, {"inputs": "the quick", "parameters": parameters})
         assert len(several) == 8

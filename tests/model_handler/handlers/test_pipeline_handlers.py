@@ -252,6 +252,7 @@ def test_question_answering_reads_all_of_a_long_context(root: Path) -> None:
         windows = handler.preprocess(decode(request(document))).units
         tokens = len(handler.processors[0].tokenize(context))
         (found,) = answers(handler, document)
+    assert handler.max_tokens is not None
     assert len(windows) * handler.max_tokens > tokens
     assert {each["answer"] == context[each["start"] : each["end"]] for each in found} == {True}
     assert min(each["start"] for each in found) < 300

@@ -36,7 +36,9 @@ def deploy(process: Process, tmp_path: Path) -> Callable[..., Model]:
     """Write and load an artifact with this code."""
 
     def deploy(code: str, *, files: dict[str, str] | None = None, **fields: Any) -> Model:
-        return process.load(write(tmp_path / "model", code, **(files or {})), **fields)
+        return process.load(
+            write(tmp_path / "model", code, Convention.INFERENCE, **(files or {})), **fields
+        )
 
     return deploy
 

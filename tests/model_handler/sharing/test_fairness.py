@@ -20,9 +20,10 @@ def test_turns_of_equal_cost_are_round_robin(keys: list[int], turns: int) -> Non
         shares.enter(key)
     taken = []
     for _ in range(turns):
-        taken.append(key := shares.next(lambda _: True))
-        assert key is not None
-        shares.charge(key, 1.0)
+        turn = shares.next(lambda _: True)
+        assert turn is not None
+        taken.append(turn)
+        shares.charge(turn, 1.0)
     distinct = list(dict.fromkeys(keys))
     assert taken == list(itertools.islice(itertools.cycle(distinct), turns))
 
@@ -37,12 +38,12 @@ def test_two_keys_that_can_always_run_differ_by_at_most_a_turn_of_each(
         shares.enter(key)
     had = dict.fromkeys(costs, 0.0)
     for _ in range(turns):
-        key = shares.next(lambda _: True)
-        assert key is not None
-        cost, weight = costs[key]
-        shares.charge(key, expected * cost, weight)
-        shares.charge(key, (1 - expected) * cost, weight)
-        had[key] += cost / weight
+        turn = shares.next(lambda _: True)
+        assert turn is not None
+        cost, weight = costs[turn]
+        shares.charge(turn, expected * cost, weight)
+        shares.charge(turn, (1 - expected) * cost, weight)
+        had[turn] += cost / weight
     for one, other in itertools.combinations(costs, 2):
         bound = sum(costs[key][0] / costs[key][1] for key in (one, other))
         assert abs(had[one] - had[other]) <= bound + 1e-9
@@ -71,10 +72,10 @@ def test_leaving_after_each_turn_and_returning_gains_nothing() -> None:
     for key in taken:
         shares.enter(key)
     for _ in range(100):
-        key = shares.next(lambda _: True)
-        assert key is not None
-        taken[key] += 1
-        shares.charge(key, 1.0)
+        turn = shares.next(lambda _: True)
+        assert turn is not None
+        taken[turn] += 1
+        shares.charge(turn, 1.0)
         shares.leave("comes and goes")
         shares.enter("comes and goes")
     assert taken["stays"] == pytest.approx(50, abs=1)
