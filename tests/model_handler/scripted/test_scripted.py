@@ -227,7 +227,7 @@ def test_a_torch_export_program(house: House) -> None:
         ("raise ValueError('no such row')", InferenceFailed, "ValueError: no such row"),
         ("raise Custom('gone away')", HandlerRefusal, "gone away"),
         ("context.set_response_status(422, 'too short')", HandlerRefusal, "too short"),
-        ("return 5", InferenceFailed, "not with bytes or str"),
+        ("return 5", InferenceFailed, "not bytes or str"),
         ("raise ValueError(body)", InferenceFailed, "withheld"),
     ],
 )
