@@ -229,7 +229,7 @@ def test_a_program_of_torch_export(running: RunningEngine) -> None:
         ("raise ValueError('no such row')", InferenceFailed, "ValueError: no such row"),
         ("raise Custom('gone away')", HandlerRefusal, "gone away"),
         ("context.set_response_status(422, 'too short')", HandlerRefusal, "too short"),
-        ("return 5", InferenceFailed, "not with bytes or str"),
+        ("return 5", InferenceFailed, "not bytes or str"),
         ("raise ValueError(body)", InferenceFailed, "withheld"),
     ],
 )
