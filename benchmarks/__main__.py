@@ -50,8 +50,12 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "scenarios", nargs="*", metavar="SCENARIO", help="scenarios to run (default: all regular)"
+    )
     parser.add_argument("--output", type=Path, default=None, help="directory for the raw JSON")
     parser.add_argument("--models", type=Path, default=MODELS, help="directory for the models")
     parser.add_argument("--cycles", type=int, default=None, help="cycles of the scenario `cycles`")

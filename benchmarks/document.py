@@ -41,9 +41,13 @@ one thread per model, transformers 4.57.6.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("results", type=Path)
-    parser.add_argument("--output", type=Path, default=PAGE)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", type=Path, help="directory of the raw results")
+    parser.add_argument(
+        "--output", type=Path, default=PAGE, help="page to write (default: docs/performance.md)"
+    )
     arguments = parser.parse_args()
     results, days = read(arguments.results), gpu_page.read(RESULTS)
     arguments.output.write_text(page(results, arguments.results, days), encoding="utf-8")

@@ -47,7 +47,7 @@ PARAMETERS: dict[str, Any] = {
 
 
 def seconds(nbytes: int, link: str) -> float:
-    """Of one promotion."""
+    """Time of one promotion."""
     fixed_s, nbytes_per_s = LINKS[link]
     return fixed_s + nbytes / nbytes_per_s
 
@@ -58,7 +58,7 @@ COSTS: dict[str, Cost] = {
     "gdsf, a return costs 1": lambda _: 1.0,
     "gdsf, a return costs its bytes": float,
 }
-CLAIRVOYANT = "next use last"  # knows the future: whoever is asked for last leaves
+CLAIRVOYANT = "next use last"  # knows the future: evicts the model whose next use is the latest
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,9 @@ def runs_of(setting: Setting) -> Iterator[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--output", type=Path, default=RESULTS, help="directory for the raw JSON")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)

@@ -72,7 +72,9 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--peer", type=Path, required=True, help="Python with multi-model-server")
     parser.add_argument(
         "--models", type=int, default=50, help="number of models (default: %(default)s)"

@@ -55,7 +55,7 @@ def one(runs: list[Raw], side: str, **wanted: Any) -> Raw:
 
 
 def median(raw: Raw, figure: Callable[[list[Raw]], float]) -> float:
-    """Of a figure of each repetition."""
+    """Median of one value per repetition."""
     return statistics.median(figure(runs) for runs in _rounds(raw))
 
 

@@ -51,7 +51,7 @@ def ragged(count: int, seed: int, longest: int = 126) -> list[str]:
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """Of samples in ascending order: the smallest one that `share` of them do not exceed."""
+    """The smallest sample that `share` of all samples do not exceed; `samples` are in ascending order."""
     if not ordered:
         raise ValueError("no samples")
     return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]

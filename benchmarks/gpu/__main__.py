@@ -88,8 +88,15 @@ def _chosen(arguments: argparse.Namespace) -> list[Section]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--device",
+        default="cuda",
+        choices=("cuda", "cpu"),
+        help="device to measure (default: %(default)s)",
+    )
     parser.add_argument("--small", action="store_true", help="small models and short windows")
     parser.add_argument(
         "--seconds", type=float, default=480.0, help="time limit for all sections, in seconds"

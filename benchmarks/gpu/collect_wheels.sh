@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # benchmarks/gpu/collect_wheels.sh WHEELS [PACKAGE…]
 #
-# For offline.sh, on a machine with a package index: downloads into the directory WHEELS what a machine with
-# PyTorch lacks, in the versions of constraints.txt and without dependencies. Default packages: those that
-# machines set up for machine learning seldom have, and the pinned transformers with its tokenizers.
+# Prepares offline.sh, on a machine with access to a package index: downloads wheels into the directory WHEELS,
+# in the versions of constraints.txt and without dependencies. Default packages: those that a machine with
+# PyTorch usually lacks, and the pinned transformers with its tokenizers.
 #
-# PYTHON_VERSION: of that machine, 3.12 by default; it runs Linux on x86-64.
+# PYTHON_VERSION: Python of the GPU machine (default: 3.12), which must run Linux on x86-64.
 set -euo pipefail
 if [ $# -lt 1 ]; then
   sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2

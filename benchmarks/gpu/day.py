@@ -44,7 +44,7 @@ class Day:
         return (self.bert(kind, 0) / "model.safetensors").stat().st_size
 
     def device_nbytes(self, kind: str) -> int:
-        """Of one model on the device. A CPU computes in float32, whatever the files hold."""
+        """Bytes of one model on the device. A CPU computes in float32, regardless of the stored type."""
         return self.weights_nbytes(kind if self.cuda else "f32")
 
     @contextlib.contextmanager

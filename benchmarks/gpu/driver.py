@@ -16,7 +16,7 @@ _AMOUNT = re.compile(r"([0-9.]+) MiB")
 
 
 def query(*fields: str) -> dict[str, str] | None:
-    """Of the first device; None on a machine without the program, or where it fails."""
+    """Values of the first device; None if nvidia-smi does not exist or fails."""
     command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv", "--id=0"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         done = subprocess.run(

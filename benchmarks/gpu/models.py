@@ -1,12 +1,12 @@
 """python -m benchmarks.gpu.models DIR full|small
 
-Writes the models of the GPU day into DIR, and expected.json: their answers, computed on the CPU in float32.
-What is there already stays.
+Writes the models of the GPU day to DIR, and their expected responses, computed on the CPU in float32, to
+expected.json. Existing models are kept.
 
 `b16-00`, `b16-01`, …: bert-base classifiers in bfloat16; `f32-00`, …: the same numbers stored as float32.
-Each has the tensors of one random model with signs of its own, so that any tensor of a wrong model shows
-in the answer, and answers with a label of its own. Beside them `table`, a TorchScript program whose input
-can be out of range, `gpt`, which samples, and `code-0`, `code-1`, which bring code that computes on the GPU.
+All have the tensors of one random model, with different signs and a different label, so that any tensor of
+a wrong model changes the response. Also written: `table`, a TorchScript program whose input can be out of
+range; `gpt`, which samples; `code-0` and `code-1`, with their own code that computes on the GPU.
 """
 
 import json
@@ -25,7 +25,7 @@ from benchmarks import traffic
 from benchmarks.tiny_models import VOCABULARY, save_tokenizer
 
 LABELS = 64
-MARGIN = 4.0  # added to a model's own label: it wins, by a score that still depends on the text
+MARGIN = 4.0  # added to the logit of a model's own label, so that it always wins
 TEXTS = [*traffic.texts(6, 3, seed=1), *traffic.texts(20, 3, seed=2), *traffic.texts(60, 2, seed=3)]
 COUNTS = {"full": {"b16": 32, "f32": 6}, "small": {"b16": 6, "f32": 6}}
 DTYPES = {"b16": torch.bfloat16, "f32": torch.float32}
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def write(root: Path, size: str) -> None:
-    """expected.json comes last: with it the directory is whole."""
+    """Write all files; expected.json is the last and marks the directory as complete."""
     others(root)
     save_tokenizer(root / "tokenizer", VOCABULARY)
     answers = list(berts(root, size))
@@ -104,7 +104,7 @@ def berts(root: Path, size: str) -> Iterator[list[tuple[str, float]]]:
 
 
 def random_bert(shape: dict[str, Any]) -> transformers.BertForSequenceClassification:
-    """Its numbers are bfloat16's, whatever the type they are stored in."""
+    """All of its numbers can be represented in bfloat16, regardless of the stored type."""
     torch.manual_seed(0)
     config = transformers.BertConfig(vocab_size=VOCABULARY, num_labels=LABELS, **shape)
     model = transformers.BertForSequenceClassification(config).eval()

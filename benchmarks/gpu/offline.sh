@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # benchmarks/gpu/offline.sh WHEELS TARGET [ARGUMENT…]
 #
-# The GPU day without network and without `make`: for a machine that has Python and PyTorch with CUDA already.
-# Installs the wheels of the directory WHEELS (see collect_wheels.sh) into the directory TARGET, which comes
-# before what is installed, and runs `python -m benchmarks.gpu` with the other arguments:
+# Runs the GPU benchmarks without network and `make`, on a machine with Python and PyTorch for CUDA.
+# Installs the wheels in the directory WHEELS (see collect_wheels.sh) into the directory TARGET, which takes
+# precedence over installed packages, and runs `python -m benchmarks.gpu` with the other arguments:
 #
 #   benchmarks/gpu/offline.sh wheels /tmp/site --seconds 480 --output /tmp/gpu-day
 #
-# PYTHON: the interpreter, python3 by default. GPU_DAY_COMMIT: what is measured, for a copy without .git.
+# PYTHON: the interpreter (default: python3). GPU_DAY_COMMIT: the measured commit, for a copy without .git.
 set -euo pipefail
 if [ $# -lt 2 ]; then
   sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2

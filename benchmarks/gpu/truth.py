@@ -29,13 +29,13 @@ class Truth:
         return answer.status == OK and self.difference(answer) <= TOLERANCE
 
     def difference(self, answer: CallerAnswer) -> float:
-        """Of the scores; infinite where the label differs or there is none."""
+        """Difference of the scores; infinite if the label differs or is missing."""
         model = int(answer.ask.model.removeprefix("m").partition("-")[0])
         text = self.texts.index(answer.ask.document["inputs"])
         return difference(answer.body, self._answers[model][text])
 
     def verdict(self, answers: Iterable[CallerAnswer]) -> dict[str, Any]:
-        """Of those that were answered 200."""
+        """Summary of the responses with status 200."""
         gaps = [self.difference(answer) for answer in answers if answer.status == OK]
         fine = [gap for gap in gaps if gap <= TOLERANCE]
         return {

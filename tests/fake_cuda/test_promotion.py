@@ -43,8 +43,8 @@ CHUNK_NBYTES = 1 * MIB  # so that each buffer is used more than once
 
 @pytest.fixture(autouse=True)
 def nothing_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Of any test, on the device or registered, once unused blocks are given back. pytest would keep what
-    was logged, and with a traceback the model."""
+    """No test may leave device memory or registrations, after unused blocks are returned. Logging is off,
+    since pytest keeps log records, and a record's traceback keeps the model."""
     caplog.set_level(logging.CRITICAL, "model_handler.loading.loader")
     yield
     torch._C._cuda_clearCublasWorkspaces()

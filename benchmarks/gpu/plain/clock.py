@@ -15,7 +15,7 @@ def synchronize(device: str) -> None:
 
 
 def seconds(device: str, work: Work) -> float:
-    """Of one run, until the device is done."""
+    """Time of one run, until the device has finished."""
     synchronize(device)
     began = time.perf_counter()
     work()

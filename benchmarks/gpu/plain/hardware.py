@@ -1,7 +1,7 @@
 """python -m benchmarks.gpu.plain.hardware DEVICE DIR
 
-What the machine can: copies to the device, reads out of the page cache, tokenizing, and forwards of the
-bert-base in DIR, with and without the allocator's cache.
+Measures the machine: copies to the device, reads from the page cache, tokenizing, and forwards of the
+bert-base in DIR with and without the allocator's cache.
 """
 
 import json
@@ -61,7 +61,7 @@ def pieces(device: str) -> Rows:
 
 
 def reads(file: Path) -> Rows:
-    """Out of the page cache, into memory that was touched before."""
+    """Reads from the page cache into memory that was written before."""
     view = memoryview(bytearray(file.stat().st_size))
     found: Rows = {}
     for threads in (1, 4, 8):
@@ -110,7 +110,7 @@ def _forward(model: Any, batch: Any) -> Any:
 
 
 def emptied(model: Any, tokenizer: Any) -> Rows:
-    """A forward right after the allocator gave its blocks back, as it was once done at every demotion."""
+    """A forward right after the allocator has returned its blocks to the device."""
     batch = tokenizer(TEXTS, padding=True, return_tensors="pt").to("cuda")
     plain, after = [], []
     for _ in range(10):

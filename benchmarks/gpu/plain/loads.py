@@ -1,7 +1,7 @@
 """python -m benchmarks.gpu.plain.loads DEVICE DIR…
 
-How long a load takes without the container: the file's tensors read and copied to the device and bound to
-modules, twice, and `from_pretrained` with a device map.
+Measures loads without the container: reading the tensors, copying them to the device and binding them to
+modules, twice; and `from_pretrained` with a device map.
 """
 
 import json

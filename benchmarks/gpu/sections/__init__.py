@@ -1,4 +1,4 @@
-"""The sections in the order of their worth: when the time runs out, the last ones are not run."""
+"""The sections, in order of importance: when the time runs out, the last ones are not run."""
 
 from benchmarks.gpu.section import Section
 from benchmarks.gpu.sections import (

@@ -1,4 +1,4 @@
-"""One caller's request trips a device-side assert: what becomes of everybody else."""
+"""One request causes a device-side assert: the effect on other models and requests."""
 
 import itertools
 import time
@@ -57,7 +57,7 @@ def case_64(day: Day, found: Found) -> None:
 
 
 def _aftermath(server: Server, truth: Truth) -> Found:
-    """Asks a neighbour and /ping until the neighbour answers as before."""
+    """Invoke a neighbour and /ping until the neighbour responds as before."""
     began, pings, answers = time.monotonic(), Counter[int](), list[CallerAnswer]()
     for number in itertools.count():
         pings[ping(server)] += 1
@@ -79,7 +79,7 @@ def _aftermath(server: Server, truth: Truth) -> Found:
 
 
 def sampling(day: Day, found: Found) -> None:
-    """Probabilities that are not numbers: on CUDA `multinomial` checks them by a device assert."""
+    """NaN probabilities, which `multinomial` on CUDA checks with a device assert."""
     truth = Truth(day)
     with day.serving("asserts", MME_REQUEST_TIMEOUT=6) as server:
         _neighbours(day, server, truth)

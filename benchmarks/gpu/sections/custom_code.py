@@ -1,4 +1,4 @@
-"""Artifacts with code of their own: what one takes by the driver's figure, and what the ledger charges."""
+"""Artifacts with their own code: device memory according to the driver, compared with the reserved bytes."""
 
 from collections.abc import Mapping
 
@@ -37,7 +37,7 @@ def _held(server: Server) -> Held:
 
 
 def uncharged(before: Held, after: Held) -> float | None:
-    """By how much the driver's figure grew more than the ledger's."""
+    """Growth of the driver's figure minus growth of the reserved bytes."""
     taken = driver.grown(before["driver_MiB"], after["driver_MiB"])
     charged = driver.grown(before["ledger_MiB"], after["ledger_MiB"])
     return None if taken is None or charged is None else round(taken - charged, 1)

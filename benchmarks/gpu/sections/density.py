@@ -1,4 +1,4 @@
-"""How many bert-bases a device holds, in bytes of the driver, beside a process for each."""
+"""Number and memory of bert-base models on a device, compared with one process per model."""
 
 import statistics
 import time
@@ -39,7 +39,7 @@ def measure(day: Day, found: Found) -> None:
 
 
 def _alone_mib(day: Day, kind: str) -> float | None:
-    """What plain PyTorch with one such model takes, its context included."""
+    """Device memory of plain PyTorch with one such model, including the context."""
     before = driver.used_mib()
     if before is None:
         return None
@@ -49,7 +49,7 @@ def _alone_mib(day: Day, kind: str) -> float | None:
 
 
 def _filled(day: Day, kind: str) -> Found:
-    """The same files under many names, as long as there is room and time."""
+    """Load the same files under many names until memory or time runs out."""
     nbytes = day.device_nbytes(kind)
     limits = {} if day.cuda and not day.small else {"MME_DEVICE_MEMORY": nbytes * SMALL_ROOM}
     before = driver.used_mib()
@@ -77,7 +77,7 @@ def _filled(day: Day, kind: str) -> Found:
 
 
 def per_model(slope_mib: float | None, nbytes: int) -> dict[str, float | None]:
-    """By the driver's figure; None where there is none."""
+    """Bytes per model according to the driver; None without a driver."""
     if slope_mib is None:
         return {"MiB_per_model": None, "beyond_weights_MiB": None}
     beyond = slope_mib - nbytes / MIB

@@ -1,4 +1,4 @@
-"""Another process takes nearly all of the device: large batches, a load, and then it lets go."""
+"""Another process allocates nearly all device memory: large batches and a load, until it frees the memory."""
 
 import contextlib
 import json
@@ -64,7 +64,7 @@ def _large() -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _hog() -> Iterator[dict[str, int]]:
-    """How much it took and left."""
+    """The bytes that the other process allocated and left free."""
     command = [sys.executable, "-m", "benchmarks.gpu.plain.hog", str(LEFT_MIB)]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)

@@ -1,4 +1,4 @@
-"""What the machine can without the container: the figures that predictions and ratios rest on."""
+"""Measurements of the machine without the container, on which predictions and ratios are based."""
 
 from benchmarks.gpu import child
 from benchmarks.gpu.day import Day

@@ -1,4 +1,4 @@
-"""The worker is killed with many models on the device: how soon the first right answer comes."""
+"""The worker is killed while many models are loaded: the time until the first correct response."""
 
 import time
 
@@ -32,12 +32,12 @@ def measure(day: Day, found: Found) -> None:
 
 
 def _name(number: int, files: int) -> str:
-    """Of the model `number`, with its artifact's number before the dash."""
+    """Name of model `number`, with the number of its artifact before the dash."""
     return f"m{number % files}-{number // files}"
 
 
 def _kill(server: Server) -> None:
-    """The device's worker. Raises NotRun where none can be told by its name."""
+    """Kill the device worker. Raises NotRun if no process has its name."""
     workers = [each for each in server.processes() if "worker" in _title(each)]
     if not workers:
         raise NotRun("no process is called a worker")

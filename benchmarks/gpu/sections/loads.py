@@ -1,4 +1,4 @@
-"""Loads over HTTP beside plain reading and copying; first answers with and without a warm-up."""
+"""Loads over HTTP, compared with plain reads and copies; first responses with and without warm-up."""
 
 import re
 import statistics
@@ -41,7 +41,7 @@ def _rows(day: Day, server: Server, kind: str) -> list[dict[str, float]]:
 
 
 def _row(server: Server, truth: Truth, name: str, directory: Any) -> dict[str, float]:
-    """The first load waits for the worker, and the first of a structure builds its modules."""
+    """The first load waits for the worker; the first load of a structure also builds its modules."""
     taken_s = must_load(server, name, directory)
     first_s = must_answer(server, truth.ask(name, 3))
     hot_s = min(must_answer(server, truth.ask(name, 3)) for _ in range(HOT))

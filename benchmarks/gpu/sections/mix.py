@@ -1,4 +1,4 @@
-"""The five architectures of the examples at their true sizes, asked by 32 clients."""
+"""The five architectures of the examples at full size, with requests from 32 clients."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""More models than the device holds, Zipf's law, every answer compared with the CPU's."""
+"""More models than fit on the device, with requests by Zipf's law; responses are checked against the CPU."""
 
 import itertools
 import random
@@ -59,7 +59,7 @@ def _traffic(day: Day, label: str, count: int, resident: float) -> Found:
 
 
 def asks(truth: Truth, names: list[str], seconds: float) -> Iterator[Ask]:
-    """Until the time is over. The order of popularity has nothing to do with that of loading."""
+    """Requests until the time is over. The order of popularity is independent of the order of loading."""
     ends = time.monotonic() + seconds
     popular = random.Random(SEED).sample(names, len(names))
     order = traffic.cycle(traffic.draws(traffic.zipf(len(popular), SKEW), SEED))

@@ -1,4 +1,4 @@
-"""The machine, and whether the container comes up on it and answers at all."""
+"""The machine, and a check that the container starts and responds on it."""
 
 import contextlib
 import os
@@ -41,7 +41,7 @@ def preflight(day: Day, found: Found) -> None:
 
 
 def device_or_reason(day: Day, found: Found) -> None:
-    """Raises NotRun where the day asks for a GPU that PyTorch does not find."""
+    """Raises NotRun if a GPU is required and PyTorch does not find one."""
     facts(day, found)
     if day.cuda and not found["torch"]["cuda_available"]:
         raise NotRun("PyTorch finds no CUDA device; --device cpu --small is the dry run")

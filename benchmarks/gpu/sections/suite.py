@@ -1,4 +1,4 @@
-"""The tests marked `gpu`, on this machine's Python and libraries."""
+"""The tests marked `gpu`, run with the Python and the libraries of this machine."""
 
 import re
 import subprocess
@@ -31,13 +31,13 @@ def measure(day: Day, found: Found) -> None:
 
 
 def marked(tests: Path) -> list[Path]:
-    """Files with a test of this mark: the others may need packages that a GPU machine lacks."""
+    """Files with tests that have this mark: other files may need packages that a GPU machine lacks."""
     files = sorted(tests.rglob("test_*.py"))
     return [file for file in files if MARK in file.read_text(encoding="utf-8")]
 
 
 def counts(summary: str) -> dict[str, int]:
-    """pytest's last line as numbers."""
+    """The counts in the last line of pytest's output."""
     none = {"passed": 0, "failed": 0, "skipped": 0, "error": 0}
     found = {word.rstrip("s"): int(number) for number, word in _COUNT.findall(summary)}
     return none | {name: number for name, number in found.items() if name in none}

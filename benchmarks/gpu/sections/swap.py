@@ -1,4 +1,4 @@
-"""The return of a demoted model to the device, beside a plain copy of as many bytes."""
+"""Promotion of a demoted model, compared with a plain copy of as many bytes."""
 
 import statistics
 from typing import Any
@@ -36,7 +36,7 @@ def measure(day: Day, found: Found) -> None:
 
 
 def swaps(day: Day, label: str, kind: str, nbytes: int, extra: dict[str, str]) -> Found:
-    """One client, models in turn, each asked twice: the first answer waits for the model's return.
+    """One client invokes models in turn, each twice: the first response waits for the promotion.
 
     `nbytes`: of a model on the device.
     """
@@ -60,7 +60,7 @@ def swaps(day: Day, label: str, kind: str, nbytes: int, extra: dict[str, str]) -
 def turns(
     server: Server, truth: Truth, models: list[int]
 ) -> tuple[list[CallerAnswer], list[CallerAnswer]]:
-    """The first and the second answer of each turn, after a round that warms up."""
+    """Times of the first and the second response of each turn, after a warm-up round."""
     first, second = [], []
     for turn in range(TURNS * len(models)):
         name = f"m{models[turn % len(models)]}"
@@ -74,9 +74,9 @@ def turns(
 def returned(
     nbytes: int, first: list[CallerAnswer], second: list[CallerAnswer], *, demoted: bool
 ) -> dict[str, Any]:
-    """The rate of a return: bytes over what the first answer takes longer than the second.
+    """The rate of a promotion: bytes divided by the additional time of the first response.
 
-    None where no model had to leave the device.
+    None if no model was demoted.
     """
     if not first:
         return {"swap_in_GBps": None}

@@ -1,4 +1,4 @@
-"""Many models, one request each at one moment: batching within a model cannot help."""
+"""Concurrent requests, one for each of many models: batching within a model cannot help."""
 
 import statistics
 
