@@ -56,7 +56,7 @@ def test_score_functions_of_problem_types(
 
 
 def test_postprocessing_parameters_do_not_split_a_batch(classifier: Pair) -> None:
-    documents = [
+    documents: list[dict[str, Any]] = [
         {"inputs": TEXTS[0]},
         {"inputs": TEXTS[1], "parameters": {"top_k": None}},
         {"inputs": TEXTS},
