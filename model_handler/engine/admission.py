@@ -71,7 +71,7 @@ def _read(file: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class QueueBounds:
-    """Of one model: requests that may wait, requests per batch, how long an idle device waits for a
+    """Bounds of one model: requests that may wait, requests per batch, how long an idle device waits for a
     batch to fill, in seconds, and its share of a busy device beside another's of weight 1."""
 
     limit: int

@@ -1,6 +1,6 @@
 """The engine: many models on one device behind five verbs. Held by `container`, usable without it.
 
-Always true: what `models` lists can be invoked; after `unload`, and after a failed `load`, the model's
+Invariant: what `models` lists can be invoked; after `unload`, and after a failed `load`, the model's
 bytes are back. All state changes on the event loop; files are read off it.
 """
 
@@ -283,7 +283,7 @@ class Engine:
         self._recovery.device_ready(self._workers.main)
 
     def _forget(self, model: Model, reason: str) -> None:
-        """Give up a model that cannot be restored: the platform hears 404 and loads it again."""
+        """Give up a model that cannot be restored: requests get 404, and the platform loads it again."""
         if model.state is not State.READY:
             return
         log.error("model lost", extra=_facts(model) | {"reason": reason})

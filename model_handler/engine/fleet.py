@@ -91,7 +91,7 @@ class Fleet:
             self._end_soon_if_unused(self._drop(model))
 
     def interrupt(self, model: Model, reason: str) -> None:
-        """Of an isolated model whose process is its own: end what it computes."""
+        """End what an isolated model computes, if the process is its own."""
         process = self._isolated[model.model_id]
         if len(process.models) == 1 and self._work_queues[process].in_flight:
             process.replace(reason)
@@ -108,7 +108,7 @@ class Fleet:
         )
 
     def carrier(self, model: Model) -> DeviceWorker:
-        """Of a model that is not isolated."""
+        """The device worker of a model that is not isolated."""
         return self._others.get(model.worker, self.main)
 
     # ---- workers of the device ----

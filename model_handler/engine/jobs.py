@@ -1,6 +1,6 @@
 """One model's waiting requests.
 
-Always true: a queue holds only requests somebody still waits for, and at most `limit` of them.
+Invariant: a queue holds at most `limit` requests, and only such whose caller still waits.
 """
 
 import asyncio

@@ -137,6 +137,6 @@ class Recovery:
         await process.fate()
         for model in models:
             if model.state is State.READY and not process.hopeless:
-                with suppress(EngineError):  # it is in the log, and whoever asks next will hear it
+                with suppress(EngineError):  # it is in the log, and the next request gets it
                     await self._residency.promote(model)
                 self._scheduler.pump(self._workers.work_queue(model))

@@ -1,4 +1,4 @@
-"""Names to models. Always true: one model per name, and a GONE model is not in here."""
+"""Names to models. Invariant: one model per name, and no GONE model."""
 
 import itertools
 

@@ -2,7 +2,7 @@
 
 Batches form while the device is busy, without timers, unless a model's artifact asks for a delay. Turns
 go by device time had, so that a model with heavy batches does not slow the others down to its pace.
-Always true: at most `depth` batches are in flight on a work_queue, each under a lease; every submitted job
+Invariant: at most `depth` batches of a work queue are in flight, each under a lease; every submitted job
 ends, with an answer or with an error.
 """
 

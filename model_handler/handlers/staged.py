@@ -34,7 +34,7 @@ class _Stages:
     """Mixin for pipeline classes: replaces the methods to which `__call__` delegates the work."""
 
     answers: list[Any] | None = None
-    """Of the items of the call that is made next."""
+    """The answers for the items of the next call."""
 
     def run_single(self, inputs: Any, *steps: dict[str, Any]) -> Any:
         return next(self._take([inputs], *steps))

@@ -1,9 +1,9 @@
-"""How often in a row a model's own process has died, and how long to leave it alone. A pure record.
+"""Restart backoff of a process: consecutive crashes, and the time of the next attempt. A pure record.
 
-Always true: one that answers again starts with a clean sheet; one that keeps dying costs ever less.
+Invariant: the delay grows with each consecutive crash, and an answer resets it.
 """
 
-PAUSES_S = (0.0, 0.0, 0.2, 1.0, 5.0, 15.0, 30.0)  # after the n-th death in a row
+PAUSES_S = (0.0, 0.0, 0.2, 1.0, 5.0, 15.0, 30.0)  # by the number of consecutive crashes
 
 
 class Backoff:
@@ -21,5 +21,5 @@ class Backoff:
         self.count = 0
 
     def wait_s(self, now: float) -> float:
-        """Seconds until the next attempt makes sense."""
+        """Seconds until the next attempt is allowed."""
         return max(0.0, self._until - now)

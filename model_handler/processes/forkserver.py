@@ -1,11 +1,11 @@
 """The fork server: a process that has imported what models need, and forks workers in milliseconds.
 
-Always true: it runs no model, touches no device and has one thread, so that its forks are sound.
-Its parent's end of the control socket is its life line: on end of file it takes its workers along.
+Invariant: it runs no model, uses no device and has one thread, so that forking it is safe. When its
+parent closes the control socket, it ends its workers and itself.
 
 Protocol on the control socket, a stream of JSON lines: `{"fork": role, …}` with the worker's end of its
 socket asks for one, where the role is "worker" (with a "device", and "options" as in
-`options.WorkerOptions`, which may be missing), or "isolate" for code out of an artifact, which gets a
+`options.WorkerOptions`, which may be missing), or "isolate" for code from an artifact, which gets a
 second descriptor for what it prints; `{"kill": pid}` ends a worker, and it has ended before the next
 line is read; `{"exited": pid, "status": n}` comes back for each that ended, once the processes that it
 started have ended too.
@@ -92,7 +92,7 @@ def serve(control: socket.socket) -> None:
 
 
 def _child_signals() -> tuple[socket.socket, socket.socket]:
-    """A socket that becomes readable when a child ends, and the end that says so."""
+    """A socket that becomes readable when a child ends, and its other end."""
     wakeup, signalled = socket.socketpair()
     signalled.setblocking(False)
     signal.set_wakeup_fd(signalled.fileno())
@@ -108,7 +108,7 @@ def _reap(control: socket.socket, workers: set[int]) -> None:
 
 
 def _obey(own: list[socket.socket], workers: set[int]) -> bool:
-    """Carry out the orders that arrived at the first; False at its end. No worker keeps any of them."""
+    """Carry out the orders on the first socket; False at end of file. Workers close all of `own`."""
     control = own[0]
     try:
         lines, fds, _, _ = socket.recv_fds(control, 4096, 16)
@@ -148,7 +148,7 @@ def _bury(control: socket.socket, workers: set[int], pid: int, status: int) -> N
 
 
 def _end_orphans(workers: set[int]) -> None:
-    """A worker keeps its own descendants while it lives, so any other child of ours was a dead one's."""
+    """End what dead workers left behind: their descendants became children of this process."""
     while orphans := _children() - workers:
         for pid in orphans:
             os.kill(pid, signal.SIGKILL)
@@ -205,7 +205,7 @@ def _run(order: Order, fds: list[int]) -> None:
 
 
 def _print_to(fd: int) -> None:
-    """Whatever the process writes goes to the front, which says whose it is and bounds it."""
+    """Send the process's output to the front, which adds the model's name and bounds it."""
     os.dup2(fd, sys.stdout.fileno())
     os.dup2(fd, sys.stderr.fileno())
     os.close(fd)

@@ -1,6 +1,6 @@
-"""The front's end of the fork server: started when a worker is first asked for, and again after its death.
+"""The front's side of the fork server, which is started for the first worker and again after a crash.
 
-Always true: a worker's exit is reported once, and when the server dies its workers count as ended.
+Invariant: the exit of a worker is reported once; when the server dies, its workers count as ended.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class ForkServerProcess:
         return cls(process, ours)
 
     def fork(self, order: Mapping[str, Any], output: int | None) -> socket.socket:
-        """Ask for a worker; our end of its socket. Raises OSError when the server is gone."""
+        """Request a worker; returns our end of its socket. Raises OSError when the server has ended."""
         ours, theirs = socket.socketpair()
         fds = [theirs.fileno()] if output is None else [theirs.fileno(), output]
         with theirs:
@@ -51,12 +51,12 @@ class ForkServerProcess:
         return ours
 
     def kill(self, pid: int) -> None:
-        """Its memory is free before the next fork."""
+        """End a worker. Its memory is free before the next fork."""
         with suppress(OSError):
             self._control.send(json.dumps({"kill": pid}).encode() + b"\n")
 
     def exited(self, pid: int) -> "asyncio.Future[int | None]":
-        """The exit status of a worker that was forked here, once it has ended; None: not known."""
+        """The exit status of a worker forked here, set when it ends; None if unknown."""
         if self._listener.done():
             unknown: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
             unknown.set_result(None)
@@ -68,7 +68,7 @@ class ForkServerProcess:
         return self._process.returncode is None
 
     async def _listen(self) -> None:
-        """Hear of its workers' ends, until its own."""
+        """Forward worker exit statuses until the fork server exits."""
         reader, writer = await asyncio.open_unix_connection(sock=self._control.dup())
         try:
             while line := await reader.readline():
@@ -81,13 +81,13 @@ class ForkServerProcess:
                 self._note_exit(pid, None)
 
     def _note_exit(self, pid: int, status: int | None) -> None:
-        """Kept: the news may come before the question, and who asks may ask again."""
+        """Kept, since a status may arrive before it is asked for, and may be asked for twice."""
         news = self._exits.setdefault(pid, asyncio.get_running_loop().create_future())
         if not news.done():
             news.set_result(status)
 
     async def stop(self) -> None:
-        """Close its life line, so that it ends its workers and itself."""
+        """Close the control socket, so that it ends its workers and itself."""
         self._listener.cancel()
         await asyncio.wait([self._listener])
         self._control.close()
@@ -114,7 +114,7 @@ _ENVIRONMENT = {
 
 
 class ForkServerClient:
-    """Worker processes for whoever needs one, from a server that lives."""
+    """Forks workers, and starts the fork server when none is running."""
 
     def __init__(self) -> None:
         self._server: ForkServerProcess | None = None
@@ -133,7 +133,7 @@ class ForkServerClient:
             await self._server.stop()
 
     async def fork(self, order: Mapping[str, Any], output: int | None = None) -> "ForkedProcess":
-        """One worker for an order of `forkserver`'s protocol; `output`: where it prints to.
+        """One worker for an order of `forkserver`'s protocol; `output`: descriptor for its output.
 
         Raises OSError when the server cannot be started or died just now.
         """
@@ -150,7 +150,7 @@ class ForkServerClient:
 
 
 class ForkedProcess:
-    """One worker process, known by its pid once it has said it."""
+    """One worker process. Its pid is known when it has sent `Ready`."""
 
     def __init__(self, server: ForkServerProcess, end: socket.socket) -> None:
         self._server = server
@@ -158,12 +158,12 @@ class ForkedProcess:
         self.pid: int | None = None
 
     def kill(self) -> None:
-        """It and what it started end, if they have not yet."""
+        """End it and its descendants, unless they have ended."""
         if self.pid is not None:
             self._server.kill(self.pid)
 
     async def exited(self) -> int | None:
-        """Its exit status once it has ended, negative for a signal; None when that cannot be known."""
+        """The exit status when it has ended, negative for a signal; None if unknown."""
         if self.pid is None:
             return None  # it never came up: its end of the socket is closed, and it ends on that
         return await asyncio.shield(self._server.exited(self.pid))

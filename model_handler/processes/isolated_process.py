@@ -1,8 +1,8 @@
-"""A process for code out of artifacts: begins with its first model's load, ends with its last one's
-unload, and is begun anew on the next load when it has died.
+"""The front's side of a process that runs code from artifacts.
 
-Always true: when `unload` of its last model returns, the process and all that it started are gone; a
-process that keeps dying is left alone for a while, and requests are told why.
+The process starts with the load of its first model and ends with the unload of its last. After a crash,
+the next load starts another one. Invariants: when `unload` of the last model returns, the process and all
+its descendants have ended; after repeated crashes, restarts are delayed and requests get the reason.
 """
 
 import asyncio
@@ -31,14 +31,14 @@ log = logging.getLogger(__name__)
 START_LIMIT_S = 300.0  # the fork server may still be importing
 UNLOAD_PATIENCE_S = 10.0
 EXIT_PATIENCE_S = 1.0
-PATIENCE_S = 0.5  # a load waits this long for the next attempt's time to come
+PATIENCE_S = 0.5  # a load waits this long for the end of a backoff
 
 
 class IsolatedProcess:
-    """The worker of one model, or of all that share it.
+    """The worker of one model, or of all models with `option.isolation=shared`.
 
-    `on_lost` hears when those loaded are gone; `on_growth` what the one model of a process holds by now,
-    and raises InsufficientMemory when that is too much.
+    `on_lost` is called when the process ended with models loaded. `on_growth` is called after each batch
+    with what the only model of the process holds, and raises InsufficientMemory when that is too much.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class IsolatedProcess:
     # ---- load, unload ----
 
     async def load(self, model: Model) -> Footprint:
-        """What the model holds. Raises what the worker named, and WorkerDied for a process that
+        """What the model holds. Raises the worker's error, and WorkerDied for a process that
         died on it or is being left alone; one that was killed for want of memory is InsufficientMemory.
         """
         assert model.artifact is not None
@@ -97,7 +97,7 @@ class IsolatedProcess:
             raise
 
     async def unload(self, model: Model) -> int:
-        """Afterwards the model's bytes are back: it is the last to go, or its process still lives."""
+        """When this returns, the model's bytes are free. The process ends with its last model."""
         self.models.pop(model.model_id, None)
         if not await self._end_if_unused() and self._link is not None:
             try:
@@ -110,7 +110,7 @@ class IsolatedProcess:
         return 0
 
     async def _peace(self) -> None:
-        """Raises WorkerDied while the process is to be left alone."""
+        """Wait for the end of a short backoff. Raises WorkerDied during a long one."""
         wait_s = self._setbacks.wait_s(_now())
         if wait_s > PATIENCE_S:
             times, reason = self._setbacks.count, self._setbacks.reason
@@ -133,7 +133,7 @@ class IsolatedProcess:
         return done
 
     def _check_growth(self, footprint: Footprint) -> None:
-        """Code that keeps more and more is begun anew before it takes the others' room."""
+        """Replace a process that grew beyond its memory before it takes that of other models."""
         if not any(footprint) or len(self.models) != 1:
             return
         (model,) = self.models.values()
@@ -143,13 +143,13 @@ class IsolatedProcess:
             self.replace(f"it grew to {footprint.nbytes} bytes, for which there is no room")
 
     def replace(self, reason: str, culprit: int = 0) -> None:
-        """End the process; the next load begins another."""
+        """End the process; the next load starts another one."""
         if self._link is not None:
             self._replaced_because = reason
             self._link.close()
 
     def stop(self) -> None:
-        """The engine ends, and with the fork server this process."""
+        """Close the connection; the fork server ends the process when the engine stops."""
         link, self._link, self._process = self._link, None, None
         if link is not None:
             link.close()
@@ -163,7 +163,7 @@ class IsolatedProcess:
             return self._link
 
     async def _start(self) -> Link:
-        """Raises ModelLoadFailed when no process comes up."""
+        """Raises ModelLoadFailed when no process starts."""
         try:
             spare = await self._spares.take(self._order)
         except OSError as error:
@@ -188,7 +188,7 @@ class IsolatedProcess:
         log.info("output", extra={"model": self._name, "line": line})
 
     async def _end_if_unused(self) -> bool:
-        """True when no model needs the process, which then has ended."""
+        """End the process when no model needs it; True when it has ended."""
         if self.models:
             return False
         link, self._link = self._link, None
@@ -214,7 +214,7 @@ class IsolatedProcess:
             self.models.clear()
 
     async def fate(self) -> EngineError:
-        """What became of the last process that died, as the error of whoever waited for it."""
+        """The error that requests get which waited for the last process that died."""
         if self._fate is None:
             return WorkerDied("the model's process ended")
         error = await asyncio.shield(self._fate)
@@ -232,12 +232,12 @@ class IsolatedProcess:
 
     @property
     def hopeless(self) -> bool:
-        """It died so often that the next attempt shall wait until somebody asks for it."""
+        """Too many consecutive crashes: restart on the next request only."""
         return self._setbacks.wait_s(_now()) > PATIENCE_S
 
 
 async def _ended_by_itself(process: ForkedProcess) -> int | None:
-    """Its exit status, if it has one soon: a connection may end before the process does."""
+    """The exit status, if the process ends soon: its connection may end before it does."""
     with suppress(TimeoutError):
         async with asyncio.timeout(EXIT_PATIENCE_S):
             return await process.exited()
@@ -245,7 +245,7 @@ async def _ended_by_itself(process: ForkedProcess) -> int | None:
 
 
 def _cause(status: int | None, reason: str) -> EngineError:
-    """Nobody but the kernel, for want of memory, sends SIGKILL to a process that we did not end."""
+    """SIGKILL for a process that we did not end comes from the kernel, for lack of memory."""
     if status == -signal.SIGKILL:
         return InsufficientMemory("the model's process was killed, as the kernel does for memory")
     if status is not None and status < 0:

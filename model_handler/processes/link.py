@@ -1,6 +1,6 @@
-"""The front's end of one worker's socket: sends commands, hands each report to who waits for it.
+"""The front's end of one worker's socket: sends commands and delivers each report to its caller.
 
-Always true: every call ends, with the worker's report or with WorkerDied.
+Invariant: every call ends, with the worker's report or with WorkerDied.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ class Link(asyncio.Protocol):
     # ---- calls ----
 
     async def load(self, command: Load) -> Loaded:
-        """Raises what the worker named, as its error class."""
+        """Raises the worker's error."""
         report = await self._ask(("load", command.model_id), command)
         if isinstance(report, LoadFailed):
             raise from_wire(report.reason.error, report.reason.message)

@@ -1,7 +1,7 @@
-"""What a process with an artifact's own code prints, as log lines that say whose they are.
+"""Forwards what a process with an artifact's own code prints to the log, with the model's name.
 
-Always true: a model that prints without end costs the log a bounded number of bytes a second, and is
-never made to wait: what exceeds them is dropped and counted.
+Invariant: the bytes per second that one model adds to the log are bounded, and printing never blocks the
+model: output beyond the bound is dropped and counted.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class Allowance:
 
 
 class Output(asyncio.Protocol):
-    """Reads one process's standard output and error until all who hold them have closed them."""
+    """Reads the standard output and error of one process until every holder has closed them."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
@@ -77,7 +77,7 @@ class Output(asyncio.Protocol):
 
 
 class Pipe:
-    """The way from the process to the log: `writer` is for the process, and closed here with `sent`."""
+    """A pipe from the process to the log. `writer` is the process's end, closed here by `sent`."""
 
     def __init__(self) -> None:
         self._reader, self.writer = os.pipe()
@@ -86,10 +86,10 @@ class Pipe:
         os.close(self.writer)
 
     def close(self) -> None:
-        """In place of `follow`."""
+        """Instead of `follow`."""
         os.close(self._reader)
 
     async def follow(self, say: Callable[[str], None]) -> None:
-        """Print from now on, in the background."""
+        """Start to forward in the background."""
         loop = asyncio.get_running_loop()
         await loop.connect_read_pipe(lambda: Output(say), os.fdopen(self._reader, "rb", 0))

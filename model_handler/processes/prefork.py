@@ -1,7 +1,8 @@
-"""One process for code out of artifacts, forked before it is needed.
+"""A process for code from artifacts, forked before it is needed.
 
-A fork copies the page tables of all that the fork server imported, which is most of what an isolated
-model's load takes. Always true: a spare has run nothing of any artifact, and is handed out once.
+A fork copies the page tables of everything that the fork server imported, which takes most of the load
+time of an isolated model. Invariant: a preforked process has run no code of any artifact, and is handed
+out once.
 """
 
 import select
@@ -18,7 +19,7 @@ Order = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class PreforkedProcess:
-    """`output`: what the process prints waits in it until somebody follows."""
+    """`output` buffers what the process prints until `follow` is called."""
 
     order: Order
     process: ForkedProcess
@@ -26,7 +27,7 @@ class PreforkedProcess:
 
     @property
     def usable(self) -> bool:
-        """It has not ended meanwhile: being first in line, it may have been killed for want of memory."""
+        """False when it has ended: the kernel kills such processes first when memory is short."""
         poll = select.poll()
         poll.register(self.process.end, select.POLLRDHUP)
         return not poll.poll(0)
@@ -38,7 +39,7 @@ class PreforkedProcess:
 
 
 class PreforkPool:
-    """Hands out processes, and from the first one on keeps one more of the same kind ready."""
+    """Hands out processes. After the first one, keeps one more of the same kind ready."""
 
     def __init__(self, forks: ForkServerClient) -> None:
         self._forks = forks
@@ -46,13 +47,13 @@ class PreforkPool:
         self._closed = False
 
     async def take(self, order: Order) -> PreforkedProcess:
-        """The caller owns it. Raises OSError when no process can be had."""
+        """A process, owned by the caller. Raises OSError when none can be forked."""
         spare, self._spare = self._spare, None
         if spare is not None and (spare.order != order or not spare.usable):
             spare.discard()
             spare = None
         taken = spare or await self._forked(order)
-        with suppress(OSError):  # then the next one to ask hears of it
+        with suppress(OSError):  # the next call forks one itself, and raises
             await self._refill(order)
         return taken
 
@@ -74,7 +75,7 @@ class PreforkPool:
             output.sent()
 
     def close(self) -> None:
-        """From now on none is kept."""
+        """End the process that was kept; keep none from now on."""
         self._closed = True
         if self._spare is not None:
             self._spare.discard()

@@ -1,6 +1,6 @@
-"""Keeps the device's worker alive: asks for one, and replaces whatever dies.
+"""Keeps one worker of the device running: starts it, and replaces it when it dies.
 
-Always true: at most one worker at a time; `worker()` returns a live one or waits for the next.
+Invariant: at most one worker process at a time.
 """
 
 import asyncio
@@ -22,14 +22,22 @@ from model_handler.processes.link import Link
 log = logging.getLogger(__name__)
 UNLOAD_PATIENCE_S = 30.0  # then the process is replaced, which frees its memory for certain
 EXIT_PATIENCE_S = 5.0
-START_LIMIT_S = 300.0  # imports from a cold disk, and a driver that wakes up
-SETTLED_S = 5.0  # a worker that lives this long has started well
-BACKOFF_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)  # before the n-th start in a row that failed
+START_LIMIT_S = 300.0  # imports from a cold disk, and the start of the GPU's driver
+SETTLED_S = 5.0  # a worker that runs this long counts as started
+BACKOFF_S = (
+    0.0,
+    0.1,
+    0.5,
+    1.0,
+    2.0,
+    5.0,
+    10.0,
+)  # before the next start, by the number of failed starts in a row
 SICK_AFTER = 4  # starts in a row that failed
 
 
 class Supervisor:
-    """The device's worker, as far as others need to know: load, unload, run."""
+    """The front's side of one device worker: load, demote, unload, run."""
 
     def __init__(
         self, device: str, forks: ForkServerClient, options: WorkerOptions | None = None
@@ -42,7 +50,7 @@ class Supervisor:
         self._forks = forks
         self._link: Link | None = None
         self._process: ForkedProcess | None = None
-        self._news = asyncio.Event()  # pulsed when a worker arrives and when one did not
+        self._news = asyncio.Event()  # pulsed when a worker started and when a start failed
         self._last_failure = ""
         self._failed_starts = 0
         self._keeper: asyncio.Task[None] | None = None
@@ -63,12 +71,12 @@ class Supervisor:
         await self.stop()
 
     def start(self) -> None:
-        """Unless it was: from now on there is a worker, sooner or later."""
+        """Start a worker in the background, unless one was started."""
         if self._keeper is None:
             self._keeper = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
-        """Return when the worker's process has ended, and with it what it held of the device."""
+        """Return when the worker process has ended and its device memory is free."""
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.cancel()
@@ -84,7 +92,7 @@ class Supervisor:
                     await process.exited()
 
     def sickness(self) -> str | None:
-        """Why no worker can be had, once that is more than a hiccup."""
+        """Why no worker runs, after several failed starts in a row; None otherwise."""
         if self._keeper is not None and self._keeper.done():
             return "no worker will be started any more"  # a mistake of ours ended the keeper
         if self._link is not None or self._failed_starts < SICK_AFTER:
@@ -92,7 +100,7 @@ class Supervisor:
         return f"no worker came up in {self._failed_starts} attempts: {self._last_failure}"
 
     def replace(self, reason: str, culprit: int = 0) -> None:
-        """End the present worker; its successor comes by itself. `culprit`: the model_id to blame."""
+        """End the running worker; another one is started. `culprit`: the model_id to blame."""
         if self._link is not None:
             log.error("worker replaced", extra={"reason": reason})
             self._culprit = culprit
@@ -120,7 +128,7 @@ class Supervisor:
         return await self._free(lambda link: link.unload(model.model_id))
 
     async def trim(self) -> int | None:
-        """Free bytes of the device after its allocator's unused blocks were given back; None: not known."""
+        """Return the allocator's unused blocks; the free bytes of the device then, None if unknown."""
         if self._link is None:
             return None
         try:
@@ -155,7 +163,7 @@ class Supervisor:
         return self._link
 
     async def available(self) -> None:
-        """Return when there is a worker. Raises Unavailable once that is not to be expected."""
+        """Return when a worker runs. Raises Unavailable after several failed starts."""
         await self._live()
 
     # ---- life ----
@@ -175,7 +183,7 @@ class Supervisor:
             await self._outlive(link)
 
     async def _outlive(self, link: Link) -> None:
-        """Wait for the worker's end; one that came at once counts like a start that failed."""
+        """Wait until the worker ends; an end soon after the start counts as a failed start."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         settled = loop.call_later(SETTLED_S, self._started_well)
