@@ -80,7 +80,7 @@ class Residency:
 
     async def hold(self, model: Model, overhead: Overhead) -> None:
         """Reserve the device memory of the model's process, unless another model has reserved it already."""
-        wanting = self._residences[model.model_id]
+        wanting = self._admitted(model)
         async with self._room.turn(wanting):
             if not self._overheads.join(model.model_id, overhead):
                 reservation = await self._room.find(wanting, overhead.nbytes)
