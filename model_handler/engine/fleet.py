@@ -1,7 +1,7 @@
-"""Which process carries which model: the device's own worker, but for what is better kept apart.
+"""Which process carries which model: the main device worker, or a process of its own.
 
 Invariant: between `assign` and `dismiss` a model has one worker. Artifacts that bring code have a process
-and a work_queue of their own, so that nothing they do holds up the device's.
+and a work queue of their own, so that their code does not delay other models.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ SHARED = "(shared)"
 
 
 class Fleet:
-    """Residency's mover, and where the scheduler's work_queues come from.
+    """Moves models for Residency, and provides the scheduler's work queues.
 
-    `spawn`: makes the supervisor of a further worker of the device, which has not started.
+    `spawn` creates the supervisor of a further device worker, not started.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class Fleet:
         self.on_growth: Callable[[Model, Footprint], None] = lambda *_: None
 
     def settle(self, options: ProcessOptions) -> None:
-        """Before the first `assign`."""
+        """Called before the first `assign`."""
         self._options = options
 
     async def stop(self) -> None:
-        """From now on the end of a process is nothing to recover from."""
+        """End all processes but the main worker, without recovery."""
         self._spares.close()
         for process in self._work_queues:
             process.stop()
@@ -62,7 +62,7 @@ class Fleet:
     # ---- models ----
 
     def assign(self, model: Model) -> WorkQueue:
-        """The work_queue on which the model's batches run."""
+        """The work queue for the model's batches."""
         if not model.isolated:
             return self._carry(model, self._worker(self._name(model)))
         process = self._process_for(model)
@@ -70,18 +70,18 @@ class Fleet:
         return self._work_queues[process]
 
     def apart(self, model: Model) -> WorkQueue:
-        """From now on the model has a worker of the device to itself."""
+        """Move the model to a device worker of its own, which starts with its next load."""
         self.carrier(model).models.discard(model.model_id)
         return self._carry(model, self._worker(f"{MAIN} of {model.info.name}"))
 
     def overhead(self, model: Model) -> Overhead | None:
-        """What the model's process takes of the device; None where that is counted otherwise."""
+        """The device memory of the model's process itself; None where that is counted otherwise."""
         if model.isolated or model.worker == MAIN:
             return None
         return Overhead(model.worker, self._options.context_nbytes)
 
     def dismiss(self, model: Model) -> None:
-        """The model is gone: nothing of it is remembered."""
+        """Forget a model that was unloaded; end a process that has no model left."""
         process = self._isolated.pop(model.model_id, None)
         if process is not None and process not in self._isolated.values():
             del self._work_queues[process]
@@ -97,7 +97,7 @@ class Fleet:
             process.replace(reason)
 
     def end(self, model: Model, reason: str) -> None:
-        """End the process of a model with code of its own; its successor comes by itself."""
+        """End the process of a model with code of its own; the next request starts another one."""
         if (process := self._isolated.get(model.model_id)) is not None:
             process.replace(reason)
 

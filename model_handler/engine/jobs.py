@@ -15,8 +15,8 @@ MAX_BATCH_NBYTES = 64 << 20  # bodies of one batch travel in one message
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One request on its way. `deadline` is on the event loop's clock, queue time included. `retried`: it
-    is computed for the second time, because memory was short at the first."""
+    """One request. `deadline` is on the event loop's clock and includes the time in the queue. `retried`: it
+    ran out of device memory once."""
 
     request: InferenceRequest
     deadline: float
@@ -25,7 +25,7 @@ class Job:
 
 
 class RequestQueue:
-    """First in, first out; a job whose caller gave up is taken out by `discard`."""
+    """First in, first out; `discard` removes a job whose caller has left."""
 
     def __init__(self, name: str, limit: int) -> None:
         self._name = name

@@ -1,6 +1,6 @@
-"""What waits and runs: of one worker, and of one model.
+"""The queues: what waits and runs for one worker, and for one model.
 
-Plain state of the scheduler, which alone changes it.
+Plain state, which only the scheduler changes.
 """
 
 import asyncio
@@ -15,21 +15,20 @@ from model_handler.sharing.fairness import Shares
 
 
 class BatchRunner(Protocol):
-    """What computes batches."""
+    """Computes batches: a device worker, or the process of an isolated model."""
 
     async def run(self, command: Run) -> Done: ...
 
     def replace(self, reason: str, culprit: int = 0) -> None:
-        """End the process; its successor comes by itself. `culprit`: the model_id to blame."""
+        """End the process; another one is started. `culprit`: the model_id to blame."""
         ...
 
 
 class WorkQueue:
-    """One worker's work: whose turn it is on it, and how many batches it has.
+    """The work of one worker: the order of its models' turns, and its batches in flight.
 
-    `depth`: batches that it may have at a time; by default one computes while the next is being
-    prepared. `each`: of those, of one model. `grace_s`: a batch this late past its deadline means that
-    the worker is wedged.
+    `depth`: batches in flight at a time; by default one computes while the next is prepared. `each`: the
+    same for one model. `grace_s`: a worker whose batch is this late after its deadline is replaced.
     """
 
     def __init__(
@@ -45,10 +44,11 @@ class WorkQueue:
 
 
 class ModelQueue:
-    """One model's work: its queue, its batches in flight, and the lease taken ahead for its next.
+    """The work of one model: waiting requests, batches in flight, and the lease for its next batch.
 
-    `ripe_at`, on the event loop's clock: until then a batch that is not full waits for company.
-    `expected_s`: device time that its next batch is thought to take.
+    `ripe_at`, on the event loop's clock: until then a batch that is not full waits for more requests.
+    `hold`: a lease taken when the model was promoted for waiting requests. `expected_s`: estimated device
+    time of the next batch. `waiting_for_memory`: requests to be tried again, see Scheduler.
     """
 
     def __init__(self, model: Model, work_queue: WorkQueue, bounds: QueueBounds) -> None:

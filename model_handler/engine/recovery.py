@@ -1,7 +1,7 @@
-"""What happens when a process dies: the ledger is put right, and its models are brought back.
+"""Recovery from dead processes: corrects the ledger and restores the models.
 
-Invariant: no model ends the process of others for ever. One whose batches lost the device twice goes on
-in a process of its own, one whose return does so is given up.
+Invariant: no model can end the process of other models again and again. A model whose batches lost the
+device twice gets a process of its own; a model whose restore did so twice is unloaded.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from model_handler.model import Model, State
 from model_handler.processes.isolated_process import IsolatedProcess
 
 log = logging.getLogger(__name__)
-STRIKES = 2  # times that a model may lose the device for the models beside it
+STRIKES = 2  # times that one model may lose the device of others
 
 
 class Recovery:

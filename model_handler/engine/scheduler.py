@@ -28,7 +28,7 @@ from model_handler.messages import Done, InferenceResponse, Refusal, Run
 from model_handler.model import Model
 
 MAX_HELD_NBYTES = 1 << 30
-# Of the last batch in what the next one is expected to cost
+# Weight of the last batch in the estimate for the next one
 RECENCY = 0.5
 
 
@@ -43,7 +43,7 @@ class Scheduler:
     # ---- the engine's side ----
 
     def open(self, model: Model, work_queue: WorkQueue, bounds: QueueBounds) -> None:
-        """`work_queue`: of the worker that computes for the model."""
+        """`work_queue`: that of the worker which computes for the model."""
         self._model_queues[model.model_id] = ModelQueue(model, work_queue, bounds)
 
     def close(self, model: Model) -> None:
@@ -53,7 +53,7 @@ class Scheduler:
         model_queue.work_queue.turns.forget(model.model_id)
 
     def move(self, model: Model, work_queue: WorkQueue) -> None:
-        """From now on another worker computes for the model; what runs already ends where it began."""
+        """Let another worker compute for the model. Batches in flight end where they are."""
         if (model_queue := self._model_queues.get(model.model_id)) is None:
             return
         model_queue.work_queue.turns.forget(model.model_id)
@@ -62,9 +62,9 @@ class Scheduler:
             work_queue.turns.enter(model.model_id)
 
     async def submit(self, model: Model, job: Job) -> InferenceResponse:
-        """The job's answer. Raises QueueFull at once, or what became of the batch.
+        """The job's answer. Raises QueueFull at once, or the error of its batch.
 
-        Cancellation takes a waiting job out of its queue; one that computes is let finish.
+        Cancellation removes a waiting job from its queue; a job in a batch is computed to the end.
         """
         model_queue = self._model_queues[model.model_id]
         self._refuse_if_full(job)
@@ -83,13 +83,13 @@ class Scheduler:
             self._settle(model_queue)
 
     def _ripen(self, model_queue: ModelQueue) -> None:
-        """The first of a batch has come: from now on its time runs."""
+        """Start the delay of a batch with its first request."""
         loop = asyncio.get_running_loop()
         model_queue.ripe_at = loop.time() + model_queue.delay_s
         loop.call_at(model_queue.ripe_at, self.pump, model_queue.work_queue)
 
     def _refuse_if_full(self, job: Job) -> None:
-        """Queues bound how many requests wait; this bounds what the bodies of all models' weigh."""
+        """Each queue bounds its number of requests; this bounds the bytes of all request bodies."""
         if self._held_nbytes + len(job.request.body) > MAX_HELD_NBYTES:
             raise QueueFull(f"requests of {self._held_nbytes} bytes are in flight already")
 
@@ -98,14 +98,14 @@ class Scheduler:
         await self._model_queues[model.model_id].empty.wait()
 
     def abandon(self, model: Model, error: EngineError) -> None:
-        """Answer everything that waits or runs with the error; running batches go on unheard."""
+        """Answer all requests of the model with the error; results of batches in flight are dropped."""
         model_queue = self._model_queues[model.model_id]
         _fail(model_queue.requests.take_all(), error)
         _fail(model_queue.computing, error)
         self._settle(model_queue)
 
     def lost(self, models: Iterable[Model]) -> None:
-        """Their worker died: leases taken ahead are worth nothing."""
+        """Release the leases held for models whose worker died."""
         for model in models:
             if (model_queue := self._model_queues.get(model.model_id)) is not None:
                 model_queue.drop_hold()
@@ -119,7 +119,7 @@ class Scheduler:
     # ---- turns ----
 
     def _pump_soon(self, work_queue: WorkQueue) -> None:
-        """Once for all requests that came with one turn of the event loop, or the first would go alone."""
+        """Once per turn of the event loop, so that requests which arrive together share a batch."""
         if not work_queue.pumping:
             work_queue.pumping = True
             asyncio.get_running_loop().call_soon(self._pump_now, work_queue)
@@ -129,7 +129,7 @@ class Scheduler:
         self.pump(work_queue)
 
     def pump(self, work_queue: WorkQueue) -> None:
-        """Start what can be started. Called whenever work, room or a model arrives."""
+        """Start what can be started. Called when a request, a free slot or a model arrives."""
         while work_queue.in_flight < work_queue.depth:
             model_id = work_queue.turns.next(self._can_run)
             if model_id is None:
@@ -150,7 +150,7 @@ class Scheduler:
         return model_queue.hold is not None or self._residency.resident(model_queue.model)
 
     def _stranded(self, work_queue: WorkQueue) -> list[ModelQueue]:
-        """Lines with work whose model is not on the device and nobody fetches."""
+        """Queues with work whose model is neither on the device nor being promoted."""
         model_queues = (self._model_queues[model_id] for model_id in work_queue.turns)
         return [
             model_queue
@@ -159,7 +159,7 @@ class Scheduler:
         ]
 
     async def _fetch(self, model_queue: ModelQueue) -> None:
-        """Bring the model back; its lease waits in `hold` for its next turn."""
+        """Promote the model; its lease is kept in `hold` until its next turn."""
         try:
             model_queue.hold = await self._residency.acquire(model_queue.model)
         except EngineError as error:
@@ -170,7 +170,7 @@ class Scheduler:
         self.pump(model_queue.work_queue)
 
     def _settle(self, model_queue: ModelQueue) -> None:
-        """Put the turn of the model, lease and `empty` right after its queue or batches changed."""
+        """Update turn, lease and `empty` after the requests or batches of the model changed."""
         if not model_queue.requests:
             model_queue.work_queue.turns.leave(model_queue.model.model_id)
             model_queue.drop_hold()
@@ -217,8 +217,7 @@ class Scheduler:
     # ---- out of memory ----
 
     def _retry_later(self, model_queue: ModelQueue, starved: list[Job]) -> None:
-        """In a task of its own, which holds no lease and no place on the work_queue: those who make room may
-        wait for both."""
+        """In a task of its own, without a lease or a slot of the worker: making room may wait for both."""
         if starved:
             model_queue.computing.update(starved)
             task = asyncio.create_task(self._retry(model_queue, starved))
@@ -263,11 +262,11 @@ class Scheduler:
             wedged.cancel()
         if len(done.results) != len(jobs):
             work_queue.worker.replace("a batch came back with the wrong number of results")
-            raise WorkerDied("the worker answered something else than it was asked")
+            raise WorkerDied("the worker returned the wrong number of results")
         return done
 
     def _deliver(self, jobs: list[Job], done: Done) -> list[Job]:
-        """Answer the jobs, but for those that the device had no memory for, the first time."""
+        """Answer the jobs; returns those that ran out of device memory for the first time."""
         self._metrics.forward_seconds.observe(done.forward_s)
         starved = []
         for job, result in zip(jobs, done.results, strict=True):
