@@ -210,10 +210,10 @@ class PipelineHandler:
             bounds.check_defaults(defaults, self._limits.vocabulary)
         except InvalidRequest as error:
             raise ModelLoadFailed(f"in generation_config.json or config.json {error}") from None
-        for name in bounds.unknown_tokens(defaults, self._limits.vocabulary):
-            setattr(self.model.generation_config, name, None)
+        unknown = bounds.unknown_tokens(defaults, self._limits.vocabulary)
+        precedence.correct(self.pipeline, **dict.fromkeys(unknown))
         if defaults.get("temperature") == 0:
-            self.model.generation_config.update(do_sample=False, temperature=None)
+            precedence.correct(self.pipeline, do_sample=False, temperature=None)
             return False
         return bool(defaults.get("do_sample"))
 

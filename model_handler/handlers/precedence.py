@@ -23,6 +23,14 @@ def passed(pipeline: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
     return _defaults(pipeline, _chosen(pipeline.model) | given) | given
 
 
+def correct(pipeline: Any, **values: Any) -> None:
+    """Replace defaults of the checkpoint. Pipelines of transformers 5.17 keep a copy of the model's."""
+    copied = getattr(pipeline, "generation_config", None)
+    for config in (pipeline.model.generation_config, copied):
+        if config is not None:
+            config.update(**values)
+
+
 def _chosen(model: Any) -> dict[str, Any]:
     """The parameters that the checkpoint's generation_config.json sets."""
     return _set(model.generation_config)
