@@ -3,10 +3,8 @@
 Weights are random from a seed: the answers mean nothing, and are the same on every machine and run.
 """
 
-import io
 import json
 import string
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -342,11 +340,3 @@ def _tokenizer(directory: Path, tokenizer: Tokenizer, positions: int, **names: s
 
 def _json(path: Path, document: dict[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=2))
-
-
-def packed(directory: Path) -> bytes:
-    """A `.tar.gz` with the directory's files at its root."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        tar.add(directory, ".")
-    return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""What is measured is said in one way, and every server hears it in its own."""
+"""Benchmarks state a request once; a dialect translates it for each server."""
 
 import json
 from pathlib import Path

@@ -19,7 +19,8 @@ from botocore.exceptions import ClientError
 from emulator.hosting.fleet_hosting import create_hosting
 from emulator.limits import Limits
 from emulator.platform import LocalSageMaker
-from tests.artifacts import bert_classifier, packed
+from tests.archives import packed
+from tests.artifacts import bert_classifier
 from tests.contract.artifacts import Zoo
 from tests.contract.waiting import until
 from tests.emulator.containers.test_multi_model import lru_evictions

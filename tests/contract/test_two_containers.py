@@ -18,7 +18,8 @@ from botocore.config import Config
 from emulator.hosting.fleet_hosting import create_hosting
 from emulator.limits import Limits
 from emulator.platform import LocalSageMaker
-from tests.artifacts import bert_classifier, packed
+from tests.archives import packed
+from tests.artifacts import bert_classifier
 from tests.contract.artifacts import Zoo
 
 pytestmark = pytest.mark.differs(

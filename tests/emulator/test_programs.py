@@ -7,7 +7,8 @@ from pathlib import Path
 
 from emulator.hosting.fleet_hosting import create_hosting
 from emulator.platform import LocalSageMaker
-from tests.artifacts import bert_classifier, packed
+from tests.archives import packed
+from tests.artifacts import bert_classifier
 
 CITIES = ("austin", "berlin", "cairo", "delhi", "essen", "fargo", "geneva", "hanoi")
 PROGRAM = Path(__file__).parent / "programs" / "house_prices.py"

@@ -14,7 +14,7 @@ import pytest
 
 from emulator.hosting.fleet_hosting import create_hosting
 from emulator.platform import LocalSageMaker
-from tests import artifacts
+from tests import archives, artifacts
 from tests.scripts.resources import Resources
 from tests.scripts.runs import SCRIPTS
 from tests.scripts.template import IMAGE, STACK, Template
@@ -24,7 +24,7 @@ ROLE = "arn:aws:iam::123456789012:role/many-models"
 
 def test_the_resources_serve_and_everything_is_deleted(tmp_path: Path) -> None:
     """With every resource of the template, and real containers behind the endpoint."""
-    archive = artifacts.packed(artifacts.bert_classifier(tmp_path / "sentiment"))
+    archive = archives.packed(artifacts.bert_classifier(tmp_path / "sentiment"))
     environ = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
     template = Template(MinInstanceCount="1", MaxInstanceCount="2", InvocationsPerInstance="300")
     with LocalSageMaker(lambda url: create_hosting(s3=url), environ=environ) as platform:

@@ -75,7 +75,7 @@ async def until(attempt: Callable[[], Awaitable[object]]) -> None:
 
 
 def test_a_load_that_outlasts_its_limit_leaves_nothing(zoo: Zoo, options: EngineOptions) -> None:
-    """The worker is still busy with it when the caller hears of the failure, and drops it when done."""
+    """The worker is still busy with it when the caller gets the error, and drops it when done."""
 
     async def scenario() -> None:
         limit = await slow_load_s(zoo, options) / 4
@@ -212,7 +212,7 @@ def test_the_fork_server_and_its_workers_may_die(zoo: Zoo, options: EngineOption
 def test_an_artifact_that_vanished_is_forgotten_at_the_restore(
     options: EngineOptions, tmp_path: Path
 ) -> None:
-    """The platform hears 404 and loads it again; the others are back."""
+    """Requests for it get 404, and the platform loads it again; the others are restored."""
 
     async def scenario() -> None:
         stays, goes = (
