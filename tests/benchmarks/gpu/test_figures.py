@@ -207,3 +207,4 @@ def test_files_with_gpu_tests_are_found() -> None:
     names = {path.name for path in suite.marked(Path(__file__).parents[2])}
     assert {"test_device.py", "test_upload.py"} <= names
     assert "test_load.py" not in names
+    assert "test_device_facts.py" not in names  # of the fake CUDA runtime
