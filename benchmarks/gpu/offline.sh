@@ -7,7 +7,7 @@
 #
 #   benchmarks/gpu/offline.sh wheels /tmp/site --seconds 480 --output /tmp/gpu-day
 #
-# PYTHON: the interpreter (default: python3). GPU_DAY_COMMIT: the measured commit, for a copy without .git.
+# PYTHON: the interpreter (default: python3). GPU_DAY_COMMIT: the measured commit, for a copy whose .git is missing or behind.
 set -euo pipefail
 if [ $# -lt 2 ]; then
   sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2

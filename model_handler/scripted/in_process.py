@@ -44,7 +44,7 @@ def open_model(url: str, name: str, options: EngineOptions, device: str) -> Answ
 
 
 def _inspected(url: str, options: EngineOptions, device: str) -> Artifact:
-    precision.multiply(device, options.worker.matmul_precision)
+    precision.configure(device, options.worker.matmul_precision)
     path = artifacts.locate(url, options.model_roots)
     return artifacts.inspect(
         path,

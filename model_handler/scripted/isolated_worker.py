@@ -77,7 +77,7 @@ def main(end: socket.socket, order: Mapping[str, Any]) -> None:
         _bound_device_memory(share)
     torch.set_num_threads(1)  # many such processes share the cores
     tokenize_with(1)
-    precision.multiply(order["device"], order.get("matmul_precision", precision.EXACT))
+    precision.configure(order["device"], order.get("matmul_precision", precision.EXACT))
     store = order.get("requirements_dir")
     held = HeldMemory(order["device"], order.get("context_nbytes", 0), alone=order["alone"])
     IsolatedWorker(end, order["device"], Path(store) if store else None, held).serve()

@@ -23,8 +23,8 @@ from model_handler.errors import ModelLoadFailed
 from model_handler.transfer.layout import Chunk, Copy
 from model_handler.transfer.registrations import Registrations
 
-CHUNK_NBYTES = 16 << 20
-SLOTS = 8
+CHUNK_NBYTES = 4 << 20
+SLOTS = 16
 
 
 class Mark(Protocol):
@@ -158,7 +158,7 @@ class Uploader:
         reading: deque[_ChunkRead] = deque()
         try:
             for chunk in chunks:
-                if not self._ring:
+                while not self._ring or (reading and reading[0].future.done()):
                     self._copy(reading.popleft(), copies)
                 reading.append(self._read(chunk, files))
             while reading:

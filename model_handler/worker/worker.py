@@ -86,7 +86,7 @@ def main(end: socket.socket, device_name: str, options: WorkerOptions | None = N
         return
     log.info("device", extra=devices.facts(device))
     options = options or WorkerOptions()
-    precision.multiply(device.name, options.matmul_precision)
+    precision.configure(device.name, options.matmul_precision)
     tokenize_with(tokenizing(device.torch_device, len(os.sched_getaffinity(0))))
     Worker(end, device, options).serve()
 

@@ -21,11 +21,14 @@ def facts(day: Day, found: Found) -> None:
 
 
 def _commit() -> str | None:
+    """GPU_DAY_COMMIT takes precedence: the repository beside a copy may be at another commit."""
+    if named := os.environ.get("GPU_DAY_COMMIT"):
+        return named
     command = ["git", "log", "-1", "--format=%h %cs %s"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         done = subprocess.run(command, cwd=child.ROOT, capture_output=True, text=True, check=True)
         return done.stdout.strip()
-    return os.environ.get("GPU_DAY_COMMIT")
+    return None
 
 
 def preflight(day: Day, found: Found) -> None:

@@ -15,19 +15,26 @@ from model_handler.options import MATMUL_PRECISIONS
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
     before = torch.get_float32_matmul_precision()
+    cudnn = torch.backends.cuda.cudnn_sdp_enabled()
     yield
     torch.set_float32_matmul_precision(before)
+    torch.backends.cuda.enable_cudnn_sdp(cudnn)
 
 
 @pytest.mark.parametrize("wanted", MATMUL_PRECISIONS)
 def test_matmul_precision_on_a_gpu(wanted: str) -> None:
-    precision.multiply("cuda:0", wanted)
+    precision.configure("cuda:0", wanted)
     assert torch.get_float32_matmul_precision() == wanted
+
+
+def test_a_gpu_computes_attention_without_a_plan_for_each_shape() -> None:
+    precision.configure("cuda:0", "highest")
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
 
 
 def test_float32_on_a_cpu_is_not_changed() -> None:
     before = torch.get_float32_matmul_precision()
-    precision.multiply("cpu", "medium")
+    precision.configure("cpu", "medium")
     assert torch.get_float32_matmul_precision() == before
 
 
