@@ -57,4 +57,4 @@ def configure(device: str, matmul_precision: str) -> None:
     if device == "cpu":
         return
     torch.set_float32_matmul_precision(matmul_precision)
-    torch.backends.cuda.enable_cudnn_sdp(False)  # type: ignore[no-untyped-call]
+    torch.backends.cuda.enable_cudnn_sdp(False)
