@@ -53,8 +53,8 @@ def section(days: Days) -> Iterator[str]:
     if not days:
         yield f"{UNMEASURED}\n"
         yield from _predicted()
-    for name, day in days.items():
-        yield from _measured(name, day)
+    for of_card in _by_card(days):
+        yield from _measured(of_card)
     yield f"\n{NO_SECTION}"
 
 
@@ -68,20 +68,54 @@ def _predicted() -> Iterator[str]:
             yield _line(cells)
 
 
-def _measured(name: str, day: Mapping[str, Any]) -> Iterator[str]:
-    driver = _driver(day)
-    yield (
-        f"{driver['name']}, driver {driver.get('driver_version', 'unknown')}, {day['began'][:10]}, "
-        f"commit {_found(day).get('commit') or 'unknown'} "
-        f"([raw result](../benchmarks/results/{name}/{FILE})). Predictions were written before.\n"
-    )
-    yield "| section | what | predicted | outcome | as predicted | target | met |"
+def _measured(days: Days) -> Iterator[str]:
+    yield "Predictions were written before the first run of their section."
+    for name, day in days.items():
+        driver, commit = _driver(day), _found(day).get("commit") or "unknown"
+        yield (
+            f"{driver['name']}, driver {driver.get('driver_version', 'unknown')}, {day['began'][:10]}, "
+            f"commit {commit} ([raw result](../benchmarks/results/{name}/{FILE}))."
+        )
+    yield "\n| section | what | predicted | outcome | as predicted | target | met |"
     yield "|---|---|---|---|---|---|---|"
-    for title, record in day["sections"].items():
+    records = merged(days)
+    for title, record in records.items():
         for row in record["predictions"]:
             yield _line((title, *_cells(row, record["state"])))
     yield ""
-    yield from _not_run(day)
+    yield from _not_run(records)
+
+
+def _by_card(days: Days) -> Iterator[Days]:
+    """The days of each card, the earliest first."""
+    cards: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for name, day in sorted(days.items(), key=lambda each: str(each[1]["began"])):
+        cards.setdefault(_driver(day)["name"], {})[name] = day
+    yield from cards.values()
+
+
+def merged(days: Days) -> dict[str, Any]:
+    """The records of one card, by section: of the last day that ran it, or else of the last day.
+
+    A row has `before`: the outcomes of earlier days.
+    """
+    records: dict[str, Any] = {}
+    for day in days.values():
+        for title, record in day["sections"].items():
+            earlier = records.get(title)
+            if earlier is None or any(row["outcome"] is not None for row in record["predictions"]):
+                records[title] = record | {"predictions": _beside(record, earlier)}
+    return records
+
+
+def _beside(record: Mapping[str, Any], earlier: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    before = {row["what"]: _outcomes(row) for row in (earlier or {}).get("predictions", ())}
+    return [row | {"before": before.get(row["what"], [])} for row in record["predictions"]]
+
+
+def _outcomes(row: Mapping[str, Any]) -> list[float]:
+    last = [] if row["outcome"] is None else [row["outcome"]]
+    return [*row["before"], *last]
 
 
 def _found(day: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,12 +129,12 @@ def _cells(row: Mapping[str, Any], state: str) -> tuple[str, ...]:
         return row["what"], _range(row), missing, "–", _target(row), "–"
     low, high = row["predicted"]
     as_predicted = "yes" if low <= row["outcome"] <= high else "no"
-    outcome = _amount(row["outcome"], row["unit"])
+    outcome = _outcome(row)
     return row["what"], _range(row), outcome, as_predicted, _target(row), _met(row)
 
 
-def _not_run(day: Mapping[str, Any]) -> Iterator[str]:
-    states = {name: record["state"] for name, record in day["sections"].items()}
+def _not_run(records: Mapping[str, Any]) -> Iterator[str]:
+    states = {name: record["state"] for name, record in records.items()}
     if missing := [f"{name} ({state})" for name, state in states.items() if state != RAN]:
         yield f"Not measured or not whole: {', '.join(missing)}.\n"
 
@@ -112,12 +146,13 @@ def short(days: Days) -> Iterator[str]:
     """The targets with a name alone."""
     if not days:
         yield README_UNMEASURED
-    for day in days.values():
-        driver = _driver(day)
-        yield f"{driver['name']}, {day['began'][:10]} ([all of it](docs/performance.md#on-a-gpu)):\n"
+    for of_card in _by_card(days):
+        last = list(of_card.values())[-1]
+        day = f"{_driver(last)['name']}, {last['began'][:10]}"
+        yield f"{day} ([all of it](docs/performance.md#on-a-gpu)):\n"
         yield "| | target | measured |"
         yield "|---|---|---|"
-        for row in rows(day):
+        for row in rows({"sections": merged(of_card)}):
             if row["target"]["name"]:
                 yield _line((row["what"], _target(row), _outcome(row)))
 
@@ -144,7 +179,10 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _outcome(row: Mapping[str, Any]) -> str:
-    return "no figure" if row["outcome"] is None else _amount(row["outcome"], row["unit"])
+    if row["outcome"] is None:
+        return "no figure"
+    before = ", ".join(number(each) for each in row.get("before", ()))
+    return _amount(row["outcome"], row["unit"]) + (f" (before: {before})" if before else "")
 
 
 def _range(row: Mapping[str, Any]) -> str:

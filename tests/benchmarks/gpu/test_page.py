@@ -134,3 +134,36 @@ def test_predictions_are_ranges_with_a_reason_and_names_are_unique() -> None:
 def test_every_section_but_those_that_only_state_facts_predicts_something() -> None:
     assert [section.name for section in ALL if not section.predictions] == ["environment"]
     assert isinstance(ALL[0], Section)
+
+
+# ---- several days of one card ----
+
+
+def two_days(directory: Path) -> page.Days:
+    stored(directory, day(record({"b16": {"ratio": 0.2}, "lost": 0})))
+    later = day(record({"b16": {"ratio": 0.5}}), began="2027-02-04T10:00:00+0000")
+    later["sections"]["environment"]["found"] = {"driver": CARD, "commit": "def5678"}
+    (directory / "0-later").mkdir()
+    (directory / "0-later" / page.FILE).write_text(json.dumps(later))
+    return page.read(directory)
+
+
+def test_a_later_day_of_the_same_card_gives_the_outcome_and_the_earlier_stands_beside(
+    tmp_path: Path,
+) -> None:
+    text = "\n".join(lines(two_days(tmp_path)))
+    assert "0.5 × (before: 0.2)" in text
+    assert text.index("commit abc1234 A commit") < text.index("commit def5678")
+    assert text.count("| swap | return over copy |") == 1
+
+
+def test_a_section_that_only_the_first_day_ran_keeps_its_outcome(tmp_path: Path) -> None:
+    days = two_days(tmp_path)
+    days["0-later"]["sections"]["swap"] = record({}, schedule.NO_TIME)
+    assert "| swap | workers lost | 0 | 0 | yes | ≤ 0 | yes |" in lines(days)
+
+
+def test_the_readme_has_one_table_for_a_card(tmp_path: Path) -> None:
+    rows = list(page.short(two_days(tmp_path)))
+    assert "| return over copy | ≥ 0.9 × (G1) | 0.5 × (before: 0.2) |" in rows
+    assert len([row for row in rows if row.startswith("| | target")]) == 1
