@@ -14,9 +14,8 @@ from model_handler.errors import ModelLoadFailed
 log = logging.getLogger(__name__)
 FILE_NAME = "serving.properties"
 MAX_NBYTES = 64 << 10
-DTYPES = {
-    "auto": "auto", "fp32": "float32", "float32": "float32", "fp16": "float16",
-    "float16": "float16", "bf16": "bfloat16", "bfloat16": "bfloat16",
+DTYPES = {name: name for name in ("auto", "float32", "bfloat16", "float16")} | {
+    "fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16",
 }  # fmt: skip
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -109,9 +108,14 @@ def _warn_unknown(directory: Path, key: str) -> None:
 def _dtype(value: str | None) -> str | None:
     if value is None:
         return None
-    if value.lower() not in DTYPES:
+    if (name := dtype_name(value)) is None:
         raise ModelLoadFailed(f"option.dtype={value}: must be one of {', '.join(sorted(DTYPES))}")
-    return DTYPES[value.lower()]
+    return name
+
+
+def dtype_name(text: str) -> str | None:
+    """PyTorch's name, also from the short ones and with `torch.` in front; None for anything else."""
+    return DTYPES.get(text.lower().removeprefix("torch."))
 
 
 def _one_of(choices: type[Choice], pairs: Mapping[str, str], key: str) -> Choice | None:
