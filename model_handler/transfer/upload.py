@@ -30,14 +30,17 @@ SLOTS = 16
 READERS = 8
 
 
-class _Mark:
-    """A marker in a stream of copies; without a stream a copy is complete when its call returns."""
+class Mark:
+    """A marker in a stream of copies; without a stream a copy is complete when its call returns.
 
-    def __init__(self, stream: Any) -> None:
+    `blocking`: a waiting thread yields its core instead of spinning.
+    """
+
+    def __init__(self, stream: Any, *, blocking: bool = True) -> None:
         self._stream = stream
         self._event: Any = None
-        if stream is not None:  # blocking: a waiting thread yields its core instead of spinning
-            self._event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        if stream is not None:
+            self._event = torch.cuda.Event(blocking=blocking)  # type: ignore[no-untyped-call]
 
     def record(self) -> None:
         if self._event is not None:
@@ -53,7 +56,7 @@ class _Mark:
 class _Slot:
     buffer: torch.Tensor
     octets: memoryview  # the same memory
-    copied: _Mark  # recorded after the last copy from the buffer
+    copied: Mark  # recorded after the last copy from the buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ class Uploader:
         self._open()
         with opened(stamps) as files, self._registered(stamps) as mapped, self._streaming():
             copies = _Copies(block, _staging_nbytes(chunks))
-            end = _Mark(self._stream)
+            end = self._mark()
             try:
                 self._through_ring(
                     [each for each in chunks if each.source not in mapped], files, copies
@@ -119,7 +122,10 @@ class Uploader:
         self._pool = ThreadPoolExecutor(self._readers, "read")
         for _ in range(self._count):
             buffer = torch.empty(self.chunk_nbytes, dtype=torch.uint8, pin_memory=pinned)
-            self._ring.append(_Slot(buffer, buffer.numpy().data, _Mark(self._stream)))
+            self._ring.append(_Slot(buffer, buffer.numpy().data, self._mark()))
+
+    def _mark(self) -> Mark:
+        return Mark(self._stream)
 
     def _registered(
         self, stamps: Stamps
