@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 REPORT := $(VENV)/contract.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks check test test-lowest test-pythons test-notebooks test-sdk test-contract test-fake-cuda compiler image image-mms test-image sbom java registry contract docs test-gpu gpu-day bench bench-docs
+.PHONY: help install demo notebooks check test test-lowest test-pythons test-notebooks test-sdk test-contract test-fake-cuda compiler image image-mms test-image lock sbom java registry contract docs test-gpu gpu-day bench bench-docs
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,7 +32,7 @@ check: $(STAMP) ## style, types, import arrows, the image's and the stack's file
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/shellcheck .ci/run image/*.sh scripts/*.sh benchmarks/gpu/*.sh tests/fake_cuda/runtime/*.sh
-	$(BIN)/python image/audit.py
+	PATH=$(CURDIR)/$(BIN):$$PATH image/audit.sh
 	$(BIN)/cfn-lint scripts/cloudformation/*.yaml
 
 test: check ## all tests but the slower tiers below
@@ -166,7 +166,16 @@ image: ## the image localhost/mme:cpu, with or without a Docker engine: make ima
 
 sbom: $(STAMP) ## what Python packages the image holds, as CycloneDX: build/sbom.json
 	@mkdir -p build
-	$(BIN)/python image/sbom.py > build/sbom.json
+	PATH=$(CURDIR)/$(BIN):$$PATH image/sbom.sh > build/sbom.json
+
+UV_COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --constraints constraints.txt \
+  --python-version 3.11 --python-platform x86_64-manylinux_2_28 --custom-compile-command 'make lock'
+
+lock: $(STAMP) ## image/*.lock: the image's packages by version and hash; UPGRADE=--upgrade moves what has no pin
+	$(UV_COMPILE) $(UPGRADE) pyproject.toml --extra formats --excludes image/not-locked.txt --no-emit-package torch \
+	  --output-file image/requirements.lock > /dev/null
+	printf 'setuptools\nwheel\n' | $(UV_COMPILE) $(UPGRADE) - --output-file image/build.lock > /dev/null
+	echo multi-model-server | $(UV_COMPILE) $(UPGRADE) - --output-file image/multi-model-server.lock > /dev/null
 
 registry:
 	@command -v docker-registry >/dev/null || { apt-get update --quiet && \

@@ -5,7 +5,6 @@ import asyncio
 import logging
 import time
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
-from types import TracebackType
 from typing import Self
 
 from container import routes
@@ -42,12 +41,7 @@ class App:
             self._exit = stack.pop_all()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._exit.aclose()
 
     async def __call__(self, request: Request) -> None:

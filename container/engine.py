@@ -1,23 +1,14 @@
 """The interface of an engine. `model_handler.engine.Engine` implements it; tests have their own."""
 
-from types import TracebackType
-from typing import Protocol, Self
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
 from model_handler.messages import InferenceRequest, InferenceResponse
 from model_handler.model import ModelInfo
 
 
-class Engine(Protocol):
-    async def __aenter__(self) -> Self:
-        """Returns at once; workers start in the background."""
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-        /,
-    ) -> None: ...
+class Engine(AbstractAsyncContextManager["Engine"], Protocol):
+    """Entering returns at once; workers start in the background."""
 
     async def load(self, name: str, url: str, *, target: str | None = None) -> None:
         """Returns when the model can serve. After an error nothing of it remains in memory."""

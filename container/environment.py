@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import os
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from container.variables import NotAllowed, Parse
 
@@ -18,15 +18,20 @@ class SettingsError(Exception):
     """`str(error)` is one line for the person or script that starts the container."""
 
 
-class Variable:
-    """Annotates a field that is read from the first of `names` that is set. `default`: in words, for fields
-    whose default value does not tell."""
+class Variable(NamedTuple):
+    """Where a field is read from: the first of `names` that is set. `default`: in words, for fields whose
+    default value does not tell."""
 
-    def __init__(self, *names: str, parse: Parse, text: str, default: str = "") -> None:
-        self.names = names
-        self.parse = parse
-        self.text = text
-        self.default = default
+    names: tuple[str, ...]
+    parse: Parse
+    text: str
+    default: str
+
+
+def variable(value: Any, *names: str, parse: Parse, text: str, default: str = "") -> Any:
+    """A field with the default `value` that is read from environment variables."""
+    about = Variable(names, parse, text, default)
+    return dataclasses.field(default=value, metadata={Variable: about})
 
 
 def read(cls: type[D], environ: Mapping[str, str], prefix: str) -> D:
@@ -62,8 +67,7 @@ def _default(name: str, value: object) -> str:
 
 def _variables(cls: type[D]) -> dict[str, Variable]:
     """Keyed by the name of the field."""
-    hints = get_type_hints(cls, include_extras=True)
-    return {name: hint.__metadata__[0] for name, hint in hints.items()}
+    return {field.name: field.metadata[Variable] for field in dataclasses.fields(cls)}
 
 
 def _values(

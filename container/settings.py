@@ -11,11 +11,11 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 
 from container import environment, variables
 from container.environment import SettingsError as SettingsError
-from container.environment import Variable
+from container.environment import variable
 from model_handler.memory.eviction import POLICIES
 from model_handler.options import MATMUL_PRECISIONS, EngineOptions, WorkerOptions
 
@@ -30,239 +30,182 @@ def _scratch() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    multi_model: Annotated[
-        bool,
-        Variable(
-            "SAGEMAKER_MULTI_MODEL",
-            parse=variables.truth,
-            text="true: SageMaker loads and unloads models; false: all models in MME_MODEL_DIR are served",
-        ),
-    ] = False
-    front: Annotated[
-        str,
-        Variable(
-            "MME_FRONT",
-            parse=variables.one_of(FRONTS),
-            text="HTTP server: uvicorn, or multi-model-server with one process per model",
-        ),
-    ] = FRONTS[0]
-    host: Annotated[
-        str, Variable("MME_HOST", parse=variables.printable, text="address to listen on")
-    ] = "0.0.0.0"
-    port: Annotated[
-        int,
-        Variable(
-            "SAGEMAKER_BIND_TO_PORT", "MME_PORT", parse=variables.port, text="port to listen on"
-        ),
-    ] = 8080
-    safe_port_range: Annotated[
-        tuple[int, int] | None,
-        Variable(
-            "SAGEMAKER_SAFE_PORT_RANGE",
-            parse=variables.port_range,
-            text="range of further ports that the container may use; it needs none",
-            default="none",
-        ),
-    ] = None
-    log_level: Annotated[
-        int,
-        Variable(
-            "SAGEMAKER_CONTAINER_LOG_LEVEL",
-            parse=variables.log_level,
-            text="lowest level that is logged, as a name or as Python's number",
-            default="INFO",
-        ),
-    ] = logging.INFO
-    default_accept: Annotated[
-        str | None,
-        Variable(
-            "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT",
-            parse=variables.printable,
-            text="media type of answers to requests without an Accept header",
-            default="the handler's own",
-        ),
-    ] = None
-    default_task: Annotated[
-        str | None,
-        Variable(
-            "HF_TASK",
-            parse=variables.task,
-            text="task of artifacts that do not name one",
-            default="none",
-        ),
-    ] = _ENGINE.default_task
-    model_roots: Annotated[
-        tuple[Path, ...],
-        Variable(
-            "MME_MODEL_ROOT",
-            parse=variables.directories,
-            text="directories that models may be loaded from",
-        ),
-    ] = _ENGINE.model_roots
-    install_requirements: Annotated[
-        bool,
-        Variable(
-            "MME_INSTALL_REQUIREMENTS",
-            parse=variables.truth,
-            text="true: install code/requirements.txt of artifacts that bring code",
-        ),
-    ] = _ENGINE.install_requirements
-    requirements_dir: Annotated[
-        Path,
-        Variable(
-            "MME_REQUIREMENTS_DIR",
-            parse=variables.directory,
-            text="directory for the packages that were installed",
-        ),
-    ] = _ENGINE.requirements_dir
-    model_dir: Annotated[
-        Path,
-        Variable(
-            "MME_MODEL_DIR",
-            parse=variables.directory,
-            text="directory of the models to serve when SAGEMAKER_MULTI_MODEL is false",
-        ),
-    ] = Path("/opt/ml/model")
-    scratch_dir: Annotated[
-        Path | None,
-        Variable(
-            "MME_SCRATCH_DIR",
-            parse=variables.directory,
-            text="directory in which archives from MME_MODEL_DIR are unpacked",
-            default="a new temporary directory",
-        ),
-    ] = None
-    device: Annotated[
-        str,
-        Variable(
-            "MME_DEVICE",
-            parse=variables.device,
-            text="device that runs the models: auto, cpu, cuda or cuda:<number>",
-        ),
-    ] = _ENGINE.device
-    dtype: Annotated[
-        str,
-        Variable(
-            "MME_DTYPE",
-            parse=variables.dtype,
-            text="data type of weights and arithmetic: auto, float32, bfloat16 or float16",
-        ),
-    ] = _ENGINE.dtype
-    device_memory_nbytes: Annotated[
-        int | None,
-        Variable(
-            "MME_DEVICE_MEMORY",
-            parse=variables.size,
-            text="memory for all models on the device, in bytes or as in 512MiB",
-            default="85 % of free GPU memory, or 70 % of the memory limit on a CPU",
-        ),
-    ] = None
-    host_memory_nbytes: Annotated[
-        int | None,
-        Variable(
-            "MME_HOST_MEMORY",
-            parse=variables.size,
-            text="main memory for models that are loaded but not on the GPU, in bytes or as in 512MiB",
-            default="70 % of the memory limit",
-        ),
-    ] = None
-    eviction: Annotated[
-        str,
-        Variable(
-            "MME_EVICTION",
-            parse=variables.one_of(tuple(POLICIES)),
-            text="models that leave a full GPU first: gdsf, rarely used and large; lru, least recently used",
-        ),
-    ] = _ENGINE.eviction
-    matmul_precision: Annotated[
-        str,
-        Variable(
-            "MME_MATMUL_PRECISION",
-            parse=variables.one_of(MATMUL_PRECISIONS),
-            text="precision of float32 matrix products on a GPU: highest, high (TF32) or medium (bfloat16)",
-        ),
-    ] = _ENGINE.worker.matmul_precision
-    warmup: Annotated[
-        bool,
-        Variable(
-            "MME_WARMUP",
-            parse=variables.truth,
-            text="true: run one small forward at the end of each load",
-        ),
-    ] = _ENGINE.worker.warmup
-    registered_nbytes: Annotated[
-        int,
-        Variable(
-            "MME_REGISTERED_MEMORY",
-            parse=variables.size_or_zero,
-            text="page-locked model files, for faster copies to the GPU, in bytes or as in 4GiB; 0: none",
-        ),
-    ] = _ENGINE.worker.registered_nbytes
-    max_batch_size: Annotated[
-        int,
-        Variable(
-            "MME_MAX_BATCH_SIZE",
-            parse=variables.number(1, 4096),
-            text="largest number of requests in one batch",
-        ),
-    ] = _ENGINE.max_batch_size
-    max_queue: Annotated[
-        int,
-        Variable(
-            "MME_MAX_QUEUE",
-            parse=variables.number(1, 1_000_000),
-            text="largest number of waiting requests per model",
-        ),
-    ] = _ENGINE.max_queue
-    request_timeout_s: Annotated[
-        float,
-        Variable(
-            "MME_REQUEST_TIMEOUT",
-            "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS",
-            parse=variables.seconds(86_400),
-            text="time limit for one answer, and for the arrival of one request body, in seconds",
-        ),
-    ] = _ENGINE.request_timeout_s
-    load_timeout_s: Annotated[
-        float,
-        Variable(
-            "MME_LOAD_TIMEOUT",
-            parse=variables.seconds(86_400),
-            text="time limit for loading one model, in seconds",
-        ),
-    ] = _ENGINE.load_timeout_s
-    unload_timeout_s: Annotated[
-        float,
-        Variable(
-            "MME_UNLOAD_TIMEOUT",
-            parse=variables.seconds(86_400),
-            text="time that an unload waits for requests in flight, in seconds",
-        ),
-    ] = _ENGINE.unload_timeout_s
-    max_body_nbytes: Annotated[
-        int,
-        Variable(
-            "MME_MAX_BODY",
-            parse=variables.size,
-            text="largest request body, in bytes or as in 32MiB",
-        ),
-    ] = 32 << 20
-    max_payload_nbytes: Annotated[
-        int,
-        Variable(
-            "SAGEMAKER_MAX_PAYLOAD_IN_MB",
-            parse=variables.megabytes,
-            text="largest payload of the endpoint, in MiB; raises MME_MAX_BODY if that is lower",
-        ),
-    ] = 0
-    drain_timeout_s: Annotated[
-        float,
-        Variable(
-            "MME_DRAIN_TIMEOUT",
-            parse=variables.seconds(3600),
-            text="time from SIGTERM to the end of the process, in seconds; the last 5 are for stopping",
-        ),
-    ] = 25.0
+    multi_model: bool = variable(
+        False,
+        "SAGEMAKER_MULTI_MODEL",
+        parse=variables.truth,
+        text="true: SageMaker loads and unloads models; false: all models in MME_MODEL_DIR are served",
+    )
+    front: str = variable(
+        FRONTS[0],
+        "MME_FRONT",
+        parse=variables.one_of(FRONTS),
+        text="HTTP server: uvicorn, or multi-model-server with one process per model",
+    )
+    host: str = variable(
+        "0.0.0.0", "MME_HOST", parse=variables.printable, text="address to listen on"
+    )
+    port: int = variable(
+        8080, "SAGEMAKER_BIND_TO_PORT", "MME_PORT", parse=variables.port, text="port to listen on"
+    )
+    safe_port_range: tuple[int, int] | None = variable(
+        None,
+        "SAGEMAKER_SAFE_PORT_RANGE",
+        parse=variables.port_range,
+        text="range of further ports that the container may use; it needs none",
+        default="none",
+    )
+    log_level: int = variable(
+        logging.INFO,
+        "SAGEMAKER_CONTAINER_LOG_LEVEL",
+        parse=variables.log_level,
+        text="lowest level that is logged, as a name or as Python's number",
+        default="INFO",
+    )
+    default_accept: str | None = variable(
+        None,
+        "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT",
+        parse=variables.printable,
+        text="media type of answers to requests without an Accept header",
+        default="the handler's own",
+    )
+    default_task: str | None = variable(
+        _ENGINE.default_task,
+        "HF_TASK",
+        parse=variables.task,
+        text="task of artifacts that do not name one",
+        default="none",
+    )
+    model_roots: tuple[Path, ...] = variable(
+        _ENGINE.model_roots,
+        "MME_MODEL_ROOT",
+        parse=variables.directories,
+        text="directories that models may be loaded from",
+    )
+    install_requirements: bool = variable(
+        _ENGINE.install_requirements,
+        "MME_INSTALL_REQUIREMENTS",
+        parse=variables.truth,
+        text="true: install code/requirements.txt of artifacts that bring code",
+    )
+    requirements_dir: Path = variable(
+        _ENGINE.requirements_dir,
+        "MME_REQUIREMENTS_DIR",
+        parse=variables.directory,
+        text="directory for the packages that were installed",
+    )
+    model_dir: Path = variable(
+        Path("/opt/ml/model"),
+        "MME_MODEL_DIR",
+        parse=variables.directory,
+        text="directory of the models to serve when SAGEMAKER_MULTI_MODEL is false",
+    )
+    scratch_dir: Path | None = variable(
+        None,
+        "MME_SCRATCH_DIR",
+        parse=variables.directory,
+        text="directory in which archives from MME_MODEL_DIR are unpacked",
+        default="a new temporary directory",
+    )
+    device: str = variable(
+        _ENGINE.device,
+        "MME_DEVICE",
+        parse=variables.device,
+        text="device that runs the models: auto, cpu, cuda or cuda:<number>",
+    )
+    dtype: str = variable(
+        _ENGINE.dtype,
+        "MME_DTYPE",
+        parse=variables.dtype,
+        text="data type of weights and arithmetic: auto, float32, bfloat16 or float16",
+    )
+    device_memory_nbytes: int | None = variable(
+        None,
+        "MME_DEVICE_MEMORY",
+        parse=variables.size,
+        text="memory for all models on the device, in bytes or as in 512MiB",
+        default="85 % of free GPU memory, or 70 % of the memory limit on a CPU",
+    )
+    host_memory_nbytes: int | None = variable(
+        None,
+        "MME_HOST_MEMORY",
+        parse=variables.size,
+        text="main memory for models that are loaded but not on the GPU, in bytes or as in 512MiB",
+        default="70 % of the memory limit",
+    )
+    eviction: str = variable(
+        _ENGINE.eviction,
+        "MME_EVICTION",
+        parse=variables.one_of(tuple(POLICIES)),
+        text="models that leave a full GPU first: gdsf, rarely used and large; lru, least recently used",
+    )
+    matmul_precision: str = variable(
+        _ENGINE.worker.matmul_precision,
+        "MME_MATMUL_PRECISION",
+        parse=variables.one_of(MATMUL_PRECISIONS),
+        text="precision of float32 matrix products on a GPU: highest, high (TF32) or medium (bfloat16)",
+    )
+    warmup: bool = variable(
+        _ENGINE.worker.warmup,
+        "MME_WARMUP",
+        parse=variables.truth,
+        text="true: run one small forward at the end of each load",
+    )
+    registered_nbytes: int = variable(
+        _ENGINE.worker.registered_nbytes,
+        "MME_REGISTERED_MEMORY",
+        parse=variables.size_or_zero,
+        text="page-locked model files, for faster copies to the GPU, in bytes or as in 4GiB; 0: none",
+    )
+    max_batch_size: int = variable(
+        _ENGINE.max_batch_size,
+        "MME_MAX_BATCH_SIZE",
+        parse=variables.number(1, 4096),
+        text="largest number of requests in one batch",
+    )
+    max_queue: int = variable(
+        _ENGINE.max_queue,
+        "MME_MAX_QUEUE",
+        parse=variables.number(1, 1_000_000),
+        text="largest number of waiting requests per model",
+    )
+    request_timeout_s: float = variable(
+        _ENGINE.request_timeout_s,
+        "MME_REQUEST_TIMEOUT",
+        "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS",
+        parse=variables.seconds(86_400),
+        text="time limit for one answer, and for the arrival of one request body, in seconds",
+    )
+    load_timeout_s: float = variable(
+        _ENGINE.load_timeout_s,
+        "MME_LOAD_TIMEOUT",
+        parse=variables.seconds(86_400),
+        text="time limit for loading one model, in seconds",
+    )
+    unload_timeout_s: float = variable(
+        _ENGINE.unload_timeout_s,
+        "MME_UNLOAD_TIMEOUT",
+        parse=variables.seconds(86_400),
+        text="time that an unload waits for requests in flight, in seconds",
+    )
+    max_body_nbytes: int = variable(
+        32 << 20,
+        "MME_MAX_BODY",
+        parse=variables.size,
+        text="largest request body, in bytes or as in 32MiB",
+    )
+    max_payload_nbytes: int = variable(
+        0,
+        "SAGEMAKER_MAX_PAYLOAD_IN_MB",
+        parse=variables.megabytes,
+        text="largest payload of the endpoint, in MiB; raises MME_MAX_BODY if that is lower",
+    )
+    drain_timeout_s: float = variable(
+        25.0,
+        "MME_DRAIN_TIMEOUT",
+        parse=variables.seconds(3600),
+        text="time from SIGTERM to the end of the process, in seconds; the last 5 are for stopping",
+    )
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from model_handler.artifacts import tasks
+from model_handler.artifacts import properties, tasks
 from model_handler.errors import ModelLoadFailed
 
 _UNITS = {"": 1, "B": 1} | {
@@ -22,12 +22,6 @@ _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,6})?")
 _DEVICE = re.compile(r"auto|cpu|cuda(?::[0-9]{1,3})?")
 _PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-DTYPES = {name: name for name in ("auto", "float32", "bfloat16", "float16")} | {
-    "fp32": "float32",
-    "bf16": "bfloat16",
-    "fp16": "float16",
-    "half": "float16",
-}
 
 Parse = Callable[[str], Any]
 
@@ -114,10 +108,9 @@ def one_of(allowed: Sequence[str]) -> Parse:
 
 
 def dtype(text: str) -> str:
-    """PyTorch's name, also from the short ones of `option.dtype` and with `torch.` in front."""
-    name = DTYPES.get(text.lower().removeprefix("torch."))
+    name = properties.dtype_name(text)
     if name is None:
-        raise NotAllowed(f"one of {', '.join(DTYPES)}")
+        raise NotAllowed(f"one of {', '.join(properties.DTYPES)}")
     return name
 
 

@@ -35,20 +35,13 @@ class BackgroundTasks:
 
 
 async def run_all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Runs all concurrently. After a failure the others are cancelled; raises once all have ended.
+    """Runs all concurrently. After a failure the others are cancelled; raises it once all have ended.
 
     Each task is cancelled at most once, so that its own cleanup is not interrupted.
     """
-    tasks = [asyncio.create_task(work) for work in works]
-    if not tasks:
-        return
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-    failures = [task.exception() for task in tasks if not task.cancelled()]
-    for failure in failures:
-        if failure is not None:
-            raise failure
+        async with asyncio.TaskGroup() as group:
+            for work in works:
+                group.create_task(work)
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, ExitStack
-from types import TracebackType
 from typing import Any, Self
 
 import uvicorn
@@ -22,7 +21,7 @@ from starlette.routing import Route
 
 from emulator import cloudformation
 from emulator.account import ACCESS_KEY, DEFAULT_REGION, local_client
-from emulator.aws import MotoServer
+from emulator.aws import moto_server
 from emulator.control.api import ControlApi
 from emulator.interfaces import Hosting
 from emulator.runtime import RuntimeApi
@@ -53,30 +52,24 @@ class LocalSageMaker:
         self._port = port
         self._describe_wait_s = describe_wait_s
         self._environ = environ
-        self._aws = MotoServer()
         self._started: Future[uvicorn.Server] = Future()
         self._thread = threading.Thread(target=self._run, name="local-sagemaker")
         self._running = ExitStack()
         self._socket: socket.socket | None = None
-        self.url = ""
+        self.url = self._aws_url = ""
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._socket = stack.enter_context(_listen(self._port))
             self.url = f"http://{HOST}:{self._socket.getsockname()[1]}"
-            stack.enter_context(self._aws)
+            self._aws_url = stack.enter_context(moto_server())
             self._thread.start()
             stack.callback(self._stop)
             self._started.result()
             self._running = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._running.close()
 
     @property
@@ -89,12 +82,12 @@ class LocalSageMaker:
             f"{_VARIABLE}_{name.upper().replace('-', '_')}": url
             for name, url in self._service_urls.items()
         }
-        return {_VARIABLE: self._aws.url, **urls, **missing}
+        return {_VARIABLE: self._aws_url, **urls, **missing}
 
     def client(self, name: str, **options: Any) -> Any:
         """A boto3 client for a service of the platform; `options` are boto3's."""
         region = self._environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION
-        url = self._service_urls.get(name, self._aws.url)
+        url = self._service_urls.get(name, self._aws_url)
         return local_client(name, url, region, **options)
 
     @property
@@ -121,7 +114,7 @@ class LocalSageMaker:
             self._started.set_exception(error)
 
     async def _serve(self) -> None:
-        async with self._hosting(self._aws.url) as hosting:
+        async with self._hosting(self._aws_url) as hosting:
             control = ControlApi(hosting, self._describe_wait_s)
             routes = _routes(control, RuntimeApi(hosting, control.endpoints))
             server = uvicorn.Server(_config(Starlette(routes=routes)))
@@ -133,17 +126,10 @@ class LocalSageMaker:
 
 
 def _listen(port: int) -> socket.socket:
-    # asyncio disables Nagle's algorithm only if the socket names the protocol (IPPROTO_TCP). With
-    # the algorithm, every response waits 40 ms for the client's delayed acknowledgement.
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((HOST, port))
-        listening.listen()
-    except OSError:
-        listening.close()
-        raise
-    return listening
+    # asyncio disables Nagle's algorithm only if the socket names the protocol (IPPROTO_TCP), as one made
+    # from a descriptor does. With the algorithm, every response waits 40 ms for the client's delayed
+    # acknowledgement.
+    return socket.socket(fileno=socket.create_server((HOST, port)).detach())
 
 
 def _routes(control: ControlApi, runtime: RuntimeApi) -> list[Route]:

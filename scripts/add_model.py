@@ -7,36 +7,26 @@ disk: choose a new name with --name, such as sentiment-v2.tar.gz.
 """
 
 import argparse
-import sys
 import tarfile
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-import boto3
-from boto3.exceptions import S3UploadFailedError
-from boto3.s3.transfer import TransferConfig
-from botocore.exceptions import BotoCoreError, ClientError
-
-
-class Mistake(Exception):
-    """An error of the user; its text is one line to print."""
+import common
+from common import ScriptError
 
 
 def main() -> None:
     options = arguments()
-    try:
+    with common.errors_in_one_line():
         check(options.archive)
         name = options.name or options.archive.name
-        upload(options.archive, prefix(options.where), name)
-    except (Mistake, BotoCoreError, ClientError, S3UploadFailedError) as error:
-        sys.exit(f"add_model.py: {error}{ADVICE.get(type(error).__name__, '')}")
+        common.upload(
+            options.archive, prefix(options.where), name, otherwise="a new name with --name"
+        )
     print(f"TargetModel={name}")
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.parser(__doc__)
     parser.add_argument("archive", type=Path, help="the .tar.gz file to upload")
     parser.add_argument(
         "where",
@@ -51,19 +41,23 @@ def arguments() -> argparse.Namespace:
 
 
 def check(archive: Path) -> None:
-    """Raises Mistake if SageMaker could not extract the archive; package_model.py checks more."""
+    """Raises ScriptError if SageMaker could not extract the archive; package_model.py checks more."""
     try:
         with tarfile.open(archive, "r:gz") as tar:
             members = tar.getmembers()
     except (OSError, tarfile.TarError, EOFError) as error:
-        raise Mistake(f"{archive} is not a readable tar.gz: {error}") from error
+        raise ScriptError(f"{archive} is not a readable tar.gz: {error}") from error
     for member in members:
         path = PurePosixPath(member.name)
         if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
-            raise Mistake(f"{archive}: {member.name} is not a plain file below the archive's root")
+            raise ScriptError(
+                f"{archive}: {member.name} is not a plain file below the archive's root"
+            )
     depth = min((len(PurePosixPath(m.name).parts) for m in members if is_config(m)), default=0)
     if not 1 <= depth <= 2:
-        raise Mistake(f"{archive} has no config.json at its root: pack it with package_model.py")
+        raise ScriptError(
+            f"{archive} has no config.json at its root: pack it with package_model.py"
+        )
 
 
 def is_config(member: tarfile.TarInfo) -> bool:
@@ -72,65 +66,13 @@ def is_config(member: tarfile.TarInfo) -> bool:
 
 def prefix(where: str) -> str:
     """The given S3 prefix, or the prefix of the endpoint's multi-model containers."""
-    if not where.startswith("s3://"):
-        return endpoint_prefix(where)
-    if where.endswith("/"):
-        return where
-    print(f"using {where}/ (a prefix ends with a slash)", file=sys.stderr)
-    return where + "/"
-
-
-def endpoint_prefix(endpoint: str) -> str:
-    client = boto3.client("sagemaker")
-    config = client.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
-    variants = client.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
-    prefixes = set()
-    for variant in variants:
-        model = client.describe_model(ModelName=variant["ModelName"])
-        containers = model.get("Containers") or [model["PrimaryContainer"]]
-        prefixes |= {c["ModelDataUrl"] for c in containers if c.get("Mode") == "MultiModel"}
+    if where.startswith("s3://"):
+        return common.with_slash(where)
+    prefixes = common.multi_model_prefixes(where)
     if len(prefixes) != 1:
-        found = ", ".join(sorted(prefixes)) or "none"
-        raise Mistake(f"{endpoint} should have one multi-model prefix, give one of: {found}")
-    return str(prefixes.pop())
-
-
-def upload(archive: Path, prefix: str, name: str) -> None:
-    bucket, _, start = prefix.removeprefix("s3://").partition("/")
-    key = start + name
-    s3 = boto3.client("s3")
-    if exists(s3, bucket, key):
-        raise Mistake(
-            f"s3://{bucket}/{key} exists and is not overwritten: choose a new name with --name"
-        )
-    total, sent = archive.stat().st_size, 0
-
-    def progress(count: int) -> None:
-        nonlocal sent
-        sent += count
-        print(f"\r{sent:,} of {total:,} bytes", end="", file=sys.stderr, flush=True)
-
-    s3.upload_file(
-        str(archive), bucket, key, Callback=progress, Config=TransferConfig(use_threads=False)
-    )
-    print(file=sys.stderr)
-    print(f"uploaded s3://{bucket}/{key}")
-
-
-def exists(s3: Any, bucket: str, key: str) -> bool:
-    try:
-        s3.head_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        if error.response["Error"]["Code"] == "404":
-            return False
-        raise
-    return True
-
-
-ADVICE = {
-    "NoCredentialsError": " | run `aws configure` or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    "NoRegionError": " | set AWS_DEFAULT_REGION",
-}
+        found = ", ".join(prefixes) or "none"
+        raise ScriptError(f"{where} should have one multi-model prefix, give one of: {found}")
+    return prefixes[0]
 
 
 if __name__ == "__main__":

@@ -6,18 +6,19 @@ instances.
 """
 
 import argparse
-import sys
 from typing import Any
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError
+
+import common
+from common import ScriptError
 
 DIMENSION = "sagemaker:variant:DesiredInstanceCount"
 
 
 def main() -> None:
     options = arguments()
-    try:
+    with common.errors_in_one_line():
         check_variant(options.endpoint, options.variant)
         client = boto3.client("application-autoscaling")
         target = {
@@ -29,14 +30,10 @@ def main() -> None:
             remove(client, target)
         else:
             register(client, target, options)
-    except (BotoCoreError, ClientError) as error:
-        sys.exit(f"autoscale.py: {error}{ADVICE.get(type(error).__name__, '')}")
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.parser(__doc__)
     option = parser.add_argument
     option("endpoint", help="name of the endpoint")
     option("--variant", default="AllTraffic", help="variant to scale (default: %(default)s)")
@@ -69,7 +66,7 @@ def check_variant(endpoint: str, variant: str) -> None:
     summary = boto3.client("sagemaker").describe_endpoint(EndpointName=endpoint)
     known = [v["VariantName"] for v in summary.get("ProductionVariants", [])]
     if variant not in known:
-        sys.exit(f"autoscale.py: {endpoint} has no variant {variant}, only {', '.join(known)}")
+        raise ScriptError(f"{endpoint} has no variant {variant}, only {', '.join(known)}")
 
 
 def register(client: Any, target: dict[str, str], options: argparse.Namespace) -> None:
@@ -104,12 +101,6 @@ def remove(client: Any, target: dict[str, str]) -> None:
 
 def policy(target: dict[str, str]) -> str:
     return target["ResourceId"].replace("/", "-") + "-invocations"
-
-
-ADVICE = {
-    "NoCredentialsError": " | run `aws configure` or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    "NoRegionError": " | set AWS_DEFAULT_REGION",
-}
 
 
 if __name__ == "__main__":

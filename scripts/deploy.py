@@ -16,32 +16,21 @@ import argparse
 import json
 import os
 import re
-import sys
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import boto3
 import botocore.session
 from botocore import xform_name
-from botocore.exceptions import BotoCoreError, ClientError, WaiterError
+from botocore.exceptions import ClientError, WaiterError
 from botocore.validate import ParamValidator
 
-Request = dict[str, Any]
+import common
+from common import AMI_OF_CUDA, ApiObject, ScriptError, pairs
+
 ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
 GPU_FAMILY = re.compile(r"ml\.(p|g)\d")
-# From the documentation of InferenceAmiVersion: the newest CUDA that each image's driver runs.
-AMI_OF_CUDA = {
-    "12.2": "al2-ami-sagemaker-inference-gpu-2-1",
-    "12.4": "al2-ami-sagemaker-inference-gpu-3-1",
-    "13.0": "al2023-ami-sagemaker-inference-gpu-4-1",
-}
 LABELS = "com.amazonaws.sagemaker.capabilities."
-POLL_S, POLLS = 10, 360
-
-
-class Mistake(Exception):
-    """An error of the user; its text is one line to print."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +45,7 @@ class Variant:
 
 def main() -> None:
     options = arguments()
-    try:
+    with common.errors_in_one_line(explained):
         variants = chosen_variants(options)
         requests = planned(options, variants)
         if options.dry_run:
@@ -64,14 +53,10 @@ def main() -> None:
             return
         check_buckets(variants)
         send(requests, options.endpoint)
-    except (Mistake, BotoCoreError, ClientError) as error:
-        sys.exit(f"deploy.py: {explained(error)}")
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.parser(__doc__)
     option = parser.add_argument
     option("endpoint", help="name of the endpoint to create")
     option("--models", required=True, metavar="S3_PREFIX", help="prefix of the model archives")
@@ -145,7 +130,7 @@ def chosen_variants(options: argparse.Namespace) -> list[Variant]:
     variants = [variant(text, options) for text in options.variant or ["AllTraffic"]]
     names = [v.name for v in variants]
     if len(set(names)) < len(names):
-        raise Mistake(f"two variants have one name: {', '.join(names)}")
+        raise ScriptError(f"two variants have one name: {', '.join(names)}")
     return variants
 
 
@@ -160,44 +145,33 @@ def variant(text: str, options: argparse.Namespace) -> Variant:
     }
     for key, value in pairs(settings).items():
         if key not in own:
-            raise Mistake(f"--variant knows no {key!r}, only {', '.join(own)}")
+            raise ScriptError(f"--variant knows no {key!r}, only {', '.join(own)}")
         own[key] = value
     try:
         count, weight = int(own["count"]), float(own["weight"])
     except ValueError as error:
-        raise Mistake(f"--variant {text}: {error}") from error
+        raise ScriptError(f"--variant {text}: {error}") from error
     return Variant(name, own["image"], prefix(own["models"]), own["instance-type"], count, weight)
 
 
 def prefix(url: str) -> str:
     if not re.fullmatch(r"s3://[^/]+(/.*)?", url):
-        raise Mistake(f"--models takes a prefix such as s3://my-bucket/models/, not {url!r}")
+        raise ScriptError(f"--models takes a prefix such as s3://my-bucket/models/, not {url!r}")
     if url.endswith(".tar.gz"):
-        raise Mistake(f"--models takes the prefix above the archives, not an archive: {url}")
-    if url.endswith("/"):
-        return url
-    # Key = prefix + TargetModel: without the slash, the key of "a.tar.gz" would be "modelsa.tar.gz".
-    print(f"using {url}/ (a prefix ends with a slash)", file=sys.stderr)
-    return url + "/"
+        raise ScriptError(f"--models takes the prefix above the archives, not an archive: {url}")
+    return common.with_slash(url)
 
 
-def pairs(texts: list[str]) -> dict[str, str]:
-    for text in texts:
-        if not text.partition("=")[0] or "=" not in text:
-            raise Mistake(f"expected NAME=VALUE, got {text!r}")
-    return {text.partition("=")[0]: text.partition("=")[2] for text in texts}
-
-
-def planned(options: argparse.Namespace, variants: list[Variant]) -> list[tuple[str, Request]]:
-    """The operations in order, with requests that botocore's service model accepts. Raises Mistake."""
+def planned(options: argparse.Namespace, variants: list[Variant]) -> list[tuple[str, ApiObject]]:
+    """The operations in order, with requests that botocore's service model accepts. Raises ScriptError."""
     check_role(options.role)
     if bool(options.subnet) != bool(options.security_group):
-        raise Mistake("--subnet and --security-group go together")
+        raise ScriptError("--subnet and --security-group go together")
     tags = [{"Key": k, "Value": v} for k, v in pairs(options.tag).items()]
     tagged = {"Tags": tags} if tags else {}
     stamp = f"{options.endpoint}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
     models = {v.name: f"{stamp}-{v.name}" for v in variants}
-    requests: list[tuple[str, Request]] = [
+    requests: list[tuple[str, ApiObject]] = [
         ("CreateModel", {**model_request(models[v.name], v, options), **tagged}) for v in variants
     ]
     hosted = [variant_request(models[v.name], v, options) for v in variants]
@@ -211,15 +185,15 @@ def planned(options: argparse.Namespace, variants: list[Variant]) -> list[tuple[
 
 def check_role(role: str | None) -> None:
     if not role:
-        raise Mistake(
+        raise ScriptError(
             "no role: give --role or set SAGEMAKER_ROLE (scripts/policies has its policy)"
         )
     if not ROLE.fullmatch(role):
-        raise Mistake(f"not the ARN of a role (arn:aws:iam::<account>:role/<name>): {role}")
+        raise ScriptError(f"not the ARN of a role (arn:aws:iam::<account>:role/<name>): {role}")
 
 
-def model_request(name: str, variant: Variant, options: argparse.Namespace) -> Request:
-    multi_model: Request = {
+def model_request(name: str, variant: Variant, options: argparse.Namespace) -> ApiObject:
+    multi_model: ApiObject = {
         "Image": variant.image,
         "Mode": "MultiModel",
         "ModelDataUrl": variant.models,
@@ -227,7 +201,7 @@ def model_request(name: str, variant: Variant, options: argparse.Namespace) -> R
     }
     if options.env:
         multi_model["Environment"] = pairs(options.env)
-    request: Request = {"ModelName": name, "ExecutionRoleArn": options.role}
+    request: ApiObject = {"ModelName": name, "ExecutionRoleArn": options.role}
     if options.preprocessor:
         multi_model["ContainerHostname"] = "models"
         request["Containers"] = [preprocessor(options), multi_model]
@@ -243,15 +217,15 @@ def model_request(name: str, variant: Variant, options: argparse.Namespace) -> R
     return request
 
 
-def preprocessor(options: argparse.Namespace) -> Request:
-    container: Request = {"ContainerHostname": "preprocessor", "Image": options.preprocessor}
+def preprocessor(options: argparse.Namespace) -> ApiObject:
+    container: ApiObject = {"ContainerHostname": "preprocessor", "Image": options.preprocessor}
     if options.preprocessor_data:
         container["ModelDataUrl"] = options.preprocessor_data
     return container
 
 
-def variant_request(model: str, variant: Variant, options: argparse.Namespace) -> Request:
-    request: Request = {
+def variant_request(model: str, variant: Variant, options: argparse.Namespace) -> ApiObject:
+    request: ApiObject = {
         "VariantName": variant.name,
         "ModelName": model,
         "InstanceType": variant.instance_type,
@@ -267,12 +241,12 @@ def variant_request(model: str, variant: Variant, options: argparse.Namespace) -
     return request
 
 
-def check_request(operation: str, request: Request) -> None:
+def check_request(operation: str, request: ApiObject) -> None:
     """Check structure, types and lower bounds, as botocore does before it sends a request."""
     service = botocore.session.get_session().get_service_model("sagemaker")
     report = ParamValidator().validate(request, service.operation_model(operation).input_shape)
     if report.has_errors():
-        raise Mistake(f"{operation}: {report.generate_report().replace(chr(10), '; ')}")
+        raise ScriptError(f"{operation}: {report.generate_report().replace(chr(10), '; ')}")
 
 
 # Create it
@@ -287,34 +261,21 @@ def check_buckets(variants: list[Variant]) -> None:
         except ClientError as error:
             if error.response["Error"]["Code"] not in ("404", "NoSuchBucket"):
                 continue  # The caller may lack s3:ListBucket even if the execution role has it.
-            raise Mistake(f"there is no bucket {bucket}") from error
+            raise ScriptError(f"there is no bucket {bucket}") from error
         if region and region != s3.meta.region_name:
-            raise Mistake(
+            raise ScriptError(
                 f"bucket {bucket} is in {region}, the endpoint would be in {s3.meta.region_name}: "
                 f"set AWS_DEFAULT_REGION={region} or copy the archives"
             )
 
 
-def send(requests: list[tuple[str, Request]], endpoint: str) -> None:
+def send(requests: list[tuple[str, ApiObject]], endpoint: str) -> None:
     client = boto3.client("sagemaker")
     for operation, request in requests:
         getattr(client, xform_name(operation))(**request)
         print(f"{operation} {next(v for k, v in request.items() if k.endswith('Name'))}")
-    wait(client, endpoint)
-
-
-def wait(client: Any, endpoint: str) -> None:
-    began = time.monotonic()
-
-    def show(parsed: Request, **_: Any) -> None:
-        status = parsed.get("EndpointStatus", "unknown")
-        print(f"{endpoint}: {status} after {time.monotonic() - began:.0f} s", flush=True)
-
-    client.meta.events.register("after-call.sagemaker.DescribeEndpoint", show)
     print(f"{endpoint}: starting; minutes on AWS", flush=True)
-    client.get_waiter("endpoint_in_service").wait(
-        EndpointName=endpoint, WaiterConfig={"Delay": POLL_S, "MaxAttempts": POLLS}
-    )
+    common.wait(client, endpoint)
 
 
 # Explain errors
@@ -331,13 +292,7 @@ def explained(error: Exception) -> str:
         )
     if "Could not access model data" in text or "assume" in text.lower():
         return f"{text} | check the role: scripts/policies/execution-role.json and trust.json"
-    return text + ADVICE.get(type(error).__name__, "")
-
-
-ADVICE = {
-    "NoCredentialsError": " | run `aws configure` or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    "NoRegionError": " | set AWS_DEFAULT_REGION",
-}
+    return text
 
 
 if __name__ == "__main__":

@@ -9,25 +9,21 @@ Three commands for build_and_push.sh, which therefore does not need the AWS CLI:
 
 import argparse
 import base64
-import sys
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError
+
+import common
 
 
 def main() -> None:
     options = arguments()
-    try:
+    with common.errors_in_one_line():
         for line in options.answer(options):
             print(line)
-    except (BotoCoreError, ClientError) as error:
-        sys.exit(f"ecr.py: {error}{ADVICE.get(type(error).__name__, '')}")
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.parser(__doc__)
     commands = parser.add_subparsers(required=True)
     for answer in (repository, tags):
         command = commands.add_parser(answer.__name__)
@@ -59,12 +55,6 @@ def tags(options: argparse.Namespace) -> list[str]:
 def password(_: argparse.Namespace) -> list[str]:
     (entry,) = boto3.client("ecr").get_authorization_token()["authorizationData"]
     return [base64.b64decode(entry["authorizationToken"]).decode().removeprefix("AWS:")]
-
-
-ADVICE = {
-    "NoCredentialsError": " | run `aws configure` or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    "NoRegionError": " | set AWS_DEFAULT_REGION",
-}
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
+
+import common
 
 # SageMaker responds within 60 s. Only boto3's legacy retry mode retries on ModelNotReadyException, with
 # exponential backoff.
@@ -24,23 +26,17 @@ CLIENT = Config(read_timeout=70, retries={"mode": "legacy", "max_attempts": 5})
 
 def main() -> None:
     options = arguments()
-    try:
+    with common.errors_in_one_line(explained):
         body, content_type = payload(options)
         answer = invoke(
             boto3.client("sagemaker-runtime", config=CLIENT), options, body, content_type
         )
-    except OSError as error:
-        sys.exit(f"invoke.py: {error}")
-    except (BotoCoreError, ClientError) as error:
-        sys.exit(f"invoke.py: {explained(error)}")
     sys.stdout.buffer.write(answer)
     sys.stdout.flush()
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.parser(__doc__)
     option = parser.add_argument
     option("endpoint", help="name of the endpoint")
     option("model", metavar="TARGET_MODEL", help="key of the model below the endpoint's prefix")
@@ -118,18 +114,12 @@ def report(response: dict[str, Any], seconds: float) -> None:
 
 def explained(error: Exception) -> str:
     if not isinstance(error, ClientError):
-        return f"{error}{ADVICE.get(type(error).__name__, '')}"
+        return str(error)
     response = error.response
     if response["Error"]["Code"] != "ModelError":
         return str(error)
     status, message = response.get("OriginalStatusCode"), response.get("OriginalMessage")
     return f"the model answered {status}: {message} | logs: {response.get('LogStreamArn')}"
-
-
-ADVICE = {
-    "NoCredentialsError": " | run `aws configure` or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    "NoRegionError": " | set AWS_DEFAULT_REGION",
-}
 
 
 if __name__ == "__main__":

@@ -6,26 +6,23 @@ LoadedModelCount reports their number.
 """
 
 import argparse
-import sys
 from collections.abc import Iterator
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError
+
+import common
+from common import ScriptError
 
 
 def main() -> None:
     where = arguments().where
-    try:
+    with common.errors_in_one_line():
         for prefix in [where] if where.startswith("s3://") else endpoint_prefixes(where):
             show(prefix if prefix.endswith("/") else prefix + "/")
-    except (BotoCoreError, ClientError) as error:
-        sys.exit(f"list_models.py: {error}{ADVICE.get(type(error).__name__, '')}")
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.parser(__doc__)
     parser.add_argument(
         "where", metavar="ENDPOINT|S3_PREFIX", help="name of an endpoint, or s3://bucket/prefix/"
     )
@@ -33,17 +30,10 @@ def arguments() -> argparse.Namespace:
 
 
 def endpoint_prefixes(endpoint: str) -> list[str]:
-    client = boto3.client("sagemaker")
-    config = client.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
-    variants = client.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
-    prefixes = set()
-    for variant in variants:
-        model = client.describe_model(ModelName=variant["ModelName"])
-        containers = model.get("Containers") or [model["PrimaryContainer"]]
-        prefixes |= {c["ModelDataUrl"] for c in containers if c.get("Mode") == "MultiModel"}
+    prefixes = common.multi_model_prefixes(endpoint)
     if not prefixes:
-        sys.exit(f"list_models.py: {endpoint} is not a multi-model endpoint")
-    return sorted(prefixes)
+        raise ScriptError(f"{endpoint} is not a multi-model endpoint")
+    return prefixes
 
 
 def show(prefix: str) -> None:
@@ -61,12 +51,6 @@ def archives(prefix: str) -> Iterator[tuple[str, int, str]]:
             if item["Key"].endswith(".tar.gz"):
                 uploaded = f"{item['LastModified']:%Y-%m-%d %H:%M:%S}"
                 yield item["Key"].removeprefix(start), item["Size"], uploaded
-
-
-ADVICE = {
-    "NoCredentialsError": " | run `aws configure` or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    "NoRegionError": " | set AWS_DEFAULT_REGION",
-}
 
 
 if __name__ == "__main__":

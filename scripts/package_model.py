@@ -15,16 +15,13 @@ import argparse
 import fnmatch
 import gzip
 import json
-import sys
 import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
 
-import boto3
-from boto3.exceptions import S3UploadFailedError
-from boto3.s3.transfer import TransferConfig
-from botocore.exceptions import BotoCoreError, ClientError
+import common
+from common import ScriptError
 
 CODE = ("code/inference.py", "inference.py", "handler.py", "code/handler.py")
 SINGLE_FILES = ("*.pt2", "*.onnx", "*.skops", "*.ubj", "xgboost-model.json", "model.json", "*.pt")
@@ -38,15 +35,11 @@ HUB_FILES = ["*.json", "*.txt", "*.model", "*.spm"]
 PICKLE_STARTS = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
 
 
-class Mistake(Exception):
-    """An error of the user; its text is one line to print."""
-
-
 def main() -> None:
     options = arguments()
     name = options.model.rstrip("/").rpartition("/")[2]
     archive = options.output or Path(f"{name}.tar.gz")
-    try:
+    with common.errors_in_one_line():
         with tempfile.TemporaryDirectory() as folder:
             directory = Path(options.model)
             if not directory.is_dir():
@@ -56,14 +49,10 @@ def main() -> None:
         print(f"{archive} {archive.stat().st_size:,} bytes, {len(files)} files")
         if options.upload:
             upload(archive, options.upload)
-    except (Mistake, OSError, BotoCoreError, ClientError, S3UploadFailedError) as error:
-        sys.exit(f"package_model.py: {error}{ADVICE.get(type(error).__name__, '')}")
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.parser(__doc__)
     parser.add_argument(
         "model", metavar="DIRECTORY|HUB_ID", help="model directory, or id of a model on the hub"
     )
@@ -88,11 +77,11 @@ def arguments() -> argparse.Namespace:
 def download(repository: str, directory: Path) -> Path:
     """Download the weights in one format, preferably safetensors, and the small files beside them."""
     if repository.count("/") != 1 or repository.startswith((".", "/")):
-        raise Mistake(f"{repository} is neither a directory nor the id of a model on the hub")
+        raise ScriptError(f"{repository} is neither a directory nor the id of a model on the hub")
     try:
         from huggingface_hub import HfApi, snapshot_download
     except ImportError as error:
-        raise Mistake(
+        raise ScriptError(
             f"{repository} is no directory; from the hub: pip install huggingface_hub"
         ) from error
     try:
@@ -106,7 +95,7 @@ def download(repository: str, directory: Path) -> Path:
     # The hub's client raises many kinds of exceptions; each means that the download failed.
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise Mistake(f"cannot download {repository}: {reason}") from error
+        raise ScriptError(f"cannot download {repository}: {reason}") from error
     return folder
 
 
@@ -114,7 +103,7 @@ def download(repository: str, directory: Path) -> Path:
 
 
 def checked(directory: Path, exclude: list[str]) -> list[Path]:
-    """The files to pack, sorted. Raises Mistake."""
+    """The files to pack, sorted. Raises ScriptError."""
     paths = [p for p in sorted(directory.rglob("*")) if not left_out(p, directory, exclude)]
     for path in paths:
         check_link(path)
@@ -134,14 +123,16 @@ def check_code(files: list[Path]) -> None:
         try:
             compile(path.read_bytes(), path, "exec")
         except (SyntaxError, ValueError) as error:
-            raise Mistake(f"{path} is not Python that runs here: {error}") from error
+            raise ScriptError(f"{path} is not Python that runs here: {error}") from error
 
 
 def check_hugging_face(directory: Path, files: list[Path], names: set[str]) -> None:
     check_config(directory, names)
     check_weights(directory, names)
     if not any(matches(name, PREPARATION) for name in names):
-        raise Mistake(f"{directory} has neither tokenizer nor processor files (tokenizer.json, …)")
+        raise ScriptError(
+            f"{directory} has neither tokenizer nor processor files (tokenizer.json, …)"
+        )
     for path in files:
         check_pickle(path, path.relative_to(directory).as_posix())
 
@@ -158,34 +149,38 @@ def matches(name: str, patterns: list[str] | tuple[str, ...]) -> bool:
 
 
 def check_link(path: Path) -> None:
-    """Links are replaced by their target files. Raises Mistake for absolute and broken links."""
+    """Links are replaced by their target files. Raises ScriptError for absolute and broken links."""
     if not path.is_symlink():
         return
     if path.readlink().is_absolute():
-        raise Mistake(f"{path} is an absolute link to {path.readlink()}: copy the file")
+        raise ScriptError(f"{path} is an absolute link to {path.readlink()}: copy the file")
     if not path.is_file():
-        raise Mistake(f"{path} is a link to no file: {path.readlink()}")
+        raise ScriptError(f"{path} is a link to no file: {path.readlink()}")
 
 
 def check_config(directory: Path, names: set[str]) -> None:
     if "config.json" not in names:
         below = sorted(name for name in names if name.endswith("/config.json"))
         hint = f"; did you mean {directory / below[0].rpartition('/')[0]}?" if below else ""
-        raise Mistake(f"{directory} has no config.json{hint}")
+        raise ScriptError(f"{directory} has no config.json{hint}")
     try:
         json.loads((directory / "config.json").read_bytes())
     except ValueError as error:
-        raise Mistake(f"{directory / 'config.json'} is not JSON: {error}") from error
+        raise ScriptError(f"{directory / 'config.json'} is not JSON: {error}") from error
 
 
 def check_weights(directory: Path, names: set[str]) -> None:
     indexes = [f"{name}.index.json" for name in WEIGHTS if f"{name}.index.json" in names]
     if not indexes and not names.intersection(WEIGHTS):
-        raise Mistake(f"{directory} has no weights: {' or '.join(WEIGHTS)}, or shards and an index")
+        raise ScriptError(
+            f"{directory} has no weights: {' or '.join(WEIGHTS)}, or shards and an index"
+        )
     for index in indexes:
         shards = set(json.loads((directory / index).read_bytes())["weight_map"].values())
         if missing := sorted(shards - names):
-            raise Mistake(f"{directory} lacks {len(missing)} of {len(shards)} shards: {missing[0]}")
+            raise ScriptError(
+                f"{directory} lacks {len(missing)} of {len(shards)} shards: {missing[0]}"
+            )
 
 
 def check_pickle(path: Path, name: str) -> None:
@@ -194,7 +189,7 @@ def check_pickle(path: Path, name: str) -> None:
     if fnmatch.fnmatchcase(name, "pytorch_model*.bin") and "/" not in name:
         return
     if matches(path.name, PICKLES) or is_pickle(path):
-        raise Mistake(f"{path} is a pickle that loading does not need: --exclude '{name}'")
+        raise ScriptError(f"{path} is a pickle that loading does not need: --exclude '{name}'")
 
 
 def is_pickle(path: Path) -> bool:
@@ -226,35 +221,8 @@ def pack(directory: Path, files: list[Path], archive: Path) -> None:
 
 def upload(archive: Path, prefix: str) -> None:
     if not prefix.startswith("s3://"):
-        raise Mistake(f"--upload takes a prefix such as s3://my-bucket/models/, not {prefix!r}")
-    if not prefix.endswith("/"):
-        prefix += "/"
-        print(f"using {prefix} (a prefix ends with a slash)", file=sys.stderr)
-    bucket, _, start = prefix.removeprefix("s3://").partition("/")
-    key = start + archive.name
-    s3 = boto3.client("s3")
-    # Keys are listed in order, so that the exact key is the first of all keys with this prefix.
-    found = s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", [])
-    if [item["Key"] for item in found] == [key]:
-        raise Mistake(f"s3://{bucket}/{key} exists and is not overwritten: choose a new --output")
-    total, sent = archive.stat().st_size, 0
-
-    def progress(count: int) -> None:
-        nonlocal sent
-        sent += count
-        print(f"\r{sent:,} of {total:,} bytes", end="", file=sys.stderr, flush=True)
-
-    s3.upload_file(
-        str(archive), bucket, key, Callback=progress, Config=TransferConfig(use_threads=False)
-    )
-    print(file=sys.stderr)
-    print(f"uploaded s3://{bucket}/{key}")
-
-
-ADVICE = {
-    "NoCredentialsError": " | run `aws configure` or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    "NoRegionError": " | set AWS_DEFAULT_REGION",
-}
+        raise ScriptError(f"--upload takes a prefix such as s3://my-bucket/models/, not {prefix!r}")
+    common.upload(archive, common.with_slash(prefix), archive.name, otherwise="a new --output")
 
 
 if __name__ == "__main__":

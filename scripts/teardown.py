@@ -12,7 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
+
+import common
 
 POLL_S, POLLS = 5, 360
 
@@ -21,7 +23,7 @@ def main() -> None:
     options = arguments()
     if not options.yes:
         confirm(options)
-    try:
+    with common.errors_in_one_line():
         client = boto3.client("sagemaker")
         configs, models = belongings(client, options.endpoint)
         remove_scaling(options.endpoint)
@@ -32,14 +34,10 @@ def main() -> None:
             gone(client.delete_model, ModelName=model)
         if options.archives:
             delete_archives(options.archives)
-    except (BotoCoreError, ClientError) as error:
-        sys.exit(f"teardown.py: {error}{ADVICE.get(type(error).__name__, '')}")
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.parser(__doc__)
     parser.add_argument("endpoint", help="name of the endpoint")
     parser.add_argument(
         "--archives", metavar="S3_PREFIX", help="also delete all objects below this prefix"
@@ -120,12 +118,6 @@ def delete_archives(prefix: str) -> None:
         if keys:
             s3.delete_objects(Bucket=bucket, Delete={"Objects": keys})
             print(f"deleted {len(keys)} objects below {prefix}")
-
-
-ADVICE = {
-    "NoCredentialsError": " | run `aws configure` or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    "NoRegionError": " | set AWS_DEFAULT_REGION",
-}
 
 
 if __name__ == "__main__":

@@ -12,55 +12,41 @@ Updates a running endpoint in one of three ways:
 
 import argparse
 import re
-import sys
 import time
 from typing import Any
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError, WaiterError
+from botocore.exceptions import WaiterError
 
-Request = dict[str, Any]
+import common
+from common import AMI_OF_CUDA, ApiObject, ScriptError, pairs
+
 GPU_FAMILY = re.compile(r"ml\.(p|g)\d")
-# From the documentation of InferenceAmiVersion: the newest CUDA that each image's driver runs.
-AMI_OF_CUDA = {
-    "12.2": "al2-ami-sagemaker-inference-gpu-2-1",
-    "12.4": "al2-ami-sagemaker-inference-gpu-3-1",
-    "13.0": "al2023-ami-sagemaker-inference-gpu-4-1",
-}
 # Members that describe_* returns and create_* accepts.
 MODEL_MEMBERS = (
     "PrimaryContainer", "Containers", "ExecutionRoleArn", "VpcConfig",
     "EnableNetworkIsolation", "InferenceExecutionConfig",
 )  # fmt: skip
 CONFIG_MEMBERS = ("KmsKeyId",)
-POLL_S, POLLS = 10, 360
-
-
-class Mistake(Exception):
-    """An error of the user; its text is one line to print."""
 
 
 def main() -> None:
     options = arguments()
-    try:
+    with common.errors_in_one_line(explained):
         client = boto3.client("sagemaker")
         if options.weight or options.count:
             shift(client, options)
-            described = wait(client, options.endpoint)
+            described = common.wait(client, options.endpoint)
         else:
             config = options.config or new_config(client, options)
             replace_instances(client, options.endpoint, config)
-            described = wait(client, options.endpoint)
+            described = common.wait(client, options.endpoint)
             check_config(described, config)
         show(described)
-    except (Mistake, BotoCoreError, ClientError) as error:
-        sys.exit(f"update.py: {explained(error)}")
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.parser(__doc__)
     option = parser.add_argument
     option("endpoint", help="name of the endpoint")
     option(
@@ -103,7 +89,7 @@ def arguments() -> argparse.Namespace:
 
 
 def shift(client: Any, options: argparse.Namespace) -> None:
-    wishes: dict[str, Request] = {}
+    wishes: dict[str, ApiObject] = {}
     for member, texts, number in (
         ("DesiredWeight", options.weight, float),
         ("DesiredInstanceCount", options.count, int),
@@ -112,17 +98,10 @@ def shift(client: Any, options: argparse.Namespace) -> None:
             try:
                 wishes.setdefault(name, {"VariantName": name})[member] = number(value)
             except ValueError as error:
-                raise Mistake(f"{name}={value}: {error}") from error
+                raise ScriptError(f"{name}={value}: {error}") from error
     client.update_endpoint_weights_and_capacities(
         EndpointName=options.endpoint, DesiredWeightsAndCapacities=list(wishes.values())
     )
-
-
-def pairs(texts: list[str]) -> dict[str, str]:
-    for text in texts:
-        if not text.partition("=")[0] or "=" not in text:
-            raise Mistake(f"expected NAME=VALUE, got {text!r}")
-    return {text.partition("=")[0]: text.partition("=")[2] for text in texts}
 
 
 # Blue/green
@@ -135,7 +114,7 @@ def new_config(client: Any, options: argparse.Namespace) -> str:
     variants = config["ProductionVariants"]
     names = [v["VariantName"] for v in variants]
     if options.variant and options.variant not in names:
-        raise Mistake(f"there is no variant {options.variant}, only {', '.join(names)}")
+        raise ScriptError(f"there is no variant {options.variant}, only {', '.join(names)}")
     for variant in variants:
         if options.variant in (None, variant["VariantName"]):
             change(client, variant, f"{stamp}-{variant['VariantName']}", options)
@@ -150,7 +129,7 @@ def new_config(client: Any, options: argparse.Namespace) -> str:
     return stamp
 
 
-def change(client: Any, variant: Request, name: str, options: argparse.Namespace) -> None:
+def change(client: Any, variant: ApiObject, name: str, options: argparse.Namespace) -> None:
     if options.image or options.env or options.cache:
         model = client.describe_model(ModelName=variant["ModelName"])
         request = {member: model[member] for member in MODEL_MEMBERS if model.get(member)}
@@ -165,15 +144,15 @@ def change(client: Any, variant: Request, name: str, options: argparse.Namespace
         variant["InferenceAmiVersion"] = AMI_OF_CUDA[options.cuda or "13.0"]
 
 
-def multi_model_container(model: Request) -> Request:
-    containers: list[Request] = model.get("Containers") or [model["PrimaryContainer"]]
+def multi_model_container(model: ApiObject) -> ApiObject:
+    containers: list[ApiObject] = model.get("Containers") or [model["PrimaryContainer"]]
     for container in containers:
         if container.get("Mode") == "MultiModel":
             return container
-    raise Mistake("this endpoint has no multi-model container")
+    raise ScriptError("this endpoint has no multi-model container")
 
 
-def change_container(container: Request, options: argparse.Namespace) -> None:
+def change_container(container: ApiObject, options: argparse.Namespace) -> None:
     if options.image:
         container["Image"] = options.image
     if options.env:
@@ -182,7 +161,7 @@ def change_container(container: Request, options: argparse.Namespace) -> None:
         container["MultiModelConfig"] = {"ModelCacheSetting": options.cache}
 
 
-def tags(client: Any, arn: str) -> Request:
+def tags(client: Any, arn: str) -> ApiObject:
     found = client.list_tags(ResourceArn=arn)["Tags"]
     # Tags that AWS services created cannot be set by users.
     own = [tag for tag in found if not tag["Key"].startswith("aws:")]
@@ -196,30 +175,14 @@ def replace_instances(client: Any, endpoint: str, config: str) -> None:
     )
 
 
-def wait(client: Any, endpoint: str) -> Request:
-    began = time.monotonic()
-
-    def progress(parsed: Request, **_: Any) -> None:
-        status = parsed.get("EndpointStatus", "unknown")
-        print(f"{endpoint}: {status} after {time.monotonic() - began:.0f} s", flush=True)
-
-    client.meta.events.register("after-call.sagemaker.DescribeEndpoint", progress)
-    client.get_waiter("endpoint_in_service").wait(
-        EndpointName=endpoint, WaiterConfig={"Delay": POLL_S, "MaxAttempts": POLLS}
-    )
-    client.meta.events.unregister("after-call.sagemaker.DescribeEndpoint", progress)
-    described: Request = client.describe_endpoint(EndpointName=endpoint)
-    return described
-
-
-def check_config(described: Request, config: str) -> None:
-    """Raises Mistake if the update failed: SageMaker then rolls back to the earlier configuration."""
+def check_config(described: ApiObject, config: str) -> None:
+    """Raises ScriptError if the update failed: SageMaker then rolls back to the earlier configuration."""
     if described["EndpointConfigName"] != config:
         reason = described.get("FailureReason", "no reason was given")
-        raise Mistake(f"the endpoint serves as before, the update failed: {reason}")
+        raise ScriptError(f"the endpoint serves as before, the update failed: {reason}")
 
 
-def show(described: Request) -> None:
+def show(described: ApiObject) -> None:
     for variant in described["ProductionVariants"]:
         print(
             f"{variant['VariantName']}: weight {variant.get('CurrentWeight')}, "
@@ -236,13 +199,7 @@ def explained(error: Exception) -> str:
             f"{text} | the image lacks the label "
             "com.amazonaws.sagemaker.capabilities.multi-models=true"
         )
-    return text + ADVICE.get(type(error).__name__, "")
-
-
-ADVICE = {
-    "NoCredentialsError": " | run `aws configure` or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    "NoRegionError": " | set AWS_DEFAULT_REGION",
-}
+    return text
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def _structure(shape: Shape, value: object, path: str, violations: Violations) -
 def _list(shape: Shape, value: object, path: str, violations: Violations) -> Any:
     if not isinstance(value, list):
         raise _type_error(value, "list")
-    for constraint in _length_violations(shape, len(value)):
+    for constraint in _limit_violations(shape, len(value)):
         violations.add(value, path, constraint)
     return [
         _visit(shape.member, item, f"{path}.{number}.member", violations)
@@ -73,7 +73,7 @@ def _list(shape: Shape, value: object, path: str, violations: Violations) -> Any
 def _map(shape: Shape, value: object, path: str, violations: Violations) -> Any:
     if not isinstance(value, dict):
         raise _type_error(value, "map")
-    for constraint in _length_violations(shape, len(value)):
+    for constraint in _limit_violations(shape, len(value)):
         violations.add(value, path, constraint)
     if any(any(_string_violations(shape.key, key)) for key in value):
         violations.add(value, path, f"Map keys must satisfy constraint: {_rules(shape.key)}")
@@ -89,36 +89,28 @@ def _string(shape: Shape, value: object, path: str, violations: Violations) -> A
 
 
 def _number(shape: Shape, value: object, path: str, violations: Violations) -> Any:
-    whole = shape.type_name in ("integer", "long")
-    accepted = int if whole else int | float
-    if isinstance(value, bool) or not isinstance(value, accepted):
+    number = _scalar(shape, value, path, violations)
+    for constraint in _limit_violations(shape, number, "value"):
+        violations.add(value, path, constraint)
+    return number
+
+
+def _scalar(shape: Shape, value: object, path: str, violations: Violations) -> Any:
+    accepted = _ACCEPTED[shape.type_name]
+    if not isinstance(value, accepted) or (isinstance(value, bool) and accepted is not bool):
         raise _type_error(value, shape.type_name.capitalize())
-    limits = shape.metadata
-    if "min" in limits and value < limits["min"]:
-        violations.add(
-            value, path, f"Member must have value greater than or equal to {limits['min']}"
-        )
-    if "max" in limits and value > limits["max"]:
-        violations.add(value, path, f"Member must have value less than or equal to {limits['max']}")
-    return value
-
-
-def _boolean(shape: Shape, value: object, path: str, violations: Violations) -> Any:
-    if not isinstance(value, bool):
-        raise _type_error(value, "Boolean")
-    return value
-
-
-def _timestamp(shape: Shape, value: object, path: str, violations: Violations) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _type_error(value, "Timestamp")
-    return float(value)
+    return float(value) if shape.type_name == "timestamp" else value
 
 
 def _opaque(shape: Shape, value: object, path: str, violations: Violations) -> Any:
     return value
 
 
+_ACCEPTED: dict[str, Any] = {
+    **dict.fromkeys(("integer", "long"), int),
+    **dict.fromkeys(("float", "double", "timestamp"), int | float),
+    "boolean": bool,
+}
 _VISITORS: dict[str, Callable[[Shape, object, str, Violations], Any]] = {
     "structure": _structure,
     "list": _list,
@@ -128,8 +120,8 @@ _VISITORS: dict[str, Callable[[Shape, object, str, Violations], Any]] = {
     "long": _number,
     "float": _number,
     "double": _number,
-    "boolean": _boolean,
-    "timestamp": _timestamp,
+    "boolean": _scalar,
+    "timestamp": _scalar,
     "blob": _opaque,
 }
 
@@ -141,7 +133,7 @@ def _text(value: object) -> str:
 
 
 def _string_violations(shape: Shape, value: str) -> Iterator[str]:
-    yield from _length_violations(shape, len(value))
+    yield from _limit_violations(shape, len(value))
     pattern = shape.metadata.get("pattern")
     if pattern and not compiled(pattern).fullmatch(value):
         yield f"Member must satisfy regular expression pattern: {pattern}"
@@ -149,23 +141,24 @@ def _string_violations(shape: Shape, value: str) -> Iterator[str]:
         yield f"Member must satisfy enum value set: [{', '.join(shape.enum)}]"
 
 
-def _length_violations(shape: Shape, length: int) -> Iterator[str]:
+def _limit_violations(shape: Shape, number: float, noun: str = "length") -> Iterator[str]:
     limits = shape.metadata
-    if "min" in limits and length < limits["min"]:
-        yield f"Member must have length greater than or equal to {limits['min']}"
-    if "max" in limits and length > limits["max"]:
-        yield f"Member must have length less than or equal to {limits['max']}"
+    if "min" in limits and number < limits["min"]:
+        yield _limit(shape, "min", noun)
+    if "max" in limits and number > limits["max"]:
+        yield _limit(shape, "max", noun)
+
+
+def _limit(shape: Shape, limit: str, noun: str = "length") -> str:
+    relation = "greater" if limit == "min" else "less"
+    return f"Member must have {noun} {relation} than or equal to {shape.metadata[limit]}"
 
 
 def _rules(shape: Shape) -> str:
-    limits = shape.metadata
-    rules = []
-    if "max" in limits:
-        rules.append(f"Member must have length less than or equal to {limits['max']}")
-    if "min" in limits:
-        rules.append(f"Member must have length greater than or equal to {limits['min']}")
-    if "pattern" in limits:
-        rules.append(f"Member must satisfy regular expression pattern: {limits['pattern']}")
+    rules = [_limit(shape, limit) for limit in ("max", "min") if limit in shape.metadata]
+    if "pattern" in shape.metadata:
+        pattern = shape.metadata["pattern"]
+        rules.append(f"Member must satisfy regular expression pattern: {pattern}")
     return f"[{', '.join(rules)}]"
 
 

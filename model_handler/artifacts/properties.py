@@ -2,11 +2,11 @@
 
 import difflib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from model_handler.artifacts.conventions import Convention
 from model_handler.errors import ModelLoadFailed
@@ -14,11 +14,10 @@ from model_handler.errors import ModelLoadFailed
 log = logging.getLogger(__name__)
 FILE_NAME = "serving.properties"
 MAX_NBYTES = 64 << 10
-DTYPES = {
-    "auto": "auto", "fp32": "float32", "float32": "float32", "fp16": "float16",
-    "float16": "float16", "bf16": "bfloat16", "bfloat16": "bfloat16",
+DTYPES = {name: name for name in ("auto", "float32", "bfloat16", "float16")} | {
+    "fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16",
 }  # fmt: skip
-Choice = TypeVar("Choice", bound=StrEnum)
+ParseValue = Callable[[str, str], Any]
 
 
 class Isolation(StrEnum):
@@ -48,21 +47,6 @@ class Properties:
     gpu_required_memory_nbytes: int | None = None
 
 
-KEYS = (
-    "option.convention",
-    "option.task",
-    "option.dtype",
-    "option.isolation",
-    "option.concurrency",
-    "option.scheduling_weight",
-    "batch_size",
-    "max_batch_delay",
-    "job_queue_size",
-    "required_memory_mb",
-    "gpu.required_memory_mb",
-)
-
-
 def read(directory: Path) -> Properties:
     """The artifact's own settings. Raises ModelLoadFailed for an invalid value."""
     file = directory / FILE_NAME
@@ -71,21 +55,10 @@ def read(directory: Path) -> Properties:
     if file.stat().st_size > MAX_NBYTES:
         raise ModelLoadFailed(f"{FILE_NAME} is larger than {MAX_NBYTES} bytes")
     pairs = _pairs(file.read_text(encoding="utf-8", errors="replace"))
-    for key in pairs.keys() - set(KEYS):
+    for key in pairs.keys() - _FIELDS.keys():
         _warn_unknown(directory, key)
-    return Properties(
-        convention=_one_of(Convention, pairs, "option.convention"),
-        task=pairs.get("option.task"),
-        dtype=_dtype(pairs.get("option.dtype")),
-        isolation=_one_of(Isolation, pairs, "option.isolation"),
-        concurrency=_positive(pairs, "option.concurrency"),
-        scheduling_weight=_positive(pairs, "option.scheduling_weight"),
-        batch_size=_positive(pairs, "batch_size"),
-        max_batch_delay_ms=_positive(pairs, "max_batch_delay"),
-        job_queue_size=_positive(pairs, "job_queue_size"),
-        required_memory_nbytes=_megabytes(pairs, "required_memory_mb"),
-        gpu_required_memory_nbytes=_megabytes(pairs, "gpu.required_memory_mb"),
-    )
+    fields = ((key, *_FIELDS[key]) for key in _FIELDS if key in pairs)
+    return Properties(**{name: parse(key, pairs[key]) for key, name, parse in fields})
 
 
 def _pairs(text: str) -> dict[str, str]:
@@ -95,7 +68,7 @@ def _pairs(text: str) -> dict[str, str]:
 
 
 def _warn_unknown(directory: Path, key: str) -> None:
-    nearest = difflib.get_close_matches(key, KEYS, n=1)
+    nearest = difflib.get_close_matches(key, _FIELDS, n=1)
     log.warning(
         "unknown property",
         extra={
@@ -106,33 +79,54 @@ def _warn_unknown(directory: Path, key: str) -> None:
     )
 
 
-def _dtype(value: str | None) -> str | None:
-    if value is None:
-        return None
-    if value.lower() not in DTYPES:
-        raise ModelLoadFailed(f"option.dtype={value}: must be one of {', '.join(sorted(DTYPES))}")
-    return DTYPES[value.lower()]
+def dtype_name(text: str) -> str | None:
+    """PyTorch's name, also from the short ones and with `torch.` in front; None for anything else."""
+    return DTYPES.get(text.lower().removeprefix("torch."))
 
 
-def _one_of(choices: type[Choice], pairs: Mapping[str, str], key: str) -> Choice | None:
-    value = pairs.get(key)
-    if value is None:
-        return None
-    try:
-        return choices(value.lower())
-    except ValueError:
-        raise ModelLoadFailed(f"{key}={value}: must be one of {', '.join(choices)}") from None
+# ---- values: from key and text ----
 
 
-def _positive(pairs: Mapping[str, str], key: str) -> int | None:
-    value = pairs.get(key)
-    if value is None:
-        return None
+def _text(key: str, value: str) -> str:
+    return value
+
+
+def _dtype(key: str, value: str) -> str:
+    if (name := dtype_name(value)) is None:
+        raise ModelLoadFailed(f"{key}={value}: must be one of {', '.join(sorted(DTYPES))}")
+    return name
+
+
+def _one_of(choices: type[StrEnum]) -> ParseValue:
+    def parse(key: str, value: str) -> StrEnum:
+        try:
+            return choices(value.lower())
+        except ValueError:
+            raise ModelLoadFailed(f"{key}={value}: must be one of {', '.join(choices)}") from None
+
+    return parse
+
+
+def _positive(key: str, value: str) -> int:
     if not (value.isascii() and value.isdecimal()) or int(value) < 1:
         raise ModelLoadFailed(f"{key}={value}: must be a whole number from 1 up")
     return int(value)
 
 
-def _megabytes(pairs: Mapping[str, str], key: str) -> int | None:
-    value = _positive(pairs, key)
-    return None if value is None else value << 20
+def _megabytes(key: str, value: str) -> int:
+    return _positive(key, value) << 20
+
+
+_FIELDS: dict[str, tuple[str, ParseValue]] = {
+    "option.convention": ("convention", _one_of(Convention)),
+    "option.task": ("task", _text),
+    "option.dtype": ("dtype", _dtype),
+    "option.isolation": ("isolation", _one_of(Isolation)),
+    "option.concurrency": ("concurrency", _positive),
+    "option.scheduling_weight": ("scheduling_weight", _positive),
+    "batch_size": ("batch_size", _positive),
+    "max_batch_delay": ("max_batch_delay_ms", _positive),
+    "job_queue_size": ("job_queue_size", _positive),
+    "required_memory_mb": ("required_memory_nbytes", _megabytes),
+    "gpu.required_memory_mb": ("gpu_required_memory_nbytes", _megabytes),
+}

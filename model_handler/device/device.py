@@ -9,51 +9,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
 
-class Device(Protocol):
-    """One compute device of this process."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def torch_device(self) -> torch.device: ...
-
-    @property
-    def bfloat16(self) -> bool:
-        """True if the device has bfloat16 arithmetic and does not emulate it."""
-        ...
-
-    def total_nbytes(self) -> int:
-        """0 if the device has no memory of its own."""
-        ...
-
-    def free_nbytes(self) -> int: ...
-
-    def empty_cache(self) -> None:
-        """Return the allocator's unused blocks to the device."""
-        ...
-
-    def synchronize(self) -> None:
-        """Block until all launched work has finished; raises its errors."""
-        ...
-
-    def probe(self) -> None:
-        """Compute one number and copy it to the host; raises the device's errors."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class CpuDevice:
-    """The host's CPU. It uses main memory, which the front accounts for."""
+class Device:
+    """One compute device of this process. What is not overridden is the host's CPU."""
 
     @property
     def name(self) -> str:
-        return "cpu"
+        return str(self.torch_device)
 
     @property
     def torch_device(self) -> torch.device:
@@ -61,31 +26,34 @@ class CpuDevice:
 
     @property
     def bfloat16(self) -> bool:
+        """True if the device has bfloat16 arithmetic and does not emulate it."""
         return True
 
     def total_nbytes(self) -> int:
+        """0 if the device has no memory of its own."""
         return 0
 
     def free_nbytes(self) -> int:
         return 0
 
     def empty_cache(self) -> None:
-        pass
+        """Return the allocator's unused blocks to the device."""
 
     def synchronize(self) -> None:
-        pass
+        """Block until all launched work has finished; raises its errors."""
 
     def probe(self) -> None:
-        pass
+        """Compute one number and copy it to the host; raises the device's errors."""
 
 
 @dataclass(frozen=True, slots=True)
-class CudaDevice:
-    index: int = 0
+class CpuDevice(Device):
+    """The host's CPU. It uses main memory, which the front accounts for."""
 
-    @property
-    def name(self) -> str:
-        return f"cuda:{self.index}"
+
+@dataclass(frozen=True, slots=True)
+class CudaDevice(Device):
+    index: int = 0
 
     @property
     def torch_device(self) -> torch.device:

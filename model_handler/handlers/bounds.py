@@ -1,4 +1,4 @@
-"""Type and range of each parameter of `generate`.
+"""Type and range of each parameter of `generate` that a caller may set.
 
 On a GPU a value out of range does not fail just its request: a temperature of 1e-40 makes a distribution of
 NaN, and sampling from one, like an index out of range, is a device-side assert that ends the worker process
@@ -176,6 +176,10 @@ _OTHERS: dict[str, Callable[[str, Any, int], None]] = {
     "bad_words_ids": _check_bad_words,
     "sequence_bias": _check_biases,
 }
+
+
+# An allow-list: the other parameters that `generate` takes are objects, files or code to fetch
+PARAMETERS = frozenset({*NUMBERS, *_SWITCHES, *_TOKEN, *_TOKENS, *_OTHERS})
 
 
 def _check_tokens_remain(parameters: Mapping[str, Any], vocabulary: int) -> None:

@@ -1,7 +1,4 @@
-"""The parameters of `generate` that a caller may set, and its deadline.
-
-The parameters are an allow-list: the others that `generate` takes are objects, files or code to fetch.
-"""
+"""What `generate` runs between two tokens, and the lengths of its inputs and outputs."""
 
 import math
 import time
@@ -14,47 +11,6 @@ import transformers
 from model_handler.errors import DeadlineExceeded, InvalidRequest
 from model_handler.sharing import turnstile
 
-PARAMETERS = frozenset(
-    [
-        "max_length",
-        "max_new_tokens",
-        "min_length",
-        "min_new_tokens",
-        "early_stopping",
-        "max_time",
-        "do_sample",
-        "num_beams",
-        "use_cache",
-        "temperature",
-        "top_k",
-        "top_p",
-        "min_p",
-        "top_h",
-        "typical_p",
-        "epsilon_cutoff",
-        "eta_cutoff",
-        "repetition_penalty",
-        "encoder_repetition_penalty",
-        "length_penalty",
-        "no_repeat_ngram_size",
-        "encoder_no_repeat_ngram_size",
-        "bad_words_ids",
-        "renormalize_logits",
-        "forced_bos_token_id",
-        "forced_eos_token_id",
-        "remove_invalid_values",
-        "exponential_decay_length_penalty",
-        "suppress_tokens",
-        "begin_suppress_tokens",
-        "sequence_bias",
-        "guidance_scale",
-        "num_return_sequences",
-        "pad_token_id",
-        "bos_token_id",
-        "eos_token_id",
-        "decoder_start_token_id",
-    ]
-)
 _LARGEST_SCORE = 1e30  # stays finite when divided by the lowest temperature
 
 # These parameters read the prompt in the batch with its padding, so that rows of different lengths would get

@@ -5,7 +5,6 @@ from typing import Any
 
 from model_handler.errors import InvalidRequest
 from model_handler.handlers import bounds
-from model_handler.handlers.generation import PARAMETERS
 from model_handler.handlers.traits import CHOICES, TRAITS
 
 # Parameters that contain parameters of the tokenizer and of `generate`
@@ -24,13 +23,13 @@ def accepted(given: Mapping[str, Any], family: str, vocabulary: int) -> dict[str
             raise InvalidRequest(f"{family} takes no {name[:60]!r}; it takes {allowed}")
     _check_choices(given)
     _check_nested(given)
-    direct = PARAMETERS if traits.generates else frozenset()
+    direct = bounds.PARAMETERS if traits.generates else frozenset()
     return {**traits.defaults, **_settled(given, direct, vocabulary)}
 
 
 def asks(given: Mapping[str, Any]) -> bool:
     """Whether any of the parameters affects the forward."""
-    return not given.keys().isdisjoint(PARAMETERS | set(_GENERATING))
+    return not given.keys().isdisjoint(bounds.PARAMETERS | set(_GENERATING))
 
 
 def _settled(given: Mapping[str, Any], direct: frozenset[str], vocabulary: int) -> dict[str, Any]:
@@ -50,7 +49,7 @@ def _check_nested(given: Mapping[str, Any]) -> None:
     """Apply the allow-lists to nested parameters, which would bypass them otherwise."""
     tokenizing = [given.get(name) for name in _TOKENIZING]
     _check_keys(tokenizing, TRAITS["text-classification"].allowed)
-    _check_keys([given.get(name) for name in _GENERATING], PARAMETERS)
+    _check_keys([given.get(name) for name in _GENERATING], bounds.PARAMETERS)
     _check_keys([given.get("preprocess_params")], frozenset({"voice_preset"}))
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from model_handler.handlers.generation import PARAMETERS as GENERATION
+from model_handler.handlers.bounds import PARAMETERS as GENERATION
 
 
 class Padding(Enum):

@@ -18,14 +18,15 @@ from model_handler.artifacts import properties
 from model_handler.artifacts.conventions import SUFFIXES, XGBOOST_FILES, Convention
 from model_handler.codecs.arrays import ArrayCodec
 from model_handler.codecs.media_types import CSV
-from model_handler.device.device import Device, is_out_of_memory, is_sticky
-from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed
+from model_handler.device.device import Device, is_sticky
+from model_handler.errors import EngineError, ModelLoadFailed
 from model_handler.handlers import Handler
 from model_handler.handlers.boosters import Booster
 from model_handler.handlers.estimators import Estimator
 from model_handler.handlers.onnx_graphs import OnnxGraph
 from model_handler.handlers.tensors import ArrayHandler
 from model_handler.handlers.torch_graphs import exported, torchscript
+from model_handler.loading import failures
 
 log = logging.getLogger(__name__)
 
@@ -149,20 +150,10 @@ def _file(root: Path, convention: Convention) -> Path:
     raise ModelLoadFailed(f"no {wanted} in the artifact")
 
 
-# ---- errors ----
-
-
 def _failure(error: Exception) -> EngineError:
-    """The EngineError for `error`, without traceback. Its message is the first line of the original one."""
-    if isinstance(error, EngineError):
-        return type(error)(*error.args)
+    if not isinstance(error, ImportError):
+        return failures.failure(error)
     log.warning("load failed", exc_info=error)
-    if isinstance(error, ImportError):
-        missing = error.name or "a library"
-        extra = 'pip install "sagemaker-multi-model-container[formats]"'
-        return ModelLoadFailed(f"{missing} is not installed, and this format needs it: {extra}")
-    if is_out_of_memory(error):
-        return InsufficientMemory("the model does not fit into the memory that is left")
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else "no reason given"
-    return ModelLoadFailed(f"{type(error).__name__}: {text}"[:500])
+    missing = error.name or "a library"
+    extra = 'pip install "sagemaker-multi-model-container[formats]"'
+    return ModelLoadFailed(f"{missing} is not installed, and this format needs it: {extra}")

@@ -22,14 +22,14 @@ from transformers.pipelines import SUPPORTED_TASKS
 from model_handler.artifacts import tasks, weights
 from model_handler.artifacts.stamps import Stamps, stamped
 from model_handler.device import precision
-from model_handler.device.device import Device, is_out_of_memory, is_sticky
-from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed
+from model_handler.device.device import Device, is_sticky
+from model_handler.errors import InsufficientMemory, ModelLoadFailed
 from model_handler.handlers import Handler
 from model_handler.handlers.pipeline import PipelineHandler
 from model_handler.handlers.question_answering import QuestionAnsweringPipeline
 from model_handler.handlers.staged import Staged
 from model_handler.handlers.text2text import PIPELINES as TEXT2TEXT
-from model_handler.loading import building, completeness, structure_cache
+from model_handler.loading import building, completeness, failures, structure_cache
 from model_handler.loading.processors import Processors, has_tokenizer
 from model_handler.loading.structure_cache import StructureCache
 from model_handler.options import WorkerOptions
@@ -85,11 +85,11 @@ class TorchLoader:
         except Exception as error:
             if is_sticky(error, self.device):
                 raise
-            failure = _failure(error)
+            failed = failures.failure(error)
         # Only here are the frames gone that held the half-loaded model
         gc.collect()
         self.device.empty_cache()
-        raise failure
+        raise failed
 
     def demote(self, handler: Handler) -> bool:
         """Free the model's device memory and keep the rest. Returns False if it could not be promoted again.
@@ -110,13 +110,13 @@ class TorchLoader:
         except Exception as error:
             if is_sticky(error, self.device):
                 raise
-            failure = _failure(error)
+            failed = failures.failure(error)
         else:
             return True
-        if isinstance(failure, InsufficientMemory):
+        if isinstance(failed, InsufficientMemory):
             self.device.empty_cache()
-            raise failure
-        log.warning("promotion failed", extra={"reason": str(failure)})
+            raise failed
+        log.warning("promotion failed", extra={"reason": str(failed)})
         return False
 
     def unload(self, handler: Handler) -> int:
@@ -314,21 +314,6 @@ def _auto_class(task: str, config: Any) -> Any:
 
 def _names(classes: Any) -> list[str]:
     return [each.__name__ for each in (classes if isinstance(classes, tuple) else (classes,))]
-
-
-# ---- errors and logs ----
-
-
-def _failure(error: Exception) -> EngineError:
-    """The EngineError for `error`, without traceback. Its message is the first line of the original one."""
-    if isinstance(error, EngineError):
-        return type(error)(*error.args)
-    log.warning("load failed", exc_info=error)
-    if is_out_of_memory(error):
-        return InsufficientMemory("the model does not fit into the memory that is left")
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else "no reason given"
-    return ModelLoadFailed(f"{type(error).__name__}: {text}"[:500])
 
 
 def _quieten() -> None:

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -30,37 +30,26 @@ SLOTS = 16
 READERS = 8
 
 
-class Mark(Protocol):
-    """A marker in a stream of copies, as a CUDA event is."""
+class Mark:
+    """A marker in a stream of copies; without a stream a copy is complete when its call returns.
 
-    def record(self) -> None: ...
+    `blocking`: a waiting thread yields its core instead of spinning.
+    """
+
+    def __init__(self, stream: Any, *, blocking: bool = True) -> None:
+        self._stream = stream
+        self._event: Any = None
+        if stream is not None:
+            self._event = torch.cuda.Event(blocking=blocking)  # type: ignore[no-untyped-call]
+
+    def record(self) -> None:
+        if self._event is not None:
+            self._event.record(self._stream)
 
     def synchronize(self) -> None:
         """Block until the device has reached the point recorded last; return at once if there is none."""
-        ...
-
-
-class _StreamMark:
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        # Blocking: a waiting thread yields its core instead of spinning
-        self._event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-
-    def record(self) -> None:
-        self._event.record(self._stream)
-
-    def synchronize(self) -> None:
-        self._event.synchronize()
-
-
-class _AtOnce:
-    """The marker on devices where a copy is complete when its call returns."""
-
-    def record(self) -> None:
-        pass
-
-    def synchronize(self) -> None:
-        pass
+        if self._event is not None:
+            self._event.synchronize()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +125,7 @@ class Uploader:
             self._ring.append(_Slot(buffer, buffer.numpy().data, self._mark()))
 
     def _mark(self) -> Mark:
-        return _AtOnce() if self._stream is None else _StreamMark(self._stream)
+        return Mark(self._stream)
 
     def _registered(
         self, stamps: Stamps

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from emulator.aws import MotoServer
+from emulator.aws import moto_server
 from emulator.platform import LocalSageMaker
 from tests.emulator.deployments import Deployment, ExpectError
 from tests.emulator.fake_hosting import fake_hosting
@@ -63,10 +63,10 @@ def refused(sagemaker: Any) -> ExpectError:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    with MotoServer() as aws:
-        client(aws.url).create_bucket(Bucket=BUCKET)
+    with moto_server() as url:
+        client(url).create_bucket(Bucket=BUCKET)
         for number in range(20):
-            upload(aws.url, f"{number}.tar.gz")
-        upload(aws.url, "sub/0.tar.gz")
-        upload(aws.url, "ModelA")
-        yield aws.url
+            upload(url, f"{number}.tar.gz")
+        upload(url, "sub/0.tar.gz")
+        upload(url, "ModelA")
+        yield url

@@ -45,7 +45,7 @@ CHUNK_NBYTES = 1 * MIB  # so that each buffer is used more than once
 def nothing_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """No test may leave device memory or registrations, after unused blocks are returned. Logging is off,
     since pytest keeps log records, and a record's traceback keeps the model."""
-    caplog.set_level(logging.CRITICAL, "model_handler.loading.loader")
+    caplog.set_level(logging.CRITICAL, "model_handler.loading.failures")
     yield
     torch._C._cuda_clearCublasWorkspaces()
     DEVICE.empty_cache()

@@ -3,10 +3,9 @@
 import json
 import re
 import subprocess
-import sys
 
 from tests.contract import image
-from tests.scripts.runs import REPOSITORY
+from tests.scripts.runs import REPOSITORY, tools
 
 INSTALLED = (
     "import importlib.metadata as m; print(*(f'{d.name}=={d.version}' for d in m.distributions()))"
@@ -15,7 +14,7 @@ INSTALLED = (
 
 def test_it_names_what_the_image_holds() -> None:
     done = subprocess.run(
-        [sys.executable, "image/sbom.py"], cwd=REPOSITORY, check=True, capture_output=True
+        ["image/sbom.sh"], cwd=REPOSITORY, env=tools(), check=True, capture_output=True
     )
     document = json.loads(done.stdout)
     told = [document["metadata"]["component"], *document["components"]]

@@ -23,4 +23,4 @@ def copy(classifier: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def no_tracebacks_kept(caplog: pytest.LogCaptureFixture) -> None:
     """Do not log: pytest keeps log records, and a record's traceback keeps the model being loaded."""
-    caplog.set_level(logging.CRITICAL, "model_handler.loading.loader")
+    caplog.set_level(logging.CRITICAL, "model_handler.loading.failures")

@@ -44,3 +44,8 @@ def without_aws() -> dict[str, str]:
     kept = {name: v for name, v in os.environ.items() if not name.startswith("AWS_")}
     nowhere = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
     return {**kept, **nowhere, "AWS_EC2_METADATA_DISABLED": "true"}
+
+
+def tools() -> dict[str, str]:
+    """This process's environment, with the commands beside this Python first on PATH."""
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

@@ -1,9 +1,8 @@
-"""image/audit.py with pip-audit itself, over a stand-in for osv.dev, which cannot be had everywhere."""
+"""image/audit.sh with pip-audit itself, over a stand-in for osv.dev, which cannot be had everywhere."""
 
 import datetime
 import json
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.scripts.runs import LIMIT_S, REPOSITORY
+from tests.scripts.runs import LIMIT_S, REPOSITORY, tools
 
 KNOWN = {("urllib3", "1.24.1"): "CVE-2019-11324", ("jinja2", "2.4.1"): "CVE-2014-0012"}
 
@@ -85,10 +84,11 @@ def vulnerable(tmp_path: Path) -> Path:
     return lock
 
 
-def audit(service: str, *words: str | Path) -> "subprocess.CompletedProcess[str]":
+def audit(service: str, *files: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "image/audit.py", *map(str, words), "--service", service],
+        ["image/audit.sh", *map(str, files)],
         cwd=REPOSITORY,
+        env=tools() | {"OSV_URL": service} | settings,
         capture_output=True,
         text=True,
         timeout=LIMIT_S,
@@ -116,10 +116,15 @@ def test_an_exception_has_an_end(
     days: int, status: int, osv: FakeOsv, vulnerable: Path, tmp_path: Path
 ) -> None:
     until = datetime.date.today() + datetime.timedelta(days)
-    entry = f'{{id = "CVE-2014-0012", until = {until}, reason = "no bytecode cache is used"}}'
-    exceptions = tmp_path / "exceptions.toml"
-    exceptions.write_text(f"[tool.audit]\nexceptions = [{entry}]\n")
-    assert audit(osv.url, vulnerable, "--exceptions", exceptions).returncode == status
+    exceptions = tmp_path / "exceptions.txt"
+    exceptions.write_text(f"# until a day\nCVE-2014-0012 {until} no bytecode cache is used\n")
+    assert audit(osv.url, vulnerable, EXCEPTIONS=str(exceptions)).returncode == status
+
+
+def test_an_exception_has_a_reason(osv: FakeOsv, vulnerable: Path, tmp_path: Path) -> None:
+    exceptions = tmp_path / "exceptions.txt"
+    exceptions.write_text(f"CVE-2014-0012 {datetime.date.max}\n")
+    assert audit(osv.url, vulnerable, EXCEPTIONS=str(exceptions)).returncode == 1
 
 
 def test_without_the_service_one_line_and_no_failure(vulnerable: Path) -> None:

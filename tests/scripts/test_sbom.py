@@ -1,26 +1,58 @@
-"""image/sbom.py says what image/requirements.lock says; tests/image compares it with the image."""
+"""The image's locks, and image/sbom.sh, which says what they say; tests/image compares it with the image."""
 
 import json
+import re
 import subprocess
-import sys
+from pathlib import Path
 
-from tests.scripts.runs import REPOSITORY
+import pytest
 
-BUILDS_AND_LEAVES = {"setuptools", "wheel"}
+from tests.scripts.runs import REPOSITORY, tools
+
+LOCKS = sorted((REPOSITORY / "image").glob("*.lock"))
 
 
-def test_every_wheel_of_the_lock_with_its_hash() -> None:
+def test_every_package_of_the_lock_with_its_hashes() -> None:
     done = subprocess.run(
-        [sys.executable, "image/sbom.py"], cwd=REPOSITORY, check=True, capture_output=True
+        ["image/sbom.sh"], cwd=REPOSITORY, env=tools(), check=True, capture_output=True
     )
-    components = json.loads(done.stdout)["components"]
-    named = {
-        f"{each['name']}=={each['version']} --hash=sha256:{each['hashes'][0]['content']}"
-        for each in components
-        if each["name"] != "torch"
-    }
-    lines = (REPOSITORY / "image/requirements.lock").read_text("utf-8").splitlines()
-    assert named == {
-        line for line in lines if line[0] != "#" and line.split("==")[0] not in BUILDS_AND_LEAVES
-    }
-    assert len(components) == len(named) + 1
+    document = json.loads(done.stdout)
+    components = document["components"]
+    named = {f"{each['name']}=={each['version']}": hashes(each) for each in components}
+    torch = next(name for name in named if name.startswith("torch=="))
+    assert named.pop(torch) == set()
+    assert named == locked(REPOSITORY / "image/requirements.lock")
+    assert not any("description" in each for each in components)
+    assert document["metadata"]["component"]["type"] == "container"
+    assert document["specVersion"] == "1.6"
+
+
+def hashes(component: dict[str, list[dict[str, list[dict[str, str]]]]]) -> set[str]:
+    references = component["externalReferences"]
+    return {each["content"] for reference in references for each in reference.get("hashes", [])}
+
+
+def locked(file: Path) -> dict[str, set[str]]:
+    """Name and version, hashes: of all packages of the lock."""
+    lock = file.read_text("utf-8")
+    blocks = re.findall(r"^(\S+==\S+) \\\n((?:    --hash=\S+(?: \\)?\n)+)", lock, re.MULTILINE)
+    assert len(blocks) == lock.count("==") > 0
+    return {name: set(re.findall(r"sha256:(\w+)", text)) for name, text in blocks}
+
+
+@pytest.mark.parametrize("file", LOCKS, ids=lambda file: file.name)
+def test_a_lock_has_the_pinned_versions(file: Path) -> None:
+    pins = dict(line.lower().split("==") for line in constraints() if line[0] != "#")
+    found = dict(name.split("==") for name in locked(file))
+    assert found == found | {name: pins[name] for name in found.keys() & pins}
+
+
+def constraints() -> list[str]:
+    text = (REPOSITORY / "constraints.txt").read_text("utf-8").replace("_", "-")
+    return text.splitlines()
+
+
+def test_what_goes_with_a_flavor_is_not_locked() -> None:
+    names = [name for file in LOCKS for name in locked(file)]
+    assert len(names) > 50
+    assert not [name for name in names if name.startswith(("torch==", "nvidia", "cuda", "triton"))]

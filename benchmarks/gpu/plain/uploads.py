@@ -25,22 +25,11 @@ RINGS = ((8, 8), (16, 8), (16, 15), (32, 15))  # buffers, readers
 Rates = dict[str, float]
 
 
-class _Spinning:
-    def __init__(self) -> None:
-        self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-
-    def record(self) -> None:
-        self._event.record()
-
-    def synchronize(self) -> None:
-        self._event.synchronize()
-
-
 class SpinningUploader(Uploader):
     """A thread that waits for a copy keeps its core busy."""
 
     def _mark(self) -> Mark:
-        return super()._mark() if self.device.type == "cpu" else _Spinning()
+        return Mark(self._stream, blocking=False)
 
 
 class Upload:

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from model_handler.errors import InvalidRequest, ModelLoadFailed
 from model_handler.handlers import bounds
-from model_handler.handlers.generation import PARAMETERS, Scores
+from model_handler.handlers.generation import Scores
 from model_handler.handlers.pipeline import PipelineHandler
 from model_handler.messages import InferenceResponse
 from tests import artifacts
@@ -111,7 +111,9 @@ def _usual(name: str) -> st.SearchStrategy[Any]:
 
 @st.composite
 def _parameters(draw: st.DrawFn) -> dict[str, Any]:
-    names = draw(st.lists(st.sampled_from(sorted(PARAMETERS)), min_size=1, max_size=4, unique=True))
+    names = draw(
+        st.lists(st.sampled_from(sorted(bounds.PARAMETERS)), min_size=1, max_size=4, unique=True)
+    )
     chosen = {name: draw(_usual(name)) for name in names}
     if draw(st.booleans()):
         chosen[names[0]] = draw(_ANYTHING)
