@@ -4,6 +4,7 @@ A frame is a 4-byte big-endian length and one MessagePack document. The format i
 pickle because a worker may run code from an artifact, and its messages must not execute code in the front.
 """
 
+import socket
 import struct
 from collections.abc import Iterator
 from typing import Annotated
@@ -13,6 +14,7 @@ import msgspec
 Count = Annotated[int, msgspec.Meta(ge=0)]
 HEADER = struct.Struct(">I")
 MAX_FRAME_NBYTES = 2**31 - 1
+RECEIVE_NBYTES = 1 << 20
 
 
 class InferenceRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -171,11 +173,6 @@ def frame(message: Command | Report) -> bytes:
     return HEADER.pack(len(payload)) + payload
 
 
-def decode_command(payload: bytes | bytearray | memoryview) -> Command:
-    command: Command = _commands.decode(payload)
-    return command
-
-
 def decode_report(payload: bytes | bytearray | memoryview) -> Report:
     report: Report = _reports.decode(payload)
     return report
@@ -208,3 +205,10 @@ class FrameBuffer:
         payload = bytes(memoryview(self._data)[HEADER.size : end])
         del self._data[:end]
         return payload
+
+
+def commands(end: socket.socket) -> Iterator[Command]:
+    """The front's commands to the worker at this end of its socket, until the front closes the socket."""
+    frames = FrameBuffer()
+    while chunk := end.recv(RECEIVE_NBYTES):
+        yield from map(_commands.decode, frames.feed(chunk))

@@ -18,7 +18,7 @@ class WorkerOptions:
 
 @dataclass(frozen=True, slots=True)
 class ProcessOptions:
-    """Options of isolated processes, known once the device worker has started.
+    """Options of isolated processes, known once the device worker has started; sent to them as JSON.
 
     `device`: cpu or cuda:<n>. `memory_nbytes` limits the main memory that an isolated process may
     allocate; `device_share` limits its device memory, as a fraction of the whole device; None means no
@@ -30,9 +30,7 @@ class ProcessOptions:
     device_share: float | None = None
     context_nbytes: int = 0
     matmul_precision: str = "highest"
-    requirements: Path | None = (
-        None  # directory for packages that artifacts require; None: not installed
-    )
+    requirements_dir: str | None = None  # for packages that artifacts require; None: not installed
 
     @property
     def on_gpu(self) -> bool:

@@ -44,7 +44,7 @@ def process_options(options: EngineOptions, ready: Ready, budget: Budget) -> Pro
         device_share=min(1.0, budget.device_nbytes / ready.total_nbytes) if on_gpu else None,
         context_nbytes=min(used, CONTEXT_NBYTES) if on_gpu else 0,
         matmul_precision=options.worker.matmul_precision,
-        requirements=options.requirements_dir if options.install_requirements else None,
+        requirements_dir=str(options.requirements_dir) if options.install_requirements else None,
     )
 
 

@@ -7,76 +7,74 @@ bytes are back. All state changes on the event loop; files are read off it.
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from model_handler.artifacts import artifact
 from model_handler.engine import admission
-from model_handler.engine.fleet import Fleet
+from model_handler.engine.core import Core
+from model_handler.engine.device_worker import MAIN, DeviceWorker, Supervise
 from model_handler.engine.jobs import Job
 from model_handler.engine.metrics import Metrics
-from model_handler.engine.recovery import Recovery
 from model_handler.engine.registry import Registry
-from model_handler.engine.scheduler import Scheduler, unloading
+from model_handler.engine.scheduler import Scheduler
 from model_handler.errors import (
     DeadlineExceeded,
     Draining,
     ModelLoadFailed,
     ModelNotFound,
+    Unavailable,
     WorkerDied,
 )
 from model_handler.memory.pools import MemoryPool, Tier
-from model_handler.memory.residency import Residency
 from model_handler.messages import InferenceRequest, InferenceResponse, Ready
-from model_handler.model import Model, ModelInfo, State
+from model_handler.model import Entry, Model, ModelInfo, State
 from model_handler.options import EngineOptions
 from model_handler.processes.forkserver_client import ForkServerClient
 
 log = logging.getLogger(__name__)
 
+Forget = Callable[[Model, str], None]
+Compose = Callable[[DeviceWorker, Ready, Forget], Core]
+
 
 class Engine:
+    """Names and counts from the start; models from the moment when the device worker is ready.
+
+    `compose` makes the parts that need to know the device, which only its worker can read.
+    """
+
     def __init__(
         self,
         options: EngineOptions,
         forks: ForkServerClient,
-        workers: Fleet,
-        residency: Residency,
-        scheduler: Scheduler,
+        supervise: Supervise,
+        compose: Compose,
+        registry: Registry,
         metrics: Metrics,
     ) -> None:
         self.options = options
         self._forks = forks
-        self._workers = workers
-        self._supervisor = workers.main.supervisor
-        self._residency = residency
-        self._scheduler = scheduler
+        self._main = DeviceWorker(MAIN, supervise, self._worker_ready, self._worker_lost)
+        self._compose = compose
+        self._core: Core | None = None
+        self._registry = registry
         self._metrics = metrics
-        self._registry = Registry()
-        self._device = ""  # known from the first worker on
         self._draining = False
         self._busy = 0
         self._idle = asyncio.Event()
-        self._recovery = Recovery(workers, residency, scheduler, metrics, self._forget)
         self._departures: set[asyncio.Task[None]] = set()
         self._exit = AsyncExitStack()
+        self._publish()
 
     # ---- life ----
 
     async def __aenter__(self) -> Self:
         """Returns at once: the worker starts in the background."""
-        main = self._workers.main
-        self._supervisor.on_ready = self._worker_ready
-        self._supervisor.on_lost = lambda culprit: self._recovery.device_lost(main, culprit)
-        self._workers.on_ready = self._recovery.device_ready
-        self._workers.on_lost = self._recovery.device_lost
-        self._workers.on_isolated_lost = self._recovery.isolated_lost
-        self._workers.on_growth = self._residency.remeasure
-        self._publish()
         await self._exit.enter_async_context(self._forks)
-        await self._exit.enter_async_context(self._supervisor)
+        await self._exit.enter_async_context(self._main.supervisor)
         return self
 
     async def __aexit__(
@@ -85,13 +83,13 @@ class Engine:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        self._recovery.stop()
-        await self._workers.stop()
+        if self._core is not None:
+            await self._core.stop()
         await self._exit.aclose()
 
     def health(self) -> str | None:
         """None, or one line why this container should be replaced."""
-        return "draining" if self._draining else self._supervisor.sickness()
+        return "draining" if self._draining else self._main.supervisor.sickness()
 
     def drain(self) -> None:
         """From now on `load` and `invoke` raise Draining."""
@@ -105,7 +103,7 @@ class Engine:
     # ---- the catalogue ----
 
     def models(self) -> list[ModelInfo]:
-        return [model.info for model in self._registry.all_ready()]
+        return self._registry.all_ready()
 
     def model(self, name: str) -> ModelInfo:
         """Raises ModelNotFound."""
@@ -126,22 +124,25 @@ class Engine:
         self._refuse_if_draining()
         with self._being_busy():
             await self._departed(name)
-            model = self._registry.begin(ModelInfo(name, url, target))
-            await asyncio.shield(asyncio.create_task(self._load(model)))
+            entry = self._registry.begin(ModelInfo(name, url, target))
+            await asyncio.shield(asyncio.create_task(self._load(entry)))
 
-    async def _load(self, model: Model) -> None:
+    async def _load(self, entry: Entry) -> None:
         """Run as a task of its own: a caller that leaves does not leave a load half undone."""
         began = time.monotonic()
         try:
-            await self._bring_up(model)
+            model = await self._bring_up(entry)
         except BaseException as error:
-            self._dismiss(model)
-            self._load_failed(model, error)
+            self._registry.remove(entry)
+            self._metrics.loads.labels(type(error).__name__).inc()
+            log.warning("load refused", extra=_facts(entry.info) | {"reason": str(error)})
             raise
+        self._registry.serve(model)
         seconds = time.monotonic() - began
         self._metrics.loads.labels("ok").inc()
         self._metrics.load_seconds.observe(seconds)
-        log.info("loaded", extra=_facts(model) | {"ms": round(seconds * 1e3)})
+        facts = {"nbytes": model.artifact.nbytes, "ms": round(seconds * 1e3)}
+        log.info("loaded", extra=_facts(entry.info) | facts)
 
     async def _departed(self, name: str) -> None:
         """Wait while a namesake is being unloaded, within the time a load may take."""
@@ -150,34 +151,27 @@ class Engine:
                 while (holder := self._registry.find(name)) and holder.state is State.UNLOADING:
                     await holder.gone.wait()
 
-    async def _bring_up(self, model: Model) -> None:
+    async def _bring_up(self, entry: Entry) -> Model:
         try:
             async with asyncio.timeout(self.options.load_timeout_s):
-                await self._supervisor.available()
-                model.artifact = await asyncio.to_thread(self._inspect, model.info.url)
-                work_queue = self._workers.assign(model)
-                overhead = self._workers.overhead(model)
-                await self._residency.admit(model, model.artifact.nbytes, overhead)
+                await self._main.supervisor.available()
+                core = self._core or self._not_started()
+                found = await asyncio.to_thread(self._inspect, entry.info.url, core.device)
+                model = Model(entry, found)
+                await core.admit(model, admission.queue_bounds(found, self.options))
+                return model
         except TimeoutError:
             limit = self.options.load_timeout_s
             raise ModelLoadFailed(f"loading took longer than {limit:g} s") from None
-        self._scheduler.open(
-            model, work_queue, admission.queue_bounds(model.artifact, self.options)
-        )
-        model.become(State.READY)
 
-    def _inspect(self, url: str) -> artifact.Artifact:
+    def _inspect(self, url: str, device: str) -> artifact.Artifact:
         options = self.options
         return artifact.inspect(
             artifact.locate(url, options.model_roots),
             default_task=options.default_task,
             dtype=options.dtype,
-            device=self._device,
+            device=device,
         )
-
-    def _load_failed(self, model: Model, error: BaseException) -> None:
-        self._metrics.loads.labels(type(error).__name__).inc()
-        log.warning("load refused", extra=_facts(model) | {"reason": str(error)})
 
     # ---- unload ----
 
@@ -193,7 +187,8 @@ class Engine:
             await asyncio.shield(self._take_down(model))
         seconds = time.monotonic() - began
         self._metrics.unload_seconds.observe(seconds)
-        log.info("unloaded", extra=_facts(model) | {"ms": round(seconds * 1e3)})
+        facts = {"nbytes": model.artifact.nbytes, "ms": round(seconds * 1e3)}
+        log.info("unloaded", extra=_facts(model.info) | facts)
 
     async def _claim(self, name: str) -> Model:
         """Take the model out of service, once its load has settled."""
@@ -201,25 +196,13 @@ class Engine:
         if found is not None:
             await found.settled.wait()
         model = self._registry.ready(name)
-        model.become(State.UNLOADING)
+        self._registry.withdraw(model)
         return model
 
     async def _take_down(self, model: Model) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.options.unload_timeout_s):
-                await self._scheduler.drained(model)
-        self._scheduler.abandon(model, unloading(model.info.name))
-        if model.isolated:
-            self._workers.interrupt(model, "unloaded while it computes")
-        await self._scheduler.drained(model)
-        self._scheduler.close(model)
-        await self._residency.vacate(model)
-        self._dismiss(model)
-
-    def _dismiss(self, model: Model) -> None:
-        self._recovery.dismiss(model)
-        self._workers.dismiss(model)
-        self._registry.remove(model)
+        core = self._core or self._not_started()
+        await core.remove(model, self.options.unload_timeout_s)
+        self._registry.remove(model.entry)
 
     # ---- invoke ----
 
@@ -238,7 +221,8 @@ class Engine:
                 async with asyncio.timeout_at(deadline):
                     model = await self._serving(name)
                     job = Job(request, deadline, loop.create_future())
-                    return await self._scheduler.submit(model, job)
+                    core = self._core or self._not_started()
+                    return await core.scheduler.submit(model, job)
         except TimeoutError:
             outcome = DeadlineExceeded.__name__
             limit = self.options.request_timeout_s
@@ -272,23 +256,29 @@ class Engine:
                 self._idle.set()
                 self._idle = asyncio.Event()
 
-    # ---- the worker's comings and goings ----
+    # ---- the main worker ----
 
-    def _worker_ready(self, ready: Ready) -> None:
-        if not self._device:
-            self._device = ready.device.partition(":")[0]
-            budget = admission.budget(self.options, ready)
-            self._residency.open(budget.device_nbytes, budget.host_nbytes)
-            self._workers.settle(admission.process_options(self.options, ready, budget))
-        self._recovery.device_ready(self._workers.main)
+    def _worker_ready(self, worker: DeviceWorker, ready: Ready) -> None:
+        if self._core is None:
+            self._core = self._compose(worker, ready, self._forget)
+        self._core.recovery.device_ready(worker)
+
+    def _worker_lost(self, worker: DeviceWorker, culprit: int) -> None:
+        if self._core is not None:
+            self._core.recovery.device_lost(worker, culprit)
+
+    def _not_started(self) -> NoReturn:
+        raise Unavailable("the device worker has not started yet")
 
     def _forget(self, model: Model, reason: str) -> None:
         """Give up a model that cannot be restored: requests get 404, and the platform loads it again."""
-        if model.state is not State.READY:
+        if not model.ready:
             return
-        log.error("model lost", extra=_facts(model) | {"reason": reason})
-        model.become(State.UNLOADING)
-        self._scheduler.abandon(model, WorkerDied("the model could not be restored"))
+        facts = {"nbytes": model.artifact.nbytes, "reason": reason}
+        log.error("model lost", extra=_facts(model.info) | facts)
+        self._registry.withdraw(model)
+        core = self._core or self._not_started()
+        core.scheduler.abandon(model, WorkerDied("the model could not be restored"))
         departure = asyncio.create_task(self._take_down(model))
         self._departures.add(departure)
         departure.add_done_callback(self._departures.discard)
@@ -299,11 +289,17 @@ class Engine:
         figures = self._metrics
         figures.watch(self._pools, [Tier.DEVICE.value, Tier.HOST.value])
         figures.gauge("mme_models_loaded", "Models that can be invoked", lambda: len(self.models()))
-        figures.gauge("mme_requests_waiting", "In queues", self._scheduler.waiting)
-        figures.gauge("mme_batches_running", "In flight", self._scheduler.running)
+        figures.gauge("mme_requests_waiting", "In queues", lambda: self._count(Scheduler.waiting))
+        figures.gauge("mme_batches_running", "In flight", lambda: self._count(Scheduler.running))
+
+    def _count(self, requests: Callable[[Scheduler], int]) -> int:
+        return 0 if self._core is None else requests(self._core.scheduler)
 
     def _pools(self) -> list[MemoryPool]:
-        return [pool for pool in (self._residency.device, self._residency.host) if pool is not None]
+        if self._core is None:
+            return []
+        residency = self._core.residency
+        return [pool for pool in (residency.device, residency.host) if pool is not None]
 
     def answered(self, model: str, outcome: str) -> None:
         """Count an answer that did not come from `invoke`: see `Metrics.answered`."""
@@ -314,6 +310,5 @@ class Engine:
         return self._metrics.exposition()
 
 
-def _facts(model: Model) -> dict[str, object]:
-    nbytes = model.artifact.nbytes if model.artifact else 0
-    return {"model": model.info.name, "target": model.info.target, "nbytes": nbytes}
+def _facts(info: ModelInfo) -> dict[str, object]:
+    return {"model": info.name, "target": info.target}

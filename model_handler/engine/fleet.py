@@ -15,10 +15,7 @@ from model_handler.memory.overheads import Overhead
 from model_handler.memory.pools import Footprint
 from model_handler.model import Model
 from model_handler.options import ProcessOptions
-from model_handler.processes.forkserver_client import ForkServerClient
 from model_handler.processes.isolated_process import IsolatedProcess
-from model_handler.processes.prefork import PreforkPool
-from model_handler.processes.supervisor import Supervisor
 
 GRACE_S = 1.0  # past its deadline an isolated model's process can be ended without harm to others
 SHARED = "(shared)"
@@ -27,33 +24,29 @@ SHARED = "(shared)"
 class Fleet:
     """Moves models for Residency, and provides the scheduler's work queues.
 
-    `spawn` creates the supervisor of a further device worker, not started.
+    `main`: the worker that runs already. `further` creates another one of a name; `isolate` creates an
+    isolated process of a name, for one model alone or not. Neither starts it.
     """
 
     def __init__(
-        self, device: Supervisor, forks: ForkServerClient, spawn: Callable[[], Supervisor]
+        self,
+        main: DeviceWorker,
+        options: ProcessOptions,
+        further: Callable[[str], DeviceWorker],
+        isolate: Callable[[str, bool], IsolatedProcess],
     ) -> None:
-        self.main = DeviceWorker(MAIN, device)
-        self._spawn = spawn
+        self.main = main
+        self._options = options
+        self._further = further
+        self._isolate = isolate
         self._others: dict[str, DeviceWorker] = {}
-        self._spares = PreforkPool(forks)
-        self._options = ProcessOptions("")
         self._isolated: dict[int, IsolatedProcess] = {}
         self._work_queues: dict[IsolatedProcess, WorkQueue] = {}
         self._shared: IsolatedProcess | None = None
         self._ending: set[asyncio.Task[None]] = set()
-        self.on_ready: Callable[[DeviceWorker], None] = lambda _: None
-        self.on_lost: Callable[[DeviceWorker, int], None] = lambda *_: None
-        self.on_isolated_lost: Callable[[IsolatedProcess], None] = lambda _: None
-        self.on_growth: Callable[[Model, Footprint], None] = lambda *_: None
-
-    def settle(self, options: ProcessOptions) -> None:
-        """Called before the first `assign`."""
-        self._options = options
 
     async def stop(self) -> None:
         """End all processes but the main worker, without recovery."""
-        self._spares.close()
         for process in self._work_queues:
             process.stop()
         for worker in [*self._others.values()]:
@@ -114,7 +107,6 @@ class Fleet:
     # ---- workers of the device ----
 
     def _name(self, model: Model) -> str:
-        assert model.artifact is not None
         graph = model.artifact.convention is Convention.TORCHSCRIPT
         return GRAPHS if graph and self._options.on_gpu else MAIN
 
@@ -129,12 +121,6 @@ class Fleet:
         if name not in self._others:
             self._others[name] = self._further(name)
         return self._others[name]
-
-    def _further(self, name: str) -> DeviceWorker:
-        worker = DeviceWorker(name, self._spawn())
-        worker.supervisor.on_ready = lambda _: self.on_ready(worker)
-        worker.supervisor.on_lost = lambda culprit: self.on_lost(worker, culprit)
-        return worker
 
     def _drop(self, model: Model) -> DeviceWorker:
         worker = self.carrier(model)
@@ -158,37 +144,17 @@ class Fleet:
     # ---- processes of isolated models ----
 
     def _process_for(self, model: Model) -> IsolatedProcess:
-        assert model.artifact is not None
         properties = model.artifact.properties
         if properties.isolation is Isolation.SHARED:
-            self._shared = self._shared or self._process(SHARED, 1)
+            self._shared = self._shared or self._process(SHARED, 1, alone=False)
             return self._shared
         name = model.info.target or model.info.name
-        return self._process(name, properties.concurrency or 1)
+        return self._process(name, properties.concurrency or 1, alone=True)
 
-    def _process(self, name: str, depth: int) -> IsolatedProcess:
-        process = IsolatedProcess(
-            name,
-            self._spares,
-            self._order(alone=name != SHARED),
-            lambda process: self.on_isolated_lost(process),
-            lambda model, footprint: self.on_growth(model, footprint),
-        )
+    def _process(self, name: str, depth: int, *, alone: bool) -> IsolatedProcess:
+        process = self._isolate(name, alone)
         self._work_queues[process] = WorkQueue(process, depth, GRACE_S)
         return process
-
-    def _order(self, *, alone: bool) -> dict[str, object]:
-        options = self._options
-        return {
-            "fork": "isolate",
-            "device": options.device,
-            "memory_nbytes": options.memory_nbytes,
-            "device_share": options.device_share,
-            "context_nbytes": options.context_nbytes,
-            "matmul_precision": options.matmul_precision,
-            "requirements_dir": str(options.requirements) if options.requirements else None,
-            "alone": alone,
-        }
 
     # ---- moves ----
 

@@ -6,7 +6,6 @@ device twice gets a process of its own; a model whose restore did so twice is un
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -17,7 +16,7 @@ from model_handler.engine.metrics import Metrics
 from model_handler.engine.scheduler import Scheduler
 from model_handler.errors import EngineError, WorkerDied
 from model_handler.memory.residency import Residency
-from model_handler.model import Model, State
+from model_handler.model import Model
 from model_handler.processes.isolated_process import IsolatedProcess
 
 log = logging.getLogger(__name__)
@@ -42,16 +41,11 @@ class Recovery:
         self._forget = forget
         self._restoring: dict[str, asyncio.Task[None]] = {}  # by worker
         self._under_restore: dict[str, Model] = {}
-        self._strikes: Counter[int] = Counter()
         self._revivals: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
         for task in (*self._restoring.values(), *self._revivals):
             task.cancel()
-
-    def dismiss(self, model: Model) -> None:
-        """The model is gone for good."""
-        self._strikes.pop(model.model_id, None)
 
     # ---- workers of the device ----
 
@@ -63,7 +57,7 @@ class Recovery:
         if (restoring := self._restoring.pop(worker.name, None)) is not None:
             restoring.cancel()
         self._lost([model for model in self._residency.models() if model.worker == worker.name])
-        self._residency.forgive(worker.name)
+        self._residency.release_leaks(worker.name)
         suspect = self._under_restore.pop(worker.name, None)
         blamed = self._residency.model(culprit)
         if blamed is not None:
@@ -79,7 +73,7 @@ class Recovery:
     async def _restore(self, worker: DeviceWorker) -> None:
         """Bring back what was on the lost device, the most recently used first."""
         for model in self._residency.displaced():
-            if model.state is not State.READY or model.worker != worker.name:
+            if not model.ready or model.worker != worker.name:
                 continue
             self._under_restore[worker.name] = model
             try:
@@ -95,11 +89,9 @@ class Recovery:
     def _strike(self, model: Model, *, restored: bool) -> None:
         """A model that lost the device twice by computing goes on in a process of its own; one that does
         by its load cannot be restored."""
-        self._strikes[model.model_id] += 1
-        log.error(
-            "blamed", extra={"model": model.info.name, "strikes": self._strikes[model.model_id]}
-        )
-        if self._strikes[model.model_id] < STRIKES or model.state is not State.READY:
+        model.strikes += 1
+        log.error("blamed", extra={"model": model.info.name, "strikes": model.strikes})
+        if model.strikes < STRIKES or not model.ready:
             return
         if restored:
             self._forget(model, "its load ended the worker repeatedly")
@@ -134,9 +126,9 @@ class Recovery:
 
     async def _revive(self, process: IsolatedProcess, models: list[Model]) -> None:
         """At once, unless it dies again and again: then the next request is the next attempt."""
-        await process.fate()
+        await process.failure()
         for model in models:
-            if model.state is State.READY and not process.hopeless:
+            if model.ready and not process.backing_off:
                 with suppress(EngineError):  # it is in the log, and the next request gets it
                     await self._residency.promote(model)
                 self._scheduler.pump(self._workers.work_queue(model))

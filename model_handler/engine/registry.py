@@ -1,57 +1,67 @@
-"""Names to models. Invariant: one model per name, and no GONE model."""
+"""Names to models. Invariant: one entry per name, and no GONE entry; a READY entry has its model."""
 
 import itertools
 
 from model_handler.errors import ModelAlreadyLoaded, ModelNotFound
-from model_handler.model import Model, ModelInfo, State
+from model_handler.model import Entry, Model, ModelInfo, State
 
 
 class Registry:
     def __init__(self) -> None:
-        self._models: dict[str, Model] = {}
+        self._entries: dict[str, Entry] = {}
+        self._models: dict[str, Model] = {}  # those that are READY
         self._ids = itertools.count(1)
 
-    def begin(self, info: ModelInfo) -> Model:
+    # ---- states ----
+
+    def begin(self, info: ModelInfo) -> Entry:
         """Take the name for a load. Raises ModelAlreadyLoaded unless the name is free."""
-        holder = self._models.get(info.name)
+        holder = self._entries.get(info.name)
         if holder is not None:
             raise ModelAlreadyLoaded(f"model {info.name!r} is already {_PROGRESS[holder.state]}")
-        model = Model(next(self._ids), info)
-        self._models[info.name] = model
-        return model
+        entry = Entry(next(self._ids), info)
+        self._entries[info.name] = entry
+        return entry
 
-    def remove(self, model: Model) -> None:
-        model.become(State.GONE)
+    def serve(self, model: Model) -> None:
+        model.entry.become(State.READY)
+        self._models[model.info.name] = model
+
+    def withdraw(self, model: Model) -> None:
+        model.entry.become(State.UNLOADING)
         del self._models[model.info.name]
 
-    def find(self, name: str) -> Model | None:
-        """The model of that name in whatever state."""
-        return self._models.get(name)
+    def remove(self, entry: Entry) -> None:
+        """Free the name."""
+        entry.become(State.GONE)
+        del self._entries[entry.info.name]
+
+    # ---- lookups ----
+
+    def find(self, name: str) -> Entry | None:
+        """The entry of that name in whatever state."""
+        return self._entries.get(name)
 
     def ready(self, name: str) -> Model:
         """Raises ModelNotFound unless the model is READY."""
         model = self._models.get(name)
-        if model is None or model.state is not State.READY:
+        if model is None:
             raise ModelNotFound(f"model {name!r} is not loaded")
         return model
 
-    def all_ready(self) -> list[Model]:
-        ready = (model for model in self._models.values() if model.state is State.READY)
-        return sorted(ready, key=lambda model: model.info.name)
+    def all_ready(self) -> list[ModelInfo]:
+        return [self._models[name].info for name in sorted(self._models)]
 
     def resolve(self, target: str) -> str:
         """The name of a READY model from that name, or from the TargetModel its load carried.
 
         Of several loads with one target the latest counts.
         """
-        latest = None
-        for name, model in self._models.items():
-            if model.state is State.READY and target in (name, model.info.target):
-                latest = name
-                if target == name:
-                    break
-        if latest is not None:
-            return latest
+        if target in self._models:
+            return target
+        for name in reversed(self._entries):
+            if name in self._models and self._models[name].info.target == target:
+                return name
         raise ModelNotFound(f"no loaded model answers to {target!r}")
 
 

@@ -23,6 +23,7 @@ from model_handler.errors import (
     from_wire,
 )
 from model_handler.memory.lease import Lease
+from model_handler.memory.pools import Footprint
 from model_handler.memory.residency import Residency
 from model_handler.messages import Done, InferenceResponse, Refusal, Run
 from model_handler.model import Model
@@ -263,6 +264,9 @@ class Scheduler:
         if len(done.results) != len(jobs):
             work_queue.worker.replace("a batch came back with the wrong number of results")
             raise WorkerDied("the worker returned the wrong number of results")
+        if done.held_nbytes or done.held_main_nbytes:
+            footprint = Footprint(done.held_nbytes, done.held_main_nbytes)
+            self._residency.remeasure(model_queue.model, footprint)
         return done
 
     def _deliver(self, jobs: list[Job], done: Done) -> list[Job]:

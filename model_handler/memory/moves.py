@@ -102,7 +102,7 @@ class Moves:
         residence.device = None
         log.error("leaked", extra={"model": residence.model.info.name, "nbytes": leaked})
 
-    def forgive(self, worker: str) -> None:
+    def release_leaks(self, worker: str) -> None:
         """Release the leaks of a worker whose process was replaced."""
         for _, reservation in [leak for leak in self._leaks if leak[0] == worker]:
             reservation.release()

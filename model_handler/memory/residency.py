@@ -31,23 +31,22 @@ log = logging.getLogger(__name__)
 
 
 class Residency:
-    """Owns the state of all admitted models.
+    """Owns the state of all admitted models. `host_nbytes` is None if main memory is the device."""
 
-    Capacities are 0 until `open`, since only a worker can read the size of its device.
-    """
-
-    def __init__(self, mover: Mover, cost: eviction.Cost = eviction.POLICIES["gdsf"]) -> None:
+    def __init__(
+        self,
+        mover: Mover,
+        device_nbytes: int,
+        host_nbytes: int | None,
+        cost: eviction.Cost = eviction.POLICIES["gdsf"],
+    ) -> None:
         self._mover = mover
         self._residences: dict[int, Residence] = {}
-        self._room = Room(mover, self._residences)
+        self._room = Room(mover, device_nbytes, host_nbytes, self._residences)
         self._moves = self._room.moves
         self._overheads = Overheads()
         self._cost = cost
         self._uses = 0
-
-    def open(self, device_nbytes: int, host_nbytes: int | None) -> None:
-        """Set the budgets. `host_nbytes` is None if main memory is the device."""
-        self._room.open(device_nbytes, host_nbytes)
 
     @property
     def device(self) -> MemoryPool:
@@ -230,10 +229,9 @@ class Residency:
             return await self._moves.arrive(residence)
 
     def remeasure(self, model: Model, footprint: Footprint) -> None:
-        """Record the memory that the model holds now. Raises InsufficientMemory if there is no room for it
-        and no GPU.
+        """Record the memory that the model holds now; end its process if there is no room for it.
 
-        On a machine with a GPU, idle models are demoted to make room; if that fails, the process is ended.
+        On a machine with a GPU, idle models are demoted to make room.
         """
         residence = self._residences.get(model.model_id)
         if residence is None or residence.device is None or residence.tier is not Tier.DEVICE:
@@ -241,16 +239,15 @@ class Residency:
         footprint = footprint._replace(nbytes=max(footprint.nbytes, residence.nbytes))
         try:
             residence.measured(footprint)
-        except InsufficientMemory:
+        except InsufficientMemory as error:
+
+            def end(reason: str) -> None:
+                self._mover.end(model, f"it grew to {footprint.nbytes} bytes: {reason}")
+
             if self.host is None:
-                raise
-            self._room.grow(
-                residence,
-                footprint,
-                lambda reason: self._mover.end(
-                    model, f"it grew to {footprint.nbytes} bytes: {reason}"
-                ),
-            )
+                end(str(error))
+            else:
+                self._room.grow(residence, footprint, end)
 
     async def relieve(self, model: Model) -> bool:
         """Demote idle models after a forward of this model ran out of device memory, and keep the freed
@@ -281,9 +278,9 @@ class Residency:
                     residence.free_device()
         self._room.pulse()
 
-    def forgive(self, worker: str) -> None:
+    def release_leaks(self, worker: str) -> None:
         """Release the leaks of a worker whose process was replaced."""
-        self._moves.forgive(worker)
+        self._moves.release_leaks(worker)
 
     def models(self) -> list[Model]:
         """All admitted models."""

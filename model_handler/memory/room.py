@@ -21,14 +21,20 @@ LEARNED_SHARE = 0.85
 
 
 class Room:
-    """Owns the pools. Budgets are 0 until `open`, since only a worker can read the size of its device.
+    """Owns the pools. `host_nbytes` is None if main memory is the device.
 
     `residences`: all admitted models, by model_id; owned by Residency.
     """
 
-    def __init__(self, mover: Mover, residences: dict[int, Residence]) -> None:
-        self.device = MemoryPool(Tier.DEVICE, 0)
-        self.host: MemoryPool | None = None
+    def __init__(
+        self,
+        mover: Mover,
+        device_nbytes: int,
+        host_nbytes: int | None,
+        residences: dict[int, Residence],
+    ) -> None:
+        self.device = MemoryPool(Tier.DEVICE, device_nbytes)
+        self.host = None if host_nbytes is None else MemoryPool(Tier.HOST, host_nbytes)
         self.moves = Moves(mover, self.pulse)
         self._mover = mover
         self._residences = residences
@@ -36,11 +42,6 @@ class Room:
         self._changed = asyncio.Event()  # set when a lease ends or memory is released
         self._growing: set[asyncio.Task[None]] = set()
         self.clock = 0.0  # of the eviction policy
-
-    def open(self, device_nbytes: int, host_nbytes: int | None) -> None:
-        """Set the budgets. `host_nbytes` is None if main memory is the device."""
-        self.device = MemoryPool(Tier.DEVICE, device_nbytes)
-        self.host = None if host_nbytes is None else MemoryPool(Tier.HOST, host_nbytes)
 
     def pulse(self) -> None:
         """Wake all tasks in `changed`, because a lease ended or memory was released."""

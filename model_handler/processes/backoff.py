@@ -1,24 +1,24 @@
-"""Restart backoff of a process: consecutive crashes, and the time of the next attempt. A pure record.
+"""Restart backoff of a process: consecutive failures, and the time of the next attempt. A pure record.
 
-Invariant: the delay grows with each consecutive crash, and an answer resets it.
+Invariant: the delay grows with each consecutive failure, until `reset`.
 """
 
-PAUSES_S = (0.0, 0.0, 0.2, 1.0, 5.0, 15.0, 30.0)  # by the number of consecutive crashes
+DELAYS_S = (0.0, 0.1, 0.5, 1.0, 5.0, 15.0, 30.0)  # by the number of earlier consecutive failures
 
 
 class Backoff:
     def __init__(self) -> None:
-        self.count = 0
+        self.failures = 0
         self.reason = ""
         self._until = 0.0
 
     def note(self, reason: str, now: float) -> None:
         self.reason = reason
-        self._until = now + PAUSES_S[min(self.count, len(PAUSES_S) - 1)]
-        self.count += 1
+        self._until = now + DELAYS_S[min(self.failures, len(DELAYS_S) - 1)]
+        self.failures += 1
 
-    def forgive(self) -> None:
-        self.count = 0
+    def reset(self) -> None:
+        self.failures = 0
 
     def wait_s(self, now: float) -> float:
         """Seconds until the next attempt is allowed."""

@@ -1,4 +1,4 @@
-"""The front's side of a process that runs code from artifacts.
+"""Runs one process with code from artifacts: on demand, unlike a device worker.
 
 The process starts with the load of its first model and ends with the unload of its last. After a crash,
 the next load starts another one. Invariants: when `unload` of the last model returns, the process and all
@@ -6,11 +6,11 @@ its descendants have ended; after repeated crashes, restarts are delayed and req
 """
 
 import asyncio
+import dataclasses
 import logging
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from model_handler.errors import (
     EngineError,
@@ -20,78 +20,60 @@ from model_handler.errors import (
     WorkerDied,
 )
 from model_handler.memory.pools import Footprint
-from model_handler.messages import Done, Load, Run
+from model_handler.messages import Done, Run
 from model_handler.model import Model
+from model_handler.options import ProcessOptions
 from model_handler.processes.backoff import Backoff
-from model_handler.processes.forkserver_client import ForkedProcess
-from model_handler.processes.link import Link
 from model_handler.processes.prefork import PreforkPool
+from model_handler.processes.worker_process import WorkerProcess
 
 log = logging.getLogger(__name__)
-START_LIMIT_S = 300.0  # the fork server may still be importing
-UNLOAD_PATIENCE_S = 10.0
-EXIT_PATIENCE_S = 1.0
-PATIENCE_S = 0.5  # a load waits this long for the end of a backoff
+EXIT_LIMIT_S = 1.0
+BACKOFF_LIMIT_S = 0.5  # a load waits this long for the end of a backoff
 
 
 class IsolatedProcess:
-    """The worker of one model, or of all models with `option.isolation=shared`.
+    """The worker of one model (`alone`), or of all models with `option.isolation=shared`.
 
-    `on_lost` is called when the process ended with models loaded. `on_growth` is called after each batch
-    with what the only model of the process holds, and raises InsufficientMemory when that is too much.
+    `models`: those that are loaded, by model_id. `on_lost` is called when the process ended with models
+    loaded.
     """
 
     def __init__(
         self,
         name: str,
         spares: PreforkPool,
-        order: Mapping[str, Any],
+        options: ProcessOptions,
         on_lost: Callable[["IsolatedProcess"], None],
-        on_growth: Callable[[Model, Footprint], None],
+        *,
+        alone: bool,
     ) -> None:
+        self.models: dict[int, Model] = {}
         self._name = name
         self._spares = spares
-        self._order = order
+        self._order = {"fork": "isolate", "alone": alone, **dataclasses.asdict(options)}
         self._on_lost = on_lost
-        self._on_growth = on_growth
-        self.models: dict[int, Model] = {}  # on it now
-        self._process: ForkedProcess | None = None
-        self._link: Link | None = None
+        self._worker: WorkerProcess | None = None
         self._starting = asyncio.Lock()
-        self._setbacks = Backoff()
-        self._fate: asyncio.Task[EngineError] | None = None  # of the process before this one
-        self._replaced_because: str | None = None
+        self._backoff = Backoff()
+        self._failure: asyncio.Task[EngineError] | None = None  # of the last worker that was lost
 
-    # ---- load, unload ----
+    # ---- what the worker does ----
 
     async def load(self, model: Model) -> Footprint:
-        """What the model holds. Raises the worker's error, and WorkerDied for a process that
-        died on it or is being left alone; one that was killed for want of memory is InsufficientMemory.
-        """
-        assert model.artifact is not None
-        artifact = model.artifact
-        command = Load(
-            model.model_id,
-            str(artifact.path),
-            artifact.task,
-            artifact.dtype,
-            artifact.convention,
-            artifact.properties.concurrency or 1,
-            model.info.name,
-        )
-        await self._peace()
+        """Raises the worker's error, and WorkerDied if the process died or its restart is delayed; if it was
+        killed for lack of memory, InsufficientMemory."""
+        await self._backed_off()
         self.models[model.model_id] = model
         try:
-            link = await self._running()
-            loaded = await link.load(command)
-            return Footprint(loaded.nbytes, loaded.main_nbytes)
+            return await (await self._running()).load(model)
         except WorkerDied:
-            error = await self.fate()
+            error = await self.failure()
             if isinstance(error, InferenceFailed):
                 raise ModelLoadFailed(str(error)) from None
             raise error from None
         except EngineError as error:
-            self._setbacks.note(str(error), _now())
+            self._backoff.note(str(error), _now())
             self.models.pop(model.model_id, None)
             await self._end_if_unused()
             raise
@@ -99,148 +81,107 @@ class IsolatedProcess:
     async def unload(self, model: Model) -> int:
         """When this returns, the model's bytes are free. The process ends with its last model."""
         self.models.pop(model.model_id, None)
-        if not await self._end_if_unused() and self._link is not None:
-            try:
-                async with asyncio.timeout(UNLOAD_PATIENCE_S):
-                    return (await self._link.unload(model.model_id)).leaked_nbytes
-            except TimeoutError:
-                self.replace("a model was not unloaded in time")
-            except WorkerDied:
-                pass  # and its memory with it
+        if self.models and self._worker is not None:
+            return await self._worker.unload(model)
+        await self._end_if_unused()
         return 0
 
-    async def _peace(self) -> None:
+    async def run(self, command: Run) -> Done:
+        if self._worker is None:
+            raise WorkerDied("the model's process is not running")
+        try:
+            done = await self._worker.run(command)
+        except WorkerDied:
+            raise await self.failure() from None
+        self._backoff.reset()
+        return done
+
+    def replace(self, reason: str, culprit: int = 0) -> None:
+        """End the process; the next load starts another one."""
+        if self._worker is not None:
+            self._worker.replace(reason, culprit)
+
+    def stop(self) -> None:
+        """Close the connection; the fork server ends the process when the engine stops."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.close()
+
+    # ---- life ----
+
+    async def _backed_off(self) -> None:
         """Wait for the end of a short backoff. Raises WorkerDied during a long one."""
-        wait_s = self._setbacks.wait_s(_now())
-        if wait_s > PATIENCE_S:
-            times, reason = self._setbacks.count, self._setbacks.reason
+        wait_s = self._backoff.wait_s(_now())
+        if wait_s > BACKOFF_LIMIT_S:
+            times, reason = self._backoff.failures, self._backoff.reason
             raise WorkerDied(
                 f"failed {times} times in a row, next attempt in {wait_s:.0f} s: {reason}"
             )
         await asyncio.sleep(wait_s)
 
-    # ---- batches ----
+    @property
+    def backing_off(self) -> bool:
+        """Too many consecutive crashes: restart on the next request only."""
+        return self._backoff.wait_s(_now()) > BACKOFF_LIMIT_S
 
-    async def run(self, command: Run) -> Done:
-        if self._link is None:
-            raise WorkerDied("the model's process is not running")
-        try:
-            done = await self._link.run(command)
-        except WorkerDied:
-            raise await self.fate() from None
-        self._setbacks.forgive()
-        self._check_growth(Footprint(done.held_nbytes, done.held_main_nbytes))
-        return done
-
-    def _check_growth(self, footprint: Footprint) -> None:
-        """Replace a process that grew beyond its memory before it takes that of other models."""
-        if not any(footprint) or len(self.models) != 1:
-            return
-        (model,) = self.models.values()
-        try:
-            self._on_growth(model, footprint)
-        except InsufficientMemory:
-            self.replace(f"it grew to {footprint.nbytes} bytes, for which there is no room")
-
-    def replace(self, reason: str, culprit: int = 0) -> None:
-        """End the process; the next load starts another one."""
-        if self._link is not None:
-            self._replaced_because = reason
-            self._link.close()
-
-    def stop(self) -> None:
-        """Close the connection; the fork server ends the process when the engine stops."""
-        link, self._link, self._process = self._link, None, None
-        if link is not None:
-            link.close()
-
-    # ---- the process ----
-
-    async def _running(self) -> Link:
+    async def _running(self) -> WorkerProcess:
         async with self._starting:
-            if self._link is None:
-                self._link = await self._start()
-            return self._link
+            if self._worker is None:
+                self._worker = await self._start()
+            return self._worker
 
-    async def _start(self) -> Link:
+    async def _start(self) -> WorkerProcess:
         """Raises ModelLoadFailed when no process starts."""
         try:
             spare = await self._spares.take(self._order)
+            await spare.output.follow(self._print)
+            worker = await WorkerProcess.start(spare.process, self._lost)
+        except TimeoutError:
+            raise ModelLoadFailed("the model's process did not start in time") from None
         except OSError as error:
             raise ModelLoadFailed(f"no process for the model: {error}") from error
-        process = spare.process
-        await spare.output.follow(self._print)
-        link = await Link.open(process.end, self._gone)
-        self._process, self._replaced_because = process, None
-        try:
-            async with asyncio.timeout(START_LIMIT_S):
-                process.pid = (await link.ready).pid
-        except TimeoutError:
-            link.close()
-            raise ModelLoadFailed("the model's process did not start in time") from None
-        except BaseException:
-            link.close()
-            raise
-        log.info("process started", extra={"model": self._name, "worker": process.pid})
-        return link
+        log.info("process started", extra={"model": self._name, "worker": worker.pid})
+        return worker
 
     def _print(self, line: str) -> None:
         log.info("output", extra={"model": self._name, "line": line})
 
-    async def _end_if_unused(self) -> bool:
-        """End the process when no model needs it; True when it has ended."""
+    async def _end_if_unused(self) -> None:
         if self.models:
-            return False
-        link, self._link = self._link, None
-        process, self._process = self._process, None
-        if link is not None:
-            link.close()
-        if process is not None:
-            process.kill()
-            await process.exited()
-        return True
+            return
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await worker.end()
 
-    # ---- its death ----
-
-    def _gone(self, reason: str) -> None:
-        """Called by the link, before the calls that waited on it fail."""
-        process, self._process = self._process, None
-        if process is None:
-            return  # it was ended
-        self._link = None
-        self._fate = asyncio.create_task(self._examine(process, self._replaced_because or reason))
+    def _lost(self, worker: WorkerProcess) -> None:
+        self._worker = None
+        self._failure = asyncio.create_task(self._examine(worker))
         if self.models:
             self._on_lost(self)
             self.models.clear()
 
-    async def fate(self) -> EngineError:
-        """The error that requests get which waited for the last process that died."""
-        if self._fate is None:
+    async def failure(self) -> EngineError:
+        """The error of requests that waited for the last process that died."""
+        if self._failure is None:
             return WorkerDied("the model's process ended")
-        error = await asyncio.shield(self._fate)
+        error = await asyncio.shield(self._failure)
         return type(error)(*error.args)
 
-    async def _examine(self, process: ForkedProcess, reason: str) -> EngineError:
-        status = None if self._replaced_because else await _ended_by_itself(process)
-        process.kill()
-        await process.exited()
-        error = _cause(status, reason)
-        self._setbacks.note(str(error), _now())
-        extra = {"model": self._name, "worker": process.pid, "reason": str(error)}
+    async def _examine(self, worker: WorkerProcess) -> EngineError:
+        status = None if worker.replaced else await _ended_by_itself(worker)
+        await worker.end()
+        error = _cause(status, worker.reason)
+        self._backoff.note(str(error), _now())
+        extra = {"model": self._name, "worker": worker.pid, "reason": str(error)}
         log.error("process died", extra=extra)
         return error
 
-    @property
-    def hopeless(self) -> bool:
-        """Too many consecutive crashes: restart on the next request only."""
-        return self._setbacks.wait_s(_now()) > PATIENCE_S
 
-
-async def _ended_by_itself(process: ForkedProcess) -> int | None:
+async def _ended_by_itself(worker: WorkerProcess) -> int | None:
     """The exit status, if the process ends soon: its connection may end before it does."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(EXIT_PATIENCE_S):
-            return await process.exited()
+        async with asyncio.timeout(EXIT_LIMIT_S):
+            return await worker.exited()
     return None
 
 

@@ -35,7 +35,6 @@ from model_handler.errors import ModelNotFound
 from model_handler.messages import (
     Command,
     Done,
-    FrameBuffer,
     InferenceRequest,
     InferenceResponse,
     Load,
@@ -48,7 +47,7 @@ from model_handler.messages import (
     Run,
     Unload,
     Unloaded,
-    decode_command,
+    commands,
     frame,
 )
 from model_handler.scripted import Script, refusals
@@ -56,7 +55,6 @@ from model_handler.scripted.opening import open_script
 from model_handler.worker import forward
 
 log = logging.getLogger(__name__)
-RECEIVE_NBYTES = 1 << 20
 ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
 NAME = Path("/proc/self/comm")
 FIRST_TO_GO = (
@@ -141,11 +139,10 @@ class IsolatedWorker:
 
     def _read(self) -> None:
         """Exit the process when the socket closes, or when memory is too short to read from it."""
-        frames, status = FrameBuffer(), 1
+        status = 1
         try:
-            while chunk := self._end.recv(RECEIVE_NBYTES):
-                for payload in frames.feed(chunk):
-                    self._accept(decode_command(payload))
+            for command in commands(self._end):
+                self._accept(command)
             status = 0
         except OSError:
             status = 0  # the code closed the socket, or the front process is gone

@@ -41,7 +41,6 @@ from model_handler.messages import (
     Command,
     Demote,
     Done,
-    FrameBuffer,
     InferenceRequest,
     InferenceResponse,
     Load,
@@ -56,7 +55,7 @@ from model_handler.messages import (
     Trimmed,
     Unload,
     Unloaded,
-    decode_command,
+    commands,
     frame,
 )
 from model_handler.options import WorkerOptions
@@ -68,7 +67,6 @@ from model_handler.worker.loaded_models import Kept, LoadedModel, LoadedModels
 from model_handler.worker.threads import WorkerThread
 
 log = logging.getLogger(__name__)
-RECEIVE_NBYTES = 1 << 20
 # Longest time for which a thread that prepares or finishes holds the GIL while another waits for it. The
 # default of 5 ms is longer than many forwards.
 SWITCH_INTERVAL_S = 0.0005
@@ -129,10 +127,8 @@ class Worker:
         for number in range(1, GENERATIONS):
             self._generate.join_in(f"generate {number}")
         self._send(self._ready())
-        frames = FrameBuffer()
-        while chunk := self._end.recv(RECEIVE_NBYTES):
-            for payload in frames.feed(chunk):
-                self._accept(decode_command(payload))
+        for command in commands(self._end):
+            self._accept(command)
 
     def _accept(self, command: Command) -> None:
         """Update the table of models on this thread, in the order of the commands, so that an unload applies

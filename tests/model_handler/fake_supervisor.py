@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Self
 
 from model_handler.messages import Ready
+from model_handler.model import Model
 from tests.model_handler.fake_worker import FakeWorker
 
 
@@ -15,8 +16,16 @@ class FakeSupervisor(FakeWorker):
     device = "cpu"
     culprit = 0  # model_id reported when the process dies
     stopped = False
-    on_ready: Callable[[Ready], None]
-    on_lost: Callable[[int], None]
+
+    def __init__(
+        self,
+        nbytes: Callable[[Model], int],
+        on_ready: Callable[[Ready], None],
+        on_lost: Callable[[int], None],
+    ) -> None:
+        super().__init__(nbytes)
+        self.on_ready = on_ready
+        self.on_lost = on_lost
 
     async def __aenter__(self) -> Self:
         return self

@@ -9,7 +9,8 @@ from model_handler.memory.residency import Residency
 
 
 def residency(engine: Engine) -> Residency:
-    return engine._residency
+    assert engine._core is not None
+    return engine._core.residency
 
 
 def residences(residency: Residency) -> Mapping[int, Residence]:

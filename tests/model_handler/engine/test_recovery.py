@@ -8,12 +8,9 @@ from typing import cast
 
 import pytest
 
-from model_handler.engine.engine import Engine
-from model_handler.engine.fleet import Fleet
-from model_handler.engine.metrics import Metrics
-from model_handler.engine.scheduler import Scheduler
+from model_handler.engine.factory import assemble
 from model_handler.errors import Unavailable
-from model_handler.memory.residency import Residency
+from model_handler.messages import Ready
 from model_handler.options import EngineOptions
 from model_handler.processes.forkserver_client import ForkServerClient
 from model_handler.processes.supervisor import Supervisor
@@ -32,25 +29,21 @@ def options(zoo: Zoo) -> EngineOptions:
     return EngineOptions(model_roots=(zoo.root,), device="cpu")
 
 
-class Supervised:
-    """An engine over workers of the device that exist only as far as a test lets them."""
+class FakeEngine:
+    """An engine with FakeSupervisors."""
 
     def __init__(self, options: EngineOptions, device: str = "cpu") -> None:
         self.supervisors: list[FakeSupervisor] = []
-        self.main = self.spawn()
+        self.engine = assemble(options, ForkServerClient(), self.supervise)
+        (self.main,) = self.supervisors
         self.main.device = device
-        forks = ForkServerClient()
-        # A FakeSupervisor is all that an engine sees of a Supervisor
-        main, spawn = cast("Supervisor", self.main), cast("Callable[[], Supervisor]", self.spawn)
-        workers = Fleet(main, forks, spawn)
-        residency, metrics = Residency(workers), Metrics()
-        scheduler = Scheduler(residency, metrics)
-        self.engine = Engine(options, forks, workers, residency, scheduler, metrics)
 
-    def spawn(self) -> FakeSupervisor:
-        supervisor = FakeSupervisor(lambda _: 1000)
+    def supervise(
+        self, on_ready: Callable[[Ready], None], on_lost: Callable[[int], None]
+    ) -> Supervisor:
+        supervisor = FakeSupervisor(lambda _: 1000, on_ready, on_lost)
         self.supervisors.append(supervisor)
-        return supervisor
+        return cast("Supervisor", supervisor)  # it has all that an engine uses of one
 
     async def load(self, name: str, directory: Path) -> None:
         load = asyncio.create_task(self.engine.load(name, str(directory)))
@@ -76,35 +69,35 @@ def test_a_model_that_ends_its_workers_while_being_restored_is_given_up(
     """Twice under suspicion is enough; the model that was restored before it stays."""
 
     async def scenario() -> None:
-        house = Supervised(options)
-        supervisor = house.main
-        async with house.engine as engine:
+        fake = FakeEngine(options)
+        supervisor = fake.main
+        async with fake.engine as engine:
             supervisor.arrive()
-            await house.load("guilty", zoo.a)
-            await house.load("innocent", zoo.b)
+            await fake.load("guilty", zoo.a)
+            await fake.load("innocent", zoo.b)
             for _ in range(2):
                 supervisor.die()
                 supervisor.arrive()
-                await house.go_on_until(lambda: supervisor.busy("load", 1))
+                await fake.go_on_until(lambda: supervisor.busy("load", 1))
             supervisor.die()
             supervisor.arrive()
-            await house.go_on_until(lambda: bool(supervisor.held) and not supervisor.calls)
-            assert house.names() == ["innocent"]
+            await fake.go_on_until(lambda: bool(supervisor.held) and not supervisor.calls)
+            assert fake.names() == ["innocent"]
             assert reserved(engine) == 1000
 
     asyncio.run(scenario())
 
 
-async def lost_while_computing(house: Supervised, name: str, culprit: int) -> None:
+async def lost_while_computing(fake: FakeEngine, name: str, culprit: int) -> None:
     """A request meets the end of the worker, which names the model that was computing."""
-    answer = asyncio.create_task(house.engine.invoke(name, TEXT))
-    await house.main.go_on_until(lambda: house.main.busy("run", culprit))
-    house.main.culprit = culprit
-    house.main.die()
+    answer = asyncio.create_task(fake.engine.invoke(name, TEXT))
+    await fake.main.go_on_until(lambda: fake.main.busy("run", culprit))
+    fake.main.culprit = culprit
+    fake.main.die()
     with pytest.raises(Unavailable):
         await answer
-    house.main.culprit = 0
-    house.main.arrive()
+    fake.main.culprit = 0
+    fake.main.arrive()
 
 
 def settled(worker: FakeSupervisor, model_id: int) -> bool:
@@ -118,24 +111,24 @@ def test_a_model_that_loses_the_device_twice_goes_on_alone(
     """Its neighbour stays where it is, and is not blamed for being restored meanwhile."""
 
     async def scenario() -> None:
-        house = Supervised(options)
-        async with house.engine as engine:
-            house.main.arrive()
-            await house.load("guilty", zoo.a)
-            await house.load("innocent", zoo.b)
+        fake = FakeEngine(options)
+        async with fake.engine as engine:
+            fake.main.arrive()
+            await fake.load("guilty", zoo.a)
+            await fake.load("innocent", zoo.b)
             for _ in range(2):
-                await lost_while_computing(house, "guilty", 1)
-                await house.go_on_until(partial(settled, house.main, 2))
-            own = house.supervisors[-1]
-            await house.go_on_until(lambda: own.held == {1})
-            assert (house.main.held, own.held) == ({2}, {1})
+                await lost_while_computing(fake, "guilty", 1)
+                await fake.go_on_until(partial(settled, fake.main, 2))
+            own = fake.supervisors[-1]
+            await fake.go_on_until(lambda: own.held == {1})
+            assert (fake.main.held, own.held) == ({2}, {1})
             answer = asyncio.create_task(engine.invoke("guilty", TEXT))
-            await house.go_on_until(answer.done)
+            await fake.go_on_until(answer.done)
             assert answer.result().body.startswith(b"1:")
             unload = asyncio.create_task(engine.unload("guilty"))
-            await house.go_on_until(unload.done)
+            await fake.go_on_until(unload.done)
             assert own.stopped
-            assert house.names() == ["innocent"]
+            assert fake.names() == ["innocent"]
             assert reserved(engine) == 1000
 
     asyncio.run(scenario())
@@ -145,26 +138,26 @@ def test_on_a_gpu_graphs_have_a_process_for_themselves(zoo: Zoo, options: Engine
     """One for all of them, charged with its context, and ended with the last."""
 
     async def scenario() -> None:
-        house = Supervised(options, device="cuda:0")
+        fake = FakeEngine(options, device="cuda:0")
         graph = zoo.root / "graph" / "model"
         graph.mkdir(parents=True)
         (graph / "model.pt").write_bytes(b"read by no one: the workers are fakes")
-        async with house.engine as engine:
-            house.main.arrive()
-            await house.load("text", zoo.a)
+        async with fake.engine as engine:
+            fake.main.arrive()
+            await fake.load("text", zoo.a)
             for name in ("one", "two"):
-                await house.load(name, graph)
-            _, graphs = house.supervisors
-            assert (len(house.main.held), len(graphs.held)) == (1, 2)
+                await fake.load(name, graph)
+            _, graphs = fake.supervisors
+            assert (len(fake.main.held), len(graphs.held)) == (1, 2)
             assert reserved(engine) == 3 * 1000 + FakeSupervisor.CONTEXT
             graphs.culprit = 2
             graphs.die()
-            assert (len(house.main.held), len(graphs.held)) == (1, 0)
+            assert (len(fake.main.held), len(graphs.held)) == (1, 0)
             graphs.arrive()
-            await house.go_on_until(lambda: len(graphs.held) == 2)
+            await fake.go_on_until(lambda: len(graphs.held) == 2)
             for name in ("one", "two"):
                 unload = asyncio.create_task(engine.unload(name))
-                await house.go_on_until(unload.done)
+                await fake.go_on_until(unload.done)
             assert graphs.stopped
             assert reserved(engine) == 1000
 

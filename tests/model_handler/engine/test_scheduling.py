@@ -26,7 +26,7 @@ from model_handler.memory.overheads import Overhead
 from model_handler.memory.pools import Footprint, Tier
 from model_handler.memory.residency import Residency
 from model_handler.messages import InferenceRequest, InferenceResponse
-from model_handler.model import Model, ModelInfo
+from model_handler.model import Entry, Model, ModelInfo
 from tests.model_handler import ledger
 from tests.model_handler.fake_worker import FakeWorker
 
@@ -86,7 +86,7 @@ def model(key: int) -> Model:
     conventions = {ISOLATED: Convention.INFERENCE, ON_CPU: Convention.ONNX}
     convention = conventions.get(key, Convention.HUGGING_FACE)
     artifact = Artifact(Path("/x"), convention, "", "auto", SIZES[key], Properties())
-    return Model(key, ModelInfo(str(key), "/x"), artifact=artifact)
+    return Model(Entry(key, ModelInfo(str(key), "/x")), artifact)
 
 
 class SchedulingMachine(RuleBasedStateMachine):
@@ -97,8 +97,7 @@ class SchedulingMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.workers = Pair()
         self.lanes = [WorkQueue(self.workers.shared), WorkQueue(self.workers.own, depth=1)]
-        self.residency = Residency(self.workers)
-        self.residency.open(CAPACITY, self.host_capacity)
+        self.residency = Residency(self.workers, CAPACITY, self.host_capacity)
         self.workers.gpu = self.host_capacity is not None
         self.scheduler = Scheduler(self.residency, Metrics())
         self.models: dict[int, Model] = {}

@@ -30,8 +30,7 @@ async def turns() -> None:
 
 def opened(host: int | None) -> tuple[FakeWorker, Residency]:
     worker = FakeWorker(lambda one: SIZES[one.model_id])
-    residency = Residency(worker)
-    residency.open(CAPACITY, host)
+    residency = Residency(worker, CAPACITY, host)
     return worker, residency
 
 
@@ -94,8 +93,7 @@ def test_a_load_that_fails_leaves_nothing() -> None:
 def test_measured_bytes_that_do_not_fit_end_the_load() -> None:
     async def scenario() -> None:
         worker = FakeWorker(lambda _: CAPACITY + 1)
-        residency = Residency(worker)
-        residency.open(CAPACITY, None)
+        residency = Residency(worker, CAPACITY, None)
         task = asyncio.create_task(residency.admit(model(1), 10))
         await turns()
         worker.let_go(0)
@@ -234,8 +232,7 @@ def test_the_policy_chooses_the_evicted_model(policy: str, left: int) -> None:
 
     async def scenario() -> None:
         worker = FakeWorker(lambda one: SIZES[one.model_id])
-        residency = Residency(worker, POLICIES[policy])
-        residency.open(CAPACITY, 250)
+        residency = Residency(worker, CAPACITY, 250, POLICIES[policy])
         for key in (1, 3, 2):
             await loaded(worker, residency, key)
         assert {1, 2, 3} - worker.held == {left}

@@ -24,11 +24,10 @@ BUDGET = 200
 class Device:
     """A device with less memory than its budget."""
 
-    def __init__(self, nbytes: int, host: int = 250) -> None:
+    def __init__(self, nbytes: int, host: int = 250, budget: int = BUDGET) -> None:
         self.nbytes = nbytes
         self.worker = FakeWorker(lambda one: SIZES[one.model_id], free_nbytes=self.free)
-        self.residency = Residency(self.worker)
-        self.residency.open(BUDGET, host)
+        self.residency = Residency(self.worker, budget, host)
 
     def free(self) -> int:
         return self.nbytes - sum(SIZES[key] for key in self.worker.held)
@@ -145,8 +144,7 @@ def test_a_promotion_may_evict_others_from_main_memory() -> None:
     """Loaded models are always served; they are read from disk if main memory is too small."""
 
     async def scenario() -> None:
-        device = Device(nbytes=BUDGET, host=SIZES[4])
-        device.residency.open(100, SIZES[4])
+        device = Device(nbytes=BUDGET, host=SIZES[4], budget=100)
         await device.load(4, 3)
         assert device.residency.host is not None
         assert device.residency.host.reserved == SIZES[4]
@@ -169,7 +167,8 @@ def test_a_model_on_the_cpu_is_counted_to_main_memory() -> None:
         assert host is not None
         assert (device.residency.device.reserved, host.reserved) == (0, SIZES[ON_CPU])
         await vacated(device, ON_CPU)
-        device.residency.open(BUDGET, SIZES[ON_CPU] - 1)
+        assert host.reserved == 0
+        device = Device(nbytes=BUDGET, host=SIZES[ON_CPU] - 1)
         with pytest.raises(InsufficientMemory, match="host"):
             await device.load(ON_CPU)
 

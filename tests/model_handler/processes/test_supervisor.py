@@ -28,7 +28,7 @@ class Orders(ForkServerClient):
 def test_the_order_carries_the_options(options: WorkerOptions) -> None:
     async def ordered() -> Mapping[str, Any]:
         orders = Orders()
-        async with Supervisor("cpu", orders, options):
+        async with Supervisor("cpu", orders, options, lambda _: None, lambda _: None):
             return await asyncio.wait_for(orders.taken.get(), 10)
 
     order = msgspec.json.decode(msgspec.json.encode(asyncio.run(ordered())))

@@ -1,0 +1,232 @@
+"""The front's side of one worker process, from its `Ready` to its end.
+
+Invariant: every call ends, with the worker's report or with WorkerDied.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import Self, cast
+
+from model_handler.errors import EngineError, WorkerDied, from_wire
+from model_handler.memory.pools import Footprint
+from model_handler.messages import (
+    Command,
+    Demote,
+    Done,
+    FrameBuffer,
+    Load,
+    Loaded,
+    LoadFailed,
+    Poisoned,
+    Ready,
+    Report,
+    Run,
+    Trim,
+    Trimmed,
+    Unload,
+    Unloaded,
+    decode_report,
+    frame,
+)
+from model_handler.model import Model
+from model_handler.processes.forkserver_client import ForkedProcess
+
+START_LIMIT_S = 300.0  # imports from a cold disk, and the start of the GPU's driver
+UNLOAD_LIMIT_S = 30.0  # then the process is replaced, which frees its memory for certain
+
+Key = tuple[str, int]
+
+
+class WorkerProcess(asyncio.Protocol):
+    """Sends commands to the worker and delivers each report to its caller.
+
+    `on_lost` is called once when the process was ready and then ended or was replaced, before any call
+    fails; it is not called after `close`. `reason` and `culprit`: why it ended, and the model_id whose load
+    or batch caused that, 0 if unknown. `replaced`: the front ended it.
+    """
+
+    def __init__(self, process: ForkedProcess, on_lost: Callable[["WorkerProcess"], None]) -> None:
+        self.reason = "the worker process ended"
+        self.culprit = 0
+        self.replaced = False
+        self.ended = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._process = process
+        self._on_lost = on_lost
+        self._watched = False
+        self._ready: asyncio.Future[Ready] = self._loop.create_future()
+        self._frames = FrameBuffer()
+        self._waiting: dict[Key, asyncio.Future[Report]] = {}
+        self._trims = itertools.count(1)
+        self._transport: asyncio.Transport
+
+    @classmethod
+    async def start(
+        cls, process: ForkedProcess, on_lost: Callable[["WorkerProcess"], None]
+    ) -> Self:
+        """Wait until a forked process is ready, and own it. Raises TimeoutError and WorkerDied."""
+        worker = cls(process, on_lost)
+        await worker._loop.create_connection(lambda: worker, sock=process.end)
+        try:
+            async with asyncio.timeout(START_LIMIT_S):
+                process.pid = (await worker._ready).pid
+        except BaseException:
+            worker.close()
+            raise
+        if worker.ended.is_set():
+            raise WorkerDied(worker.reason)
+        worker._watched = True
+        return worker
+
+    @property
+    def ready(self) -> Ready:
+        return self._ready.result()
+
+    @property
+    def pid(self) -> int:
+        return self.ready.pid
+
+    # ---- its end ----
+
+    def replace(self, reason: str, culprit: int = 0) -> None:
+        """End the process; `on_lost` is called. `culprit`: the model_id to blame."""
+        self.reason, self.culprit, self.replaced = reason, culprit, True
+        self._transport.abort()
+
+    def close(self) -> None:
+        """Close the connection, without `on_lost`: the process ends by itself, unless it hangs."""
+        self._watched = False
+        self._transport.abort()
+
+    async def end(self) -> None:
+        """Return when the process and its descendants have ended, without `on_lost`."""
+        self.close()
+        self.kill()
+        await self.exited()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    async def exited(self) -> int | None:
+        """Wait for the exit status, negative for a signal; None if unknown."""
+        return await self._process.exited()
+
+    # ---- commands ----
+
+    async def load(self, model: Model) -> Footprint:
+        """Raises the worker's error."""
+        report = await self._ask(("load", model.model_id), _load(model))
+        if isinstance(report, LoadFailed):
+            raise from_wire(report.reason.error, report.reason.message)
+        assert isinstance(report, Loaded)
+        return Footprint(report.nbytes, report.main_nbytes)
+
+    async def unload(self, model: Model) -> int:
+        """The bytes that are still held afterwards. A worker that takes too long is replaced."""
+        return await self._free(Unload(model.model_id))
+
+    async def demote(self, model: Model) -> int:
+        """As `unload`."""
+        return await self._free(Demote(model.model_id))
+
+    async def _free(self, command: Unload | Demote) -> int:
+        try:
+            async with asyncio.timeout(UNLOAD_LIMIT_S):
+                report = await self._ask(("unload", command.model_id), command)
+        except TimeoutError:
+            self.replace("a model was not unloaded in time")
+            return 0
+        except WorkerDied:
+            return 0  # its memory is free with it
+        assert isinstance(report, Unloaded)
+        return report.leaked_nbytes
+
+    async def trim(self) -> int | None:
+        """Return the allocator's unused blocks; the free bytes of the device then, None if unknown."""
+        number = next(self._trims)
+        try:
+            async with asyncio.timeout(UNLOAD_LIMIT_S):
+                report = await self._ask(("trim", number), Trim(number))
+        except (TimeoutError, WorkerDied):
+            return None
+        assert isinstance(report, Trimmed)
+        return report.free_nbytes
+
+    async def run(self, command: Run) -> Done:
+        report = await self._ask(("run", command.batch_id), command)
+        assert isinstance(report, Done)
+        return report
+
+    async def _ask(self, key: Key, command: Command) -> Report:
+        if self.ended.is_set():
+            raise WorkerDied(self.reason)
+        assert key not in self._waiting, f"asked twice: {key}"
+        answer: asyncio.Future[Report] = self._loop.create_future()
+        self._waiting[key] = answer
+        self._transport.write(frame(command))
+        try:
+            return await answer
+        finally:
+            self._waiting.pop(key, None)
+
+    # ---- asyncio.Protocol ----
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is not a subclass
+
+    def data_received(self, data: bytes) -> None:
+        for payload in self._frames.feed(data):
+            self._deliver(decode_report(payload))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended.set()
+        if self._watched:
+            self._on_lost(self)
+        error = WorkerDied(self.reason)
+        _fail(self._ready, error)
+        for answer in self._waiting.values():
+            _fail(answer, error)
+
+    def _deliver(self, report: Report) -> None:
+        if isinstance(report, Ready):
+            self._ready.set_result(report)
+        elif isinstance(report, Poisoned):
+            self.reason = f"the device cannot be used: {report.reason}"
+            self.culprit = report.model_id
+            self._transport.abort()
+        else:
+            answer = self._waiting.get(_key(report))
+            if answer is not None and not answer.done():
+                answer.set_result(report)
+
+
+def _load(model: Model) -> Load:
+    artifact = model.artifact
+    return Load(
+        model.model_id,
+        str(artifact.path),
+        artifact.task,
+        artifact.dtype,
+        artifact.convention,
+        artifact.properties.concurrency or 1,
+        model.info.name,
+    )
+
+
+def _key(report: Loaded | LoadFailed | Unloaded | Trimmed | Done) -> Key:
+    match report:
+        case Done():
+            return ("run", report.batch_id)
+        case Trimmed():
+            return ("trim", report.trim_id)
+        case Unloaded():
+            return ("unload", report.model_id)
+        case _:
+            return ("load", report.model_id)
+
+
+def _fail(future: "asyncio.Future[Ready] | asyncio.Future[Report]", error: EngineError) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # retrieved: not every future is awaited
