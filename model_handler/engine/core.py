@@ -10,7 +10,6 @@ from model_handler.engine.recovery import Recovery
 from model_handler.engine.scheduler import Scheduler, unloading
 from model_handler.memory.residency import Residency
 from model_handler.model import Model
-from model_handler.processes.prefork import PreforkPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +17,6 @@ class Core:
     """`device`: cpu or cuda."""
 
     device: str
-    spares: PreforkPool
     fleet: Fleet
     residency: Residency
     scheduler: Scheduler
@@ -51,5 +49,4 @@ class Core:
     async def stop(self) -> None:
         """End all processes but the main worker, without recovery."""
         self.recovery.stop()
-        self.spares.close()
         await self.fleet.stop()

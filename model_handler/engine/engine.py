@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import NoReturn, Self
 
@@ -37,7 +37,8 @@ from model_handler.processes.forkserver_client import ForkServerClient
 log = logging.getLogger(__name__)
 
 Forget = Callable[[Model, str], None]
-Compose = Callable[[DeviceWorker, Ready, Forget], Core]
+Spawn = Callable[[str], DeviceWorker]
+Compose = Callable[[DeviceWorker, Ready, Spawn, Forget], Core]
 
 
 class Engine:
@@ -57,7 +58,8 @@ class Engine:
     ) -> None:
         self.options = options
         self._forks = forks
-        self._main = DeviceWorker(MAIN, supervise, self._worker_ready, self._worker_lost)
+        self._supervise = supervise
+        self._main = self._spawn(MAIN)
         self._compose = compose
         self._core: Core | None = None
         self._registry = registry
@@ -66,15 +68,13 @@ class Engine:
         self._busy = 0
         self._idle = asyncio.Event()
         self._departures: set[asyncio.Task[None]] = set()
-        self._exit = AsyncExitStack()
         self._publish()
 
     # ---- life ----
 
     async def __aenter__(self) -> Self:
         """Returns at once: the worker starts in the background."""
-        await self._exit.enter_async_context(self._forks)
-        await self._exit.enter_async_context(self._main.supervisor)
+        self._main.supervisor.start()
         return self
 
     async def __aexit__(
@@ -85,7 +85,8 @@ class Engine:
     ) -> None:
         if self._core is not None:
             await self._core.stop()
-        await self._exit.aclose()
+        await self._main.supervisor.stop()
+        await self._forks.stop()
 
     def health(self) -> str | None:
         """None, or one line why this container should be replaced."""
@@ -256,11 +257,14 @@ class Engine:
                 self._idle.set()
                 self._idle = asyncio.Event()
 
-    # ---- the main worker ----
+    # ---- workers of the device ----
+
+    def _spawn(self, name: str) -> DeviceWorker:
+        return DeviceWorker(name, self._supervise, self._worker_ready, self._worker_lost)
 
     def _worker_ready(self, worker: DeviceWorker, ready: Ready) -> None:
         if self._core is None:
-            self._core = self._compose(worker, ready, self._forget)
+            self._core = self._compose(worker, ready, self._spawn, self._forget)
         self._core.recovery.device_ready(worker)
 
     def _worker_lost(self, worker: DeviceWorker, culprit: int) -> None:

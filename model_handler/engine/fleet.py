@@ -16,6 +16,7 @@ from model_handler.memory.pools import Footprint
 from model_handler.model import Model
 from model_handler.options import ProcessOptions
 from model_handler.processes.isolated_process import IsolatedProcess
+from model_handler.processes.prefork import PreforkPool
 
 GRACE_S = 1.0  # past its deadline an isolated model's process can be ended without harm to others
 SHARED = "(shared)"
@@ -24,21 +25,23 @@ SHARED = "(shared)"
 class Fleet:
     """Moves models for Residency, and provides the scheduler's work queues.
 
-    `main`: the worker that runs already. `further` creates another one of a name; `isolate` creates an
-    isolated process of a name, for one model alone or not. Neither starts it.
+    `main`: the worker that runs already. `spawn` creates another one, not started. `on_isolated_lost` is
+    called when an isolated process ended with models loaded.
     """
 
     def __init__(
         self,
         main: DeviceWorker,
         options: ProcessOptions,
-        further: Callable[[str], DeviceWorker],
-        isolate: Callable[[str, bool], IsolatedProcess],
+        spawn: Callable[[str], DeviceWorker],
+        spares: PreforkPool,
+        on_isolated_lost: Callable[[IsolatedProcess], None],
     ) -> None:
         self.main = main
         self._options = options
-        self._further = further
-        self._isolate = isolate
+        self._spawn = spawn
+        self._spares = spares
+        self._on_isolated_lost = on_isolated_lost
         self._others: dict[str, DeviceWorker] = {}
         self._isolated: dict[int, IsolatedProcess] = {}
         self._work_queues: dict[IsolatedProcess, WorkQueue] = {}
@@ -47,6 +50,7 @@ class Fleet:
 
     async def stop(self) -> None:
         """End all processes but the main worker, without recovery."""
+        self._spares.close()
         for process in self._work_queues:
             process.stop()
         for worker in [*self._others.values()]:
@@ -119,7 +123,7 @@ class Fleet:
         if name == MAIN:
             return self.main
         if name not in self._others:
-            self._others[name] = self._further(name)
+            self._others[name] = self._spawn(name)
         return self._others[name]
 
     def _drop(self, model: Model) -> DeviceWorker:
@@ -152,7 +156,9 @@ class Fleet:
         return self._process(name, properties.concurrency or 1, alone=True)
 
     def _process(self, name: str, depth: int, *, alone: bool) -> IsolatedProcess:
-        process = self._isolate(name, alone)
+        process = IsolatedProcess(
+            name, self._spares, self._options, self._on_isolated_lost, alone=alone
+        )
         self._work_queues[process] = WorkQueue(process, depth, GRACE_S)
         return process
 

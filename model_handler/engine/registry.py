@@ -12,8 +12,6 @@ class Registry:
         self._models: dict[str, Model] = {}  # those that are READY
         self._ids = itertools.count(1)
 
-    # ---- states ----
-
     def begin(self, info: ModelInfo) -> Entry:
         """Take the name for a load. Raises ModelAlreadyLoaded unless the name is free."""
         holder = self._entries.get(info.name)
@@ -35,8 +33,6 @@ class Registry:
         """Free the name."""
         entry.become(State.GONE)
         del self._entries[entry.info.name]
-
-    # ---- lookups ----
 
     def find(self, name: str) -> Entry | None:
         """The entry of that name in whatever state."""

@@ -11,7 +11,6 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Self
 
 log = logging.getLogger(__name__)
@@ -120,18 +119,6 @@ class ForkServerClient:
         self._server: ForkServerProcess | None = None
         self._starting = asyncio.Lock()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        if self._server is not None:
-            await self._server.stop()
-
     async def fork(self, order: Mapping[str, Any], output: int | None = None) -> "ForkedProcess":
         """One worker for an order of `forkserver`'s protocol; `output`: descriptor for its output.
 
@@ -144,9 +131,13 @@ class ForkServerClient:
         return ForkedProcess(self._server, self._server.fork(order, output))
 
     async def _start(self) -> None:
+        await self.stop()
+        self._server = await ForkServerProcess.start()
+
+    async def stop(self) -> None:
+        """End the fork server and all its workers."""
         if self._server is not None:
             await self._server.stop()
-        self._server = await ForkServerProcess.start()
 
 
 class ForkedProcess:

@@ -8,8 +8,6 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
-from typing import Self
 
 from model_handler.errors import EngineError, Unavailable, WorkerDied
 from model_handler.memory.pools import Footprint
@@ -45,18 +43,6 @@ class Supervisor:
         self._worker: WorkerProcess | None = None
         self._news = asyncio.Event()  # pulsed when a worker started and when a start failed
         self._keeper: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self.start()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.stop()
 
     def start(self) -> None:
         """Start a worker in the background, unless one was started."""

@@ -6,7 +6,7 @@ Invariant: every call ends, with the worker's report or with WorkerDied.
 import asyncio
 import itertools
 from collections.abc import Callable
-from typing import Self, cast
+from typing import Any, Self, TypeVar, cast
 
 from model_handler.errors import EngineError, WorkerDied, from_wire
 from model_handler.memory.pools import Footprint
@@ -35,7 +35,7 @@ from model_handler.processes.forkserver_client import ForkedProcess
 START_LIMIT_S = 300.0  # imports from a cold disk, and the start of the GPU's driver
 UNLOAD_LIMIT_S = 30.0  # then the process is replaced, which frees its memory for certain
 
-Key = tuple[str, int]
+Expected = TypeVar("Expected", bound=Report)
 
 
 class WorkerProcess(asyncio.Protocol):
@@ -57,7 +57,7 @@ class WorkerProcess(asyncio.Protocol):
         self._watched = False
         self._ready: asyncio.Future[Ready] = self._loop.create_future()
         self._frames = FrameBuffer()
-        self._waiting: dict[Key, asyncio.Future[Report]] = {}
+        self._waiting: dict[tuple[type, int], asyncio.Future[Any]] = {}
         self._trims = itertools.count(1)
         self._transport: asyncio.Transport
 
@@ -116,11 +116,8 @@ class WorkerProcess(asyncio.Protocol):
 
     async def load(self, model: Model) -> Footprint:
         """Raises the worker's error."""
-        report = await self._ask(("load", model.model_id), _load(model))
-        if isinstance(report, LoadFailed):
-            raise from_wire(report.reason.error, report.reason.message)
-        assert isinstance(report, Loaded)
-        return Footprint(report.nbytes, report.main_nbytes)
+        loaded = await self._ask(Loaded, model.model_id, _load(model))
+        return Footprint(loaded.nbytes, loaded.main_nbytes)
 
     async def unload(self, model: Model) -> int:
         """The bytes that are still held afterwards. A worker that takes too long is replaced."""
@@ -133,36 +130,32 @@ class WorkerProcess(asyncio.Protocol):
     async def _free(self, command: Unload | Demote) -> int:
         try:
             async with asyncio.timeout(UNLOAD_LIMIT_S):
-                report = await self._ask(("unload", command.model_id), command)
+                return (await self._ask(Unloaded, command.model_id, command)).leaked_nbytes
         except TimeoutError:
             self.replace("a model was not unloaded in time")
-            return 0
         except WorkerDied:
-            return 0  # its memory is free with it
-        assert isinstance(report, Unloaded)
-        return report.leaked_nbytes
+            pass  # its memory is free with it
+        return 0
 
     async def trim(self) -> int | None:
         """Return the allocator's unused blocks; the free bytes of the device then, None if unknown."""
         number = next(self._trims)
         try:
             async with asyncio.timeout(UNLOAD_LIMIT_S):
-                report = await self._ask(("trim", number), Trim(number))
+                return (await self._ask(Trimmed, number, Trim(number))).free_nbytes
         except (TimeoutError, WorkerDied):
             return None
-        assert isinstance(report, Trimmed)
-        return report.free_nbytes
 
     async def run(self, command: Run) -> Done:
-        report = await self._ask(("run", command.batch_id), command)
-        assert isinstance(report, Done)
-        return report
+        return await self._ask(Done, command.batch_id, command)
 
-    async def _ask(self, key: Key, command: Command) -> Report:
+    async def _ask(self, kind: type[Expected], number: int, command: Command) -> Expected:
+        """The report of this kind and number. Raises WorkerDied, and what a LoadFailed carries."""
         if self.ended.is_set():
             raise WorkerDied(self.reason)
+        key = kind, number
         assert key not in self._waiting, f"asked twice: {key}"
-        answer: asyncio.Future[Report] = self._loop.create_future()
+        answer: asyncio.Future[Expected] = self._loop.create_future()
         self._waiting[key] = answer
         self._transport.write(frame(command))
         try:
@@ -184,21 +177,31 @@ class WorkerProcess(asyncio.Protocol):
         if self._watched:
             self._on_lost(self)
         error = WorkerDied(self.reason)
-        _fail(self._ready, error)
-        for answer in self._waiting.values():
+        for answer in (self._ready, *self._waiting.values()):
             _fail(answer, error)
 
     def _deliver(self, report: Report) -> None:
-        if isinstance(report, Ready):
-            self._ready.set_result(report)
-        elif isinstance(report, Poisoned):
-            self.reason = f"the device cannot be used: {report.reason}"
-            self.culprit = report.model_id
-            self._transport.abort()
-        else:
-            answer = self._waiting.get(_key(report))
-            if answer is not None and not answer.done():
-                answer.set_result(report)
+        match report:
+            case Done():
+                self._answer(Done, report.batch_id, report)
+            case Loaded() | Unloaded():
+                self._answer(type(report), report.model_id, report)
+            case LoadFailed():
+                error = from_wire(report.reason.error, report.reason.message)
+                _fail(self._waiting.get((Loaded, report.model_id)), error)
+            case Trimmed():
+                self._answer(Trimmed, report.trim_id, report)
+            case Ready():
+                self._ready.set_result(report)
+            case Poisoned():
+                self.reason = f"the device cannot be used: {report.reason}"
+                self.culprit = report.model_id
+                self._transport.abort()
+
+    def _answer(self, kind: type[Report], number: int, report: Report) -> None:
+        answer = self._waiting.get((kind, number))
+        if answer is not None and not answer.done():
+            answer.set_result(report)
 
 
 def _load(model: Model) -> Load:
@@ -214,19 +217,7 @@ def _load(model: Model) -> Load:
     )
 
 
-def _key(report: Loaded | LoadFailed | Unloaded | Trimmed | Done) -> Key:
-    match report:
-        case Done():
-            return ("run", report.batch_id)
-        case Trimmed():
-            return ("trim", report.trim_id)
-        case Unloaded():
-            return ("unload", report.model_id)
-        case _:
-            return ("load", report.model_id)
-
-
-def _fail(future: "asyncio.Future[Ready] | asyncio.Future[Report]", error: EngineError) -> None:
-    if not future.done():
+def _fail(future: asyncio.Future[Any] | None, error: EngineError) -> None:
+    if future is not None and not future.done():
         future.set_exception(error)
         future.exception()  # retrieved: not every future is awaited

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Self
 
 from model_handler.messages import Ready
 from model_handler.model import Model
@@ -26,12 +25,6 @@ class FakeSupervisor(FakeWorker):
         super().__init__(nbytes)
         self.on_ready = on_ready
         self.on_lost = on_lost
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
 
     def start(self) -> None:
         pass

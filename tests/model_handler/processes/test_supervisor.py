@@ -28,8 +28,12 @@ class Orders(ForkServerClient):
 def test_the_order_carries_the_options(options: WorkerOptions) -> None:
     async def ordered() -> Mapping[str, Any]:
         orders = Orders()
-        async with Supervisor("cpu", orders, options, lambda _: None, lambda _: None):
+        supervisor = Supervisor("cpu", orders, options, lambda _: None, lambda _: None)
+        supervisor.start()
+        try:
             return await asyncio.wait_for(orders.taken.get(), 10)
+        finally:
+            await supervisor.stop()
 
     order = msgspec.json.decode(msgspec.json.encode(asyncio.run(ordered())))
     assert (order["fork"], order["device"]) == ("worker", "cpu")
