@@ -17,7 +17,7 @@ class Residence:
     `home`: pool of the memory in which the model computes. `device`: its reservation in `home`.
     `main`: main memory that the model's own process holds in addition.
     `waiting`: main memory for its weights while it is demoted. `settled`: it has been on the device before.
-    `kept`: its worker keeps its handler and modules after a demotion.
+    `kept`: its worker may keep its handler and modules after a demotion.
     `promotion` and `demotion`: the moves in progress, at most one of each, never cancelled. `arriving`:
     the promotion's call to the worker, which may be cancelled. `leaving`: chosen for demotion, gets no new
     lease. `asking`: has or waits for the turn to find room. `closed`: being unloaded. `displaced`: was on a
@@ -110,7 +110,7 @@ class Residence:
     def ascend(self) -> None:
         """Record that it has arrived on the device."""
         self.tier = Tier.DEVICE
-        self.settled = self.kept = True
+        self.settled = True
         self.displaced = False
 
     def leave_host(self) -> None:

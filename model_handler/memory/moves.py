@@ -83,11 +83,11 @@ class Moves:
     async def _leave(self, residence: Residence) -> None:
         leaked = 0
         try:
-            if residence.closed or not residence.settled:
-                residence.kept = False
-                leaked = await self._mover.unload(residence.model)
-            else:
+            residence.kept = residence.settled and not residence.closed
+            if residence.kept:
                 leaked = await self._mover.demote(residence.model)
+            else:
+                leaked = await self._mover.unload(residence.model)
         finally:
             residence.demotion = None
             if leaked and residence.device is not None:

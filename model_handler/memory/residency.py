@@ -213,7 +213,6 @@ class Residency:
             await self._moves.leave(residence)  # it may be on the device, but too large or too late
             raise
         except EngineError:
-            residence.kept = False
             residence.free_device()
             raise
         residence.ascend()

@@ -209,6 +209,59 @@ def test_a_promotion_after_a_lost_device_does_not_count_as_a_use() -> None:
     story(scenario())
 
 
+async def vacated(worker: FakeWorker, residency: Residency, key: int) -> None:
+    task = asyncio.create_task(residency.vacate(model(key)))
+    while not task.done():
+        await turns()
+        if worker.calls:
+            worker.let_go(0)
+    task.result()
+
+
+def test_a_model_that_outgrew_the_device_after_a_crash_leaves_nothing_in_its_worker() -> None:
+    """It arrives, is larger than before, and is demoted again: its worker keeps its modules."""
+
+    async def scenario() -> None:
+        worker, residency = opened(host=250)
+        await loaded(worker, residency, 1)
+        residency.lost(residency.models())
+        worker.die()
+        worker.nbytes = lambda _: CAPACITY + 1
+        returning = asyncio.create_task(residency.promote(model(1)))
+        while not returning.done():
+            await turns()
+            if worker.calls:
+                worker.let_go(0)
+        assert isinstance(returning.exception(), InsufficientMemory)
+        assert worker.demoted == {1}
+        await vacated(worker, residency, 1)
+        assert not worker.demoted
+
+    story(scenario())
+
+
+def test_a_promotion_that_fails_leaves_nothing_in_its_worker() -> None:
+    """The worker keeps the modules for the next attempt; an unload frees them."""
+
+    async def scenario() -> None:
+        worker, residency = opened(host=250)
+        for key in (4, 3):
+            await loaded(worker, residency, key)
+        assert worker.demoted == {4}
+        worker.load_error = ModelLoadFailed("the file has gone")
+        returning = asyncio.create_task(residency.promote(model(4)))
+        while not returning.done():
+            await turns()
+            if worker.calls:
+                worker.let_go(0)
+        assert isinstance(returning.exception(), ModelLoadFailed)
+        assert worker.demoted == {3, 4}
+        await vacated(worker, residency, 4)
+        assert worker.demoted == {3}
+
+    story(scenario())
+
+
 def test_no_model_is_demoted_for_one_that_cannot_fit() -> None:
     """Model 5 cannot fit beside the isolated model, which is never demoted."""
 
