@@ -42,9 +42,9 @@ Compose = Callable[[DeviceWorker, Ready, Spawn, Forget], Core]
 
 
 class Engine:
-    """Names and counts from the start; models from the moment when the device worker is ready.
+    """`compose` makes the parts that need to know the device, when its worker is ready for the first time.
 
-    `compose` makes the parts that need to know the device, which only its worker can read.
+    Until then loads wait, no model is listed, and `health` says whether the worker can still be expected.
     """
 
     def __init__(
@@ -136,14 +136,14 @@ class Engine:
         except BaseException as error:
             self._registry.remove(entry)
             self._metrics.loads.labels(type(error).__name__).inc()
-            log.warning("load refused", extra=_facts(entry.info) | {"reason": str(error)})
+            facts = {"model": entry.info.name, "target": entry.info.target, "reason": str(error)}
+            log.warning("load refused", extra=facts)
             raise
         self._registry.serve(model)
         seconds = time.monotonic() - began
         self._metrics.loads.labels("ok").inc()
         self._metrics.load_seconds.observe(seconds)
-        facts = {"nbytes": model.artifact.nbytes, "ms": round(seconds * 1e3)}
-        log.info("loaded", extra=_facts(entry.info) | facts)
+        log.info("loaded", extra=_facts(model) | {"ms": round(seconds * 1e3)})
 
     async def _departed(self, name: str) -> None:
         """Wait while a namesake is being unloaded, within the time a load may take."""
@@ -188,8 +188,7 @@ class Engine:
             await asyncio.shield(self._take_down(model))
         seconds = time.monotonic() - began
         self._metrics.unload_seconds.observe(seconds)
-        facts = {"nbytes": model.artifact.nbytes, "ms": round(seconds * 1e3)}
-        log.info("unloaded", extra=_facts(model.info) | facts)
+        log.info("unloaded", extra=_facts(model) | {"ms": round(seconds * 1e3)})
 
     async def _claim(self, name: str) -> Model:
         """Take the model out of service, once its load has settled."""
@@ -278,8 +277,7 @@ class Engine:
         """Give up a model that cannot be restored: requests get 404, and the platform loads it again."""
         if not model.ready:
             return
-        facts = {"nbytes": model.artifact.nbytes, "reason": reason}
-        log.error("model lost", extra=_facts(model.info) | facts)
+        log.error("model lost", extra=_facts(model) | {"reason": reason})
         self._registry.withdraw(model)
         core = self._core or self._not_started()
         core.scheduler.abandon(model, WorkerDied("the model could not be restored"))
@@ -314,5 +312,6 @@ class Engine:
         return self._metrics.exposition()
 
 
-def _facts(info: ModelInfo) -> dict[str, object]:
-    return {"model": info.name, "target": info.target}
+def _facts(model: Model) -> dict[str, object]:
+    info = model.info
+    return {"model": info.name, "target": info.target, "nbytes": model.artifact.nbytes}

@@ -25,6 +25,7 @@ class FakeSupervisor(FakeWorker):
         super().__init__(nbytes)
         self.on_ready = on_ready
         self.on_lost = on_lost
+        self._arrived = asyncio.Event()
 
     def start(self) -> None:
         pass
@@ -34,7 +35,7 @@ class FakeSupervisor(FakeWorker):
         self.held.clear()
 
     async def available(self) -> None:
-        pass
+        await self._arrived.wait()
 
     def sickness(self) -> str | None:
         return None
@@ -43,9 +44,11 @@ class FakeSupervisor(FakeWorker):
         gpu = self.device != "cpu"
         free = self.TOTAL - self.CONTEXT if gpu else 0
         self.on_ready(Ready(1, self.device, self.TOTAL if gpu else 0, free))
+        self._arrived.set()
 
     def die(self) -> None:
         """As with a real process, the engine's callback runs before the calls fail."""
+        self._arrived.clear()
         self.on_lost(self.culprit)
         super().die()
 

@@ -1,22 +1,16 @@
 """Which model is blamed for a lost device, and which process carries it then. The workers are fakes."""
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import cast
 
 import pytest
 
-from model_handler.engine.factory import assemble
 from model_handler.errors import Unavailable
-from model_handler.messages import Ready
 from model_handler.options import EngineOptions
-from model_handler.processes.forkserver_client import ForkServerClient
-from model_handler.processes.supervisor import Supervisor
 from tests.contract.artifacts import Zoo
 from tests.model_handler.engine.test_engine import TEXT, reserved
-from tests.model_handler.fake_supervisor import FakeSupervisor, turns
+from tests.model_handler.fake_engine import FakeEngine
+from tests.model_handler.fake_supervisor import FakeSupervisor
 
 
 @pytest.fixture(scope="module")
@@ -27,40 +21,6 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
 @pytest.fixture(scope="module")
 def options(zoo: Zoo) -> EngineOptions:
     return EngineOptions(model_roots=(zoo.root,), device="cpu")
-
-
-class FakeEngine:
-    """An engine with FakeSupervisors."""
-
-    def __init__(self, options: EngineOptions, device: str = "cpu") -> None:
-        self.supervisors: list[FakeSupervisor] = []
-        self.engine = assemble(options, ForkServerClient(), self.supervise)
-        (self.main,) = self.supervisors
-        self.main.device = device
-
-    def supervise(
-        self, on_ready: Callable[[Ready], None], on_lost: Callable[[int], None]
-    ) -> Supervisor:
-        supervisor = FakeSupervisor(lambda _: 1000, on_ready, on_lost)
-        self.supervisors.append(supervisor)
-        return cast("Supervisor", supervisor)  # it has all that an engine uses of one
-
-    async def load(self, name: str, directory: Path) -> None:
-        load = asyncio.create_task(self.engine.load(name, str(directory)))
-        await self.go_on_until(load.done)
-        load.result()
-
-    async def go_on_until(self, done: Callable[[], bool]) -> None:
-        """Let every call pass until `done`."""
-        while not done():
-            for supervisor in self.supervisors:
-                await supervisor.go_on_until(lambda: True)
-                if supervisor.calls and not done():
-                    supervisor.let_go(0)
-            await asyncio.wait([asyncio.create_task(turns())])
-
-    def names(self) -> list[str]:
-        return [model.name for model in self.engine.models()]
 
 
 def test_a_model_that_ends_its_workers_while_being_restored_is_given_up(

@@ -1,0 +1,47 @@
+"""A real engine whose device workers are fakes."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from model_handler.engine.factory import assemble
+from model_handler.messages import Ready
+from model_handler.options import EngineOptions
+from model_handler.processes.forkserver_client import ForkServerClient
+from model_handler.processes.supervisor import Supervisor
+from tests.model_handler.fake_supervisor import FakeSupervisor, turns
+
+
+class FakeEngine:
+    """An engine with FakeSupervisors."""
+
+    def __init__(self, options: EngineOptions, device: str = "cpu") -> None:
+        self.supervisors: list[FakeSupervisor] = []
+        self.engine = assemble(options, ForkServerClient(), self.supervise)
+        (self.main,) = self.supervisors
+        self.main.device = device
+
+    def supervise(
+        self, on_ready: Callable[[Ready], None], on_lost: Callable[[int], None]
+    ) -> Supervisor:
+        supervisor = FakeSupervisor(lambda _: 1000, on_ready, on_lost)
+        self.supervisors.append(supervisor)
+        return cast("Supervisor", supervisor)  # it has all that an engine uses of one
+
+    async def load(self, name: str, directory: Path) -> None:
+        load = asyncio.create_task(self.engine.load(name, str(directory)))
+        await self.go_on_until(load.done)
+        load.result()
+
+    async def go_on_until(self, done: Callable[[], bool]) -> None:
+        """Let every call pass until `done`."""
+        while not done():
+            for supervisor in self.supervisors:
+                await supervisor.go_on_until(lambda: True)
+                if supervisor.calls and not done():
+                    supervisor.let_go(0)
+            await asyncio.wait([asyncio.create_task(turns())])
+
+    def names(self) -> list[str]:
+        return [model.name for model in self.engine.models()]
