@@ -29,13 +29,14 @@ def create_engine(options: EngineOptions) -> Engine:
 
 
 def assemble(options: EngineOptions, forks: ForkServerClient, supervise: Supervise) -> Engine:
+    """`supervise` creates the supervisor of each worker of the device."""
     metrics = Metrics()
 
     def compose(main: DeviceWorker, ready: Ready, spawn: Spawn, forget: Forget) -> Core:
         budget = admission.budget(options, ready)
         processes = admission.process_options(options, ready, budget)
         spares = PreforkPool(forks)
-        # Called when a process that was loaded is lost, long after `recovery` was made
+        # `recovery` is bound below: no isolated process exists before `compose` returns
         fleet = Fleet(main, processes, spawn, spares, lambda lost: recovery.isolated_lost(lost))
         cost = eviction.POLICIES[options.eviction]
         residency = Residency(fleet, budget.device_nbytes, budget.host_nbytes, cost)
