@@ -16,7 +16,7 @@ Key = TypeVar("Key", bound=Hashable)
 class Shares(Generic[Key]):
     """The device time of every key.
 
-    `inside`: the keys that have work, those that entered or ran the longest ago first. Not changed by callers.
+    `inside`: the keys that have work, those that entered or ran the longest ago first; read only.
     A key that returns before it has fallen behind the others keeps its charge; a key that returns later
     starts level with the others.
     """
