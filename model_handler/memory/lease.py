@@ -179,9 +179,13 @@ class Residences(dict[int, Residence]):
         self._changed = asyncio.Event()  # set when a lease ends or memory is released
 
     def count_use(self, residence: Residence) -> None:
+        """The policy weighs models that can be demoted; of others only the order of their uses matters."""
         self._uses += 1
-        now = Now(self._uses, self.clock, len(self))
-        residence.standing = eviction.use(residence.standing, residence.nbytes, now, self._cost)
+        if residence.demotable:
+            now = Now(self._uses, self.clock, len(self))
+            residence.standing = eviction.use(residence.standing, residence.nbytes, now, self._cost)
+        else:
+            residence.standing = Standing(self._uses)
 
     def pulse(self) -> None:
         """Wake all tasks in `changed`, because a lease ended or memory was released."""
