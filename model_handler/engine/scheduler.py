@@ -90,9 +90,8 @@ class Scheduler:
         model_queue.empty.clear()
         work_queue = model_queue.work_queue
         work_queue.turns.enter(model_queue)
-        if (
-            not work_queue.pumping
-        ):  # once per turn of the event loop: what arrives together shares a batch
+        if not work_queue.pumping:
+            # Once per turn of the event loop, so that requests which arrive together share a batch
             work_queue.pumping = True
             asyncio.get_running_loop().call_soon(self.pump, work_queue)
 
