@@ -25,14 +25,14 @@ BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 
 
 class ModelSeries(NamedTuple):
-    """The series of one model: its answers, and their latency."""
+    """One model's answers, and the latency of all its requests."""
 
     answers: Counter
     latency: Histogram
 
 
 class Metrics:
-    """`series`: of the models that were invoked, up to MAX_LABELS."""
+    """`series`: of the models that have answered, up to MAX_LABELS."""
 
     def __init__(self) -> None:
         self.registry = into = CollectorRegistry()
@@ -56,6 +56,7 @@ class Metrics:
         self.load_seconds = Histogram("mme_load_seconds", "Loads that succeeded", registry=into)
         self.unload_seconds = Histogram("mme_unload_seconds", "Unloads", registry=into)
         self.worker_restarts = Counter("mme_worker_restarts", "Workers replaced", registry=into)
+        self._labels: set[str] = set()
         self.series: dict[str, ModelSeries] = {}
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
@@ -75,18 +76,20 @@ class Metrics:
         self._requests.labels(model, outcome).inc()
 
     def invoked(self, model: str, outcome: str, seconds: float) -> None:
-        """For answers of a model in `series`, incrementing and observing these is the same."""
+        """The same as to increment and observe the model's `series`, where it has one."""
         label = self._label(model)
-        self._requests.labels(label, outcome).inc()
-        self._latency.labels(label).observe(seconds)
+        requests, latency = self._requests.labels(label, outcome), self._latency.labels(label)
+        requests.inc()
+        latency.observe(seconds)
+        if label == model and outcome == OK:
+            self.series[model] = ModelSeries(requests, latency)
 
     def _label(self, model: str) -> str:
-        if model not in self.series:
-            if len(self.series) >= MAX_LABELS:
-                return "other"
-            self.series[model] = ModelSeries(
-                self._requests.labels(model, OK), self._latency.labels(model)
-            )
+        if model in self._labels:
+            return model
+        if len(self._labels) >= MAX_LABELS:
+            return "other"
+        self._labels.add(model)
         return model
 
     def exposition(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Collate rows into one padded batch, and split its outputs into outputs per row."""
+"""Collate two or more rows into one padded batch, and split its outputs into outputs per row."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -140,6 +140,7 @@ class PipelineHandler:
         return Prepared(units, state)
 
     def _prepared(self, row: PlainRow, plain: PlainTexts) -> Prepared:
+        """Like `_unit`; what all plain rows have in common is computed once."""
         inputs, length = plain.inputs(row)
         parameters = plain.call.forward
         group = self._plain_group
@@ -147,8 +148,8 @@ class PipelineHandler:
             group = self._group(inputs, parameters)
             if length and self._padding is Padding.MASKED and self._may_pad(inputs, parameters):
                 self._plain_group = group
-        row_of_batch = Row(inputs, parameters, asked=False, plain=True)
-        return Prepared([Unit(row_of_batch, length, group)], plain)
+        features = Row(inputs, parameters, asked=False, plain=True)
+        return Prepared([Unit(features, length, group)], plain)
 
     def _rate(self) -> int | None:
         rate = getattr(self.pipeline.feature_extractor, "sampling_rate", None)

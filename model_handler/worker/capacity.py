@@ -11,7 +11,8 @@ GROWTH = 1 / 16
 class ForwardCapacity:
     """The limits of one model, in padded tokens: rows times the longest row. Not thread-safe.
 
-    `limited`: a forward ran out of memory before."""
+    `limited`: a forward ran out of memory before.
+    """
 
     def __init__(self) -> None:
         self.limited = False
