@@ -6,14 +6,13 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from container import settings
-from container.app import App
+from container.app import App, RouteContext
 from container.engine import Engine
-from container.http.body import BodyLimit
+from container.http.request import BodyLimit
 from container.http.server import HttpServer, configuration
 from container.mms import multi_model_server
 from container.plan import plan
 from container.request_log import RequestLog
-from container.routes import RouteContext
 from container.selection import PlatformSelector
 from container.settings import Settings, SettingsError
 from container.standalone import StandaloneModels

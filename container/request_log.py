@@ -62,7 +62,7 @@ class RequestLog:
             target=request.target,
             status=status,
             ms=round((time.perf_counter() - began) * 1e3, 2),
-            request_nbytes=request.body.nbytes,
+            request_nbytes=request.nbytes,
         )
         if response is not None:
             line.response_nbytes = len(response.body)

@@ -6,7 +6,7 @@ pickle because a worker may run code from an artifact, and its messages must not
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import msgspec
@@ -165,17 +165,12 @@ Report = Ready | Loaded | LoadFailed | Unloaded | Trimmed | Done | Poisoned
 
 _encoder = msgspec.msgpack.Encoder()
 _commands = msgspec.msgpack.Decoder(Command)
-_reports = msgspec.msgpack.Decoder(Report)
+decode_report: Callable[[bytes], Report] = msgspec.msgpack.Decoder(Report).decode
 
 
 def frame(message: Command | Report) -> bytes:
     payload = _encoder.encode(message)
     return HEADER.pack(len(payload)) + payload
-
-
-def decode_report(payload: bytes | bytearray | memoryview) -> Report:
-    report: Report = _reports.decode(payload)
-    return report
 
 
 class FrameBuffer:
@@ -184,27 +179,25 @@ class FrameBuffer:
     def __init__(self) -> None:
         self._data = bytearray()
 
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Yield the payloads completed by `chunk`, in order.
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The payloads completed by `chunk`, in order.
 
         Raises ValueError if a frame is longer than MAX_FRAME_NBYTES.
         """
-        self._data += chunk
-        while (payload := self._take()) is not None:
-            yield payload
-
-    def _take(self) -> bytes | None:
-        if len(self._data) < HEADER.size:
-            return None
-        (length,) = HEADER.unpack_from(self._data)
-        if length > MAX_FRAME_NBYTES:
-            raise ValueError(f"frame of {length} bytes")
-        end = HEADER.size + length
-        if len(self._data) < end:
-            return None
-        payload = bytes(memoryview(self._data)[HEADER.size : end])
-        del self._data[:end]
-        return payload
+        data = self._data
+        data += chunk
+        payloads, start = [], 0
+        while len(data) >= start + HEADER.size:
+            (length,) = HEADER.unpack_from(data, start)
+            if length > MAX_FRAME_NBYTES:
+                raise ValueError(f"frame of {length} bytes")
+            end = start + HEADER.size + length
+            if len(data) < end:
+                break
+            payloads.append(bytes(memoryview(data)[start + HEADER.size : end]))
+            start = end
+        del data[:start]
+        return payloads
 
 
 def commands(end: socket.socket) -> Iterator[Command]:

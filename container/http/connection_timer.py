@@ -8,50 +8,47 @@ RESOLUTION_S = 0.001  # of the event loop's clock
 
 
 class ConnectionTimer:
-    """Calls `expired` once the deadline has passed. The timer beneath is not restarted when the deadline
-    moves further away: when it fires too early, it waits for the rest."""
+    """Calls `expired` once `deadline` has passed, on the event loop's clock. The timer beneath is restarted
+    only when the deadline moves before `fires_at`: when it fires too early, it waits for the rest."""
 
-    __slots__ = ("_at", "_expired", "_fires_at", "_loop", "_timer")
+    __slots__ = ("_expired", "_loop", "_timer", "deadline", "fires_at")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[], None]) -> None:
         self._loop = loop
         self._expired = expired
-        self._at = math.inf
-        self._fires_at = math.inf
+        self.deadline = math.inf
+        self.fires_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, seconds: float) -> None:
-        self._at = at = self._loop.time() + seconds
-        if at < self._fires_at:
-            self._restart()
+        self.deadline = self._loop.time() + seconds
+        if self.deadline < self.fires_at:
+            self.restart()
 
     def shorten(self, seconds: float) -> None:
         """Like `set`, unless the deadline is earlier already."""
-        if self._loop.time() + seconds < self._at:
+        if self._loop.time() + seconds < self.deadline:
             self.set(seconds)
 
-    def clear(self) -> None:
-        self._at = math.inf
-
     def cancel(self) -> None:
-        self._at = self._fires_at = math.inf
+        self.deadline = self.fires_at = math.inf
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _restart(self) -> None:
+    def restart(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._fires_at = self._at
-        self._timer = self._loop.call_at(self._at, self._fired)
+        self.fires_at = self.deadline
+        self._timer = self._loop.call_at(self.deadline, self._fired)
 
     def _fired(self) -> None:
         self._timer = None
-        self._fires_at = math.inf
-        if self._at == math.inf:
+        self.fires_at = math.inf
+        if self.deadline == math.inf:
             return
-        if self._at - self._loop.time() > RESOLUTION_S:
-            self._restart()
+        if self.deadline - self._loop.time() > RESOLUTION_S:
+            self.restart()
         else:
-            self._at = math.inf
+            self.deadline = math.inf
             self._expired()

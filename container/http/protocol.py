@@ -6,6 +6,7 @@ have arrived of a body that is not read yet. Answers leave in the order of their
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
@@ -142,7 +143,7 @@ class HttpConnection(asyncio.Protocol):
         if version == "1.0" and b"transfer-encoding" in headers:
             raise MalformedRequest("HTTP/1.0 has no Transfer-Encoding")
         url = httptools.parse_url(self._url)
-        request = Request(
+        request = self._arriving = Request(
             self,
             parser.get_method().decode("ascii"),
             url.path or b"",
@@ -151,7 +152,6 @@ class HttpConnection(asyncio.Protocol):
             keep_alive=version != "1.0" and parser.should_keep_alive(),
         )
         self._url, self._headers, self._framing_nbytes = b"", [], 0
-        self._arriving = request
         self._accept(request)
 
     def _head_nbytes(self) -> int:
@@ -162,13 +162,12 @@ class HttpConnection(asyncio.Protocol):
         if request is None:
             return  # of an upgrade: see _decline_upgrade
         self._framing_nbytes = 0
-        body = request.body
-        body.receive(piece)
+        request.receive(piece)
         if request.answered:
-            body.discard()
-            if body.nbytes > MAX_DISCARDED_NBYTES:
+            request.discard()
+            if request.nbytes > MAX_DISCARDED_NBYTES:
                 self._close()
-        elif self._overflows(request):
+        elif request.unread and request.nbytes > MAX_UNREAD_NBYTES:
             self._pause_reading()
 
     def on_message_complete(self) -> None:
@@ -177,7 +176,7 @@ class HttpConnection(asyncio.Protocol):
             return  # of an upgrade: see _decline_upgrade
         self._framing_nbytes = 0
         self._arriving = None
-        request.body.finish()
+        request.finish()
         if request.answered:
             self._next(close=self._closes)
         elif not self._reading:
@@ -193,23 +192,25 @@ class HttpConnection(asyncio.Protocol):
 
     def _start(self, request: Request) -> None:
         self._running = request
-        self._timer.clear()
+        self._timer.deadline = math.inf
         tasks = self._server.tasks
-        task = self._loop.create_task(self._app(request))
+        task = request.task = self._loop.create_task(self._app(request))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
     def await_body(self, request: Request) -> None:
         if request.awaits_continue:
-            request.continued = True
+            request.awaits_continue = False
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._resume_reading()
+        if not self._reading:
+            self._resume_reading()
 
     def answer(self, request: Request, response: Response) -> None:
         if request.gone or request.answered:
             return
         held_back = request.awaits_continue
-        close = response.close or not request.keep_alive or held_back or self._is_last(request)
+        last = (self._ended or self._stopping) and not self._waiting
+        close = response.close or not request.keep_alive or held_back or last
         head = request.method == "HEAD"
         self._transport.write(responses.render(response, self._dated(), close=close, head=head))
         request.answered = True
@@ -219,9 +220,6 @@ class HttpConnection(asyncio.Protocol):
             self._discard_rest(request, close=close)
         else:
             self._next(close=close)
-
-    def _is_last(self, request: Request) -> bool:
-        return (self._ended or self._stopping) and not self._waiting
 
     def _dated(self) -> bytes:
         """The headers that uvicorn renews every second."""
@@ -235,7 +233,7 @@ class HttpConnection(asyncio.Protocol):
         """Read the rest of the body before anything else, within bounds: a connection that is closed with
         unread data is reset, and the client would lose the answer."""
         self._closes = close
-        request.body.discard()
+        request.discard()
         self._timer.set(self.discard_timeout_s)
         self._resume_reading()
 
@@ -243,13 +241,15 @@ class HttpConnection(asyncio.Protocol):
         if close:
             self._close()
             return
-        self._advance()
-        if self._running is None:
-            begun = self._head_has_begun()
-            self._timer.set(self.head_timeout_s if begun else self._keep_alive_s)
-
-    def _head_has_begun(self) -> bool:
-        return self._arriving is None and (self._framing_nbytes > 0 or self._url != b"")
+        if self._waiting or not self._reading:
+            self._advance()
+        if self._running is not None:
+            return
+        begun = self._arriving is None and (self._framing_nbytes > 0 or self._url != b"")
+        timer = self._timer
+        timer.deadline = self._loop.time() + (self.head_timeout_s if begun else self._keep_alive_s)
+        if timer.deadline < timer.fires_at:
+            timer.restart()
 
     def _advance(self) -> None:
         """Start the next request, and read on where there is room."""
@@ -260,12 +260,9 @@ class HttpConnection(asyncio.Protocol):
         if self._unparsed is not None and len(self._waiting) < MAX_PIPELINED:
             data, self._unparsed = self._unparsed, None
             self._parse_in_parts(data)
-        if self._arriving is None or not self._overflows(self._arriving):
+        arriving = self._arriving
+        if arriving is None or not arriving.unread or arriving.nbytes <= MAX_UNREAD_NBYTES:
             self._resume_reading()
-
-    def _overflows(self, request: Request) -> bool:
-        """Whether too much has arrived of a body that is not read yet."""
-        return request.body.unread and request.body.nbytes > MAX_UNREAD_NBYTES
 
     def _pause_reading(self) -> None:
         if self._reading:
@@ -301,7 +298,7 @@ class HttpConnection(asyncio.Protocol):
         elif request.answered:
             self._close()
         else:
-            request.body.fail(error)
+            request.fail(error)
 
     # ---- the end ----
 

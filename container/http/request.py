@@ -1,17 +1,27 @@
-"""One HTTP request: what routes read of it, and the connection that its answer goes to."""
+"""One HTTP request: what routes read of it, its body while it arrives, and the connection for its answer.
+
+Invariant: a body that is being read holds at most its limit and one read of the socket.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Mapping
-from typing import Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Protocol
 
-from container.http.body import Body, BodyLimit, too_large
-from container.http.error_replies import ClientGone, ErrorReply
+import msgspec
+
+from container.http.error_replies import BodyTimeout, BodyTooLarge, ClientGone, ErrorReply
 from container.http.responses import Response
 
 TARGET_MODEL = b"x-amzn-sagemaker-target-model"
 INFERENCE_ID = b"x-amzn-sagemaker-inference-id"
 MAX_TARGET_CHARS = 1024  # the limit of the platform's API
-T = TypeVar("T")
+
+
+class BodyLimit(msgspec.Struct, frozen=True):
+    """`seconds`: from the call of `read` to the last byte."""
+
+    nbytes: int
+    seconds: float
 
 
 class ClientConnection(Protocol):
@@ -25,23 +35,35 @@ class ClientConnection(Protocol):
 
 
 class Request:
-    """`error`: why it cannot be served at all; a head that could not be read has no method and no path."""
+    """`error`: why it cannot be served at all; a head that could not be read has no method and no path.
+
+    `model`: set by the route. `invoking`: set before the engine invokes, which counts the outcome; then the
+    end of the connection cancels the request. `complete`: all of the body has arrived, of which `nbytes` so
+    far. `unread`: `read` was not called yet. `awaits_continue`: the client waits for 100 Continue, and may or
+    may not send its body after a final answer.
+    """
 
     __slots__ = (
-        "_connection",
-        "_task",
+        "_arrival",
+        "_failure",
+        "_limit_nbytes",
+        "_pieces",
         "answered",
-        "body",
-        "continued",
-        "counted",
+        "awaits_continue",
+        "complete",
+        "connection",
         "error",
         "gone",
         "headers",
+        "invoking",
         "keep_alive",
         "method",
         "model",
+        "nbytes",
         "query",
         "raw_path",
+        "task",
+        "unread",
     )
 
     def __init__(
@@ -55,20 +77,64 @@ class Request:
         keep_alive: bool = False,
         error: ErrorReply | None = None,
     ) -> None:
-        self._connection = connection
-        self._task: asyncio.Task[object] | None = None  # to cancel when the client leaves
+        self.connection = connection
         self.method = method
         self.raw_path = raw_path
         self.query = query
         self.headers: Mapping[bytes, bytes] = headers or {}  # of repeated ones the first
         self.keep_alive = keep_alive
         self.error = error
-        self.body = Body()
-        self.model: str | None = None  # set by the route
+        self.task: asyncio.Task[None] | None = None  # which answers it
+        self.model: str | None = None
+        self.invoking = False
         self.answered = False
-        self.continued = False  # 100 Continue was sent
-        self.counted = False  # the engine counts its outcome
         self.gone = False  # the client closed the connection
+        # ---- the body ----
+        self.complete = False
+        self.nbytes = 0
+        self.unread = True
+        self.awaits_continue = self.headers.get(b"expect", b"").lower() == b"100-continue"
+        self._pieces: list[bytes] = []
+        self._limit_nbytes = 0
+        self._arrival: asyncio.Future[None] | None = None
+        self._failure: Exception | None = None
+
+    # ---- the connection's side ----
+
+    def receive(self, piece: bytes) -> None:
+        self.nbytes += len(piece)
+        if self.unread or self.nbytes <= self._limit_nbytes:
+            self._pieces.append(piece)
+        else:
+            self._wake()
+
+    def finish(self) -> None:
+        """The whole body has arrived."""
+        self.complete = True
+        self.awaits_continue = False
+        self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """No more will arrive: `read` raises `error`."""
+        self._failure = error
+        self._wake()
+
+    def discard(self) -> None:
+        """Free what arrived."""
+        self._pieces = []
+
+    def disconnected(self) -> None:
+        """The client has left: end what runs for it alone."""
+        self.gone = True
+        self.fail(ClientGone())
+        if self.invoking and self.task is not None:
+            self.task.cancel()
+
+    def _wake(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    # ---- the route's side ----
 
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)
@@ -80,43 +146,35 @@ class Request:
         target = self.header(TARGET_MODEL)
         return target if target and len(target) <= MAX_TARGET_CHARS else None
 
-    @property
-    def awaits_continue(self) -> bool:
-        """The client waits for 100 Continue, and may or may not send its body after a final answer."""
-        if self.body.complete or self.continued:
-            return False
-        return self.headers.get(b"expect", b"").lower() == b"100-continue"
-
     async def read(self, limit: BodyLimit) -> bytes:
         """The whole body. Raises BodyTooLarge before a body that is declared too long is sent; BodyTimeout,
         ClientGone, or the error that ended the connection."""
-        body = self.body
-        if not body.complete:
-            declared = self.headers.get(b"content-length")
-            if declared is not None and int(declared) > limit.nbytes:
-                raise too_large(limit)
-            self._connection.await_body(self)
-        return await body.read(limit)
+        if not self.complete:
+            self._ask_for_body(limit)
+        self.unread, self._limit_nbytes = False, limit.nbytes
+        if not self.complete and self.nbytes <= limit.nbytes and self._failure is None:
+            self._arrival = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout(limit.seconds):
+                    await self._arrival  # complete, over the limit, or failed
+            except TimeoutError:
+                message = f"the body did not arrive within {limit.seconds:g} s"
+                raise BodyTimeout(message) from None
+            finally:
+                self._arrival = None
+        if self._failure is not None:
+            raise self._failure
+        if self.nbytes > limit.nbytes:
+            raise _too_large(limit)
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def while_connected(self, work: Awaitable[T]) -> T:
-        """The result of `work`. Raises ClientGone when the client leaves first; `work` is cancelled."""
-        task = self._task = asyncio.current_task()
-        try:
-            return await work
-        except asyncio.CancelledError:
-            if not self.gone or task is None:
-                raise
-            task.uncancel()
-            raise ClientGone from None
-        finally:
-            self._task = None
+    def _ask_for_body(self, limit: BodyLimit) -> None:
+        declared = self.headers.get(b"content-length")
+        if declared is not None and int(declared) > limit.nbytes:
+            raise _too_large(limit)
+        self.connection.await_body(self)
 
-    def disconnected(self) -> None:
-        """The client has left: end what runs for it alone."""
-        self.gone = True
-        self.body.fail(ClientGone())
-        if self._task is not None:
-            self._task.cancel()
 
-    def answer(self, response: Response) -> None:
-        self._connection.answer(self, response)
+def _too_large(limit: BodyLimit) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is larger than {limit.nbytes} bytes")

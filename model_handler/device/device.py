@@ -8,6 +8,7 @@ import ctypes
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ class Device:
     def name(self) -> str:
         return str(self.torch_device)
 
-    @property
+    @cached_property
     def torch_device(self) -> torch.device:
         return torch.device("cpu")
 
@@ -55,7 +56,7 @@ class CpuDevice(Device):
 class CudaDevice(Device):
     index: int = 0
 
-    @property
+    @cached_property
     def torch_device(self) -> torch.device:
         return torch.device("cuda", self.index)
 

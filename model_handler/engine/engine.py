@@ -16,8 +16,8 @@ from model_handler.artifacts import artifact
 from model_handler.engine import admission
 from model_handler.engine.core import Core
 from model_handler.engine.device_worker import MAIN, DeviceWorker, Supervise
-from model_handler.engine.jobs import Job
-from model_handler.engine.metrics import Metrics
+from model_handler.engine.metrics import OK, Metrics
+from model_handler.engine.queues import Job
 from model_handler.engine.registry import Registry
 from model_handler.engine.scheduler import Scheduler
 from model_handler.errors import (
@@ -66,7 +66,7 @@ class Engine:
         self._metrics = metrics
         self._draining = False
         self._busy = 0
-        self._idle = asyncio.Event()
+        self._idle = asyncio.Event()  # cleared by those that wait for it
         self._departures: set[asyncio.Task[None]] = set()
         self._publish()
 
@@ -99,6 +99,7 @@ class Engine:
     async def idle(self) -> None:
         """Return when nothing is in flight."""
         while self._busy:
+            self._idle.clear()
             await self._idle.wait()
 
     # ---- the catalogue ----
@@ -214,32 +215,52 @@ class Engine:
         loop = asyncio.get_running_loop()
         began = loop.time()
         deadline = began + self.options.request_timeout_s
-        outcome = "ok"
+        outcome = OK
+        self._busy += 1
         try:
             self._refuse_if_draining()
-            with self._being_busy():
-                async with asyncio.timeout_at(deadline):
-                    model = await self._serving(name)
-                    job = Job(request, deadline, loop.create_future())
-                    core = self._core or self._not_started()
-                    return await core.scheduler.submit(model, job)
-        except TimeoutError:
-            outcome = DeadlineExceeded.__name__
-            limit = self.options.request_timeout_s
-            raise DeadlineExceeded(f"no answer within {limit:g} s") from None
+            model = self._registry.models.get(name) or await self._loaded(name, deadline)
+            core = self._core or self._not_started()
+            job = Job(request, deadline, loop.create_future())
+            expiry = loop.call_at(deadline, self._expire, job)
+            try:
+                return await core.scheduler.submit(model, job)
+            finally:
+                expiry.cancel()
         except BaseException as error:
             outcome = type(error).__name__
             raise
         finally:
-            known = name if outcome != ModelNotFound.__name__ else "unknown"
-            self._metrics.invoked(known, outcome, loop.time() - began)
+            self._invoked(name, outcome, loop.time() - began)
 
-    async def _serving(self, name: str) -> Model:
+    async def _loaded(self, name: str, deadline: float) -> Model:
         """The READY model; one that is still loading is waited for."""
         found = self._registry.find(name)
         if found is not None and found.state is State.LOADING:
-            await found.settled.wait()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await found.settled.wait()
+            except TimeoutError:
+                raise self._too_late() from None
         return self._registry.ready(name)
+
+    def _expire(self, job: Job) -> None:
+        if not job.answer.done():
+            job.answer.set_exception(self._too_late())
+
+    def _too_late(self) -> DeadlineExceeded:
+        return DeadlineExceeded(f"no answer within {self.options.request_timeout_s:g} s")
+
+    def _invoked(self, name: str, outcome: str, seconds: float) -> None:
+        """Count a request that has its answer."""
+        self._not_busy()
+        series = self._metrics.series.get(name)
+        if outcome == OK and series is not None:
+            series.answers.inc()
+            series.latency.observe(seconds)
+        else:
+            known = name if outcome != ModelNotFound.__name__ else "unknown"
+            self._metrics.invoked(known, outcome, seconds)
 
     def _refuse_if_draining(self) -> None:
         if self._draining:
@@ -251,10 +272,12 @@ class Engine:
         try:
             yield
         finally:
-            self._busy -= 1
-            if not self._busy:
-                self._idle.set()
-                self._idle = asyncio.Event()
+            self._not_busy()
+
+    def _not_busy(self) -> None:
+        self._busy -= 1
+        if not self._busy:
+            self._idle.set()
 
     # ---- workers of the device ----
 

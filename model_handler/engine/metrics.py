@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from prometheus_client import (
     CollectorRegistry,
@@ -19,10 +20,20 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 MAX_LABELS = 100  # models with a series of their own; later ones share the label "other"
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+OK = "ok"  # the outcome of answers; others are class names of errors
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 
 
+class ModelSeries(NamedTuple):
+    """One model's answers, and the latency of all its requests."""
+
+    answers: Counter
+    latency: Histogram
+
+
 class Metrics:
+    """`series`: of the models that have answered, up to MAX_LABELS."""
+
     def __init__(self) -> None:
         self.registry = into = CollectorRegistry()
         self._requests = Counter(
@@ -46,6 +57,7 @@ class Metrics:
         self.unload_seconds = Histogram("mme_unload_seconds", "Unloads", registry=into)
         self.worker_restarts = Counter("mme_worker_restarts", "Workers replaced", registry=into)
         self._labels: set[str] = set()
+        self.series: dict[str, ModelSeries] = {}
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         Gauge(name, text, registry=self.registry).set_function(read)
@@ -64,9 +76,13 @@ class Metrics:
         self._requests.labels(model, outcome).inc()
 
     def invoked(self, model: str, outcome: str, seconds: float) -> None:
+        """The same as to increment and observe the model's `series`, where it has one."""
         label = self._label(model)
-        self._requests.labels(label, outcome).inc()
-        self._latency.labels(label).observe(seconds)
+        requests, latency = self._requests.labels(label, outcome), self._latency.labels(label)
+        requests.inc()
+        latency.observe(seconds)
+        if label == model and outcome == OK:
+            self.series[model] = ModelSeries(requests, latency)
 
     def _label(self, model: str) -> str:
         if model in self._labels:

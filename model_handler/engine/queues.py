@@ -1,23 +1,79 @@
-"""The queues: what waits and runs for one worker, and for one model.
+"""What waits and what runs, for one model and for one worker. Plain state, which only the scheduler changes.
 
-Plain state, which only the scheduler changes.
+Invariant: a queue holds at most `limit` requests, and only such whose caller still waits.
 """
 
 import asyncio
+from collections.abc import Awaitable, Iterable
 from typing import Protocol
 
 from model_handler.engine.admission import QueueBounds
-from model_handler.engine.jobs import Job, RequestQueue
-from model_handler.memory.lease import Lease
-from model_handler.messages import Done, Run
+from model_handler.errors import QueueFull
+from model_handler.memory.lease import Lease, Residence
+from model_handler.messages import Done, InferenceRequest, InferenceResponse, Run
 from model_handler.model import Model
 from model_handler.sharing.fairness import Shares
+
+MAX_BATCH_NBYTES = 64 << 20  # bodies of one batch travel in one message
+
+
+class Job:
+    """One request. `deadline` is on the event loop's clock and includes the time in the queue. `retried`: it
+    ran out of device memory once."""
+
+    __slots__ = ("answer", "deadline", "request", "retried")
+
+    def __init__(
+        self, request: InferenceRequest, deadline: float, answer: asyncio.Future[InferenceResponse]
+    ) -> None:
+        self.request = request
+        self.deadline = deadline
+        self.answer = answer
+        self.retried = False
+
+
+class RequestQueue(dict[Job, None]):
+    """One model's waiting requests, first in, first out. `pop` removes a job whose caller has left."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        super().__init__()
+        self._name = name
+        self._limit = limit
+
+    def add(self, job: Job) -> None:
+        """Raises QueueFull."""
+        if len(self) >= self._limit:
+            raise QueueFull(f"{self._limit} requests are waiting for model {self._name!r} already")
+        self[job] = None
+
+    def put_back(self, jobs: Iterable[Job]) -> None:
+        """To the front, whatever the limit is: they had been in here."""
+        later = self.take_all()
+        self.update(dict.fromkeys([*jobs, *later]))
+
+    def take(self, max_size: int, max_nbytes: int = MAX_BATCH_NBYTES) -> list[Job]:
+        """The next batch: the oldest jobs, at least one, within both bounds."""
+        batch: list[Job] = []
+        nbytes = 0
+        for job in self:
+            nbytes += len(job.request.body)
+            if batch and (len(batch) == max_size or nbytes > max_nbytes):
+                break
+            batch.append(job)
+        for job in batch:
+            del self[job]
+        return batch
+
+    def take_all(self) -> list[Job]:
+        jobs = list(self)
+        self.clear()
+        return jobs
 
 
 class BatchRunner(Protocol):
     """Computes batches: a device worker, or the process of an isolated model."""
 
-    async def run(self, command: Run) -> Done: ...
+    def run(self, command: Run) -> Awaitable[Done]: ...
 
     def replace(self, reason: str, culprit: int = 0) -> None:
         """End the process; another one is started. `culprit`: the model_id to blame."""
@@ -40,7 +96,7 @@ class WorkQueue:
         self.grace_s = grace_s
         self.in_flight = 0
         self.pumping = False
-        self.turns: Shares[int] = Shares()
+        self.turns: Shares[ModelQueue] = Shares()
 
 
 class ModelQueue:
@@ -51,8 +107,11 @@ class ModelQueue:
     time of the next batch. `waiting_for_memory`: requests to be tried again, see Scheduler.
     """
 
-    def __init__(self, model: Model, work_queue: WorkQueue, bounds: QueueBounds) -> None:
+    def __init__(
+        self, model: Model, residence: Residence, work_queue: WorkQueue, bounds: QueueBounds
+    ) -> None:
         self.model = model
+        self.residence = residence
         self.work_queue = work_queue
         self.requests = RequestQueue(model.info.name, bounds.limit)
         self.batch_size = bounds.batch_size
@@ -67,12 +126,6 @@ class ModelQueue:
         self.hold: Lease | None = None
         self.empty = asyncio.Event()
         self.empty.set()
-
-    def note_change(self) -> None:
-        if self.requests or self.running or self.waiting_for_memory:
-            self.empty.clear()
-        else:
-            self.empty.set()
 
     def drop_hold(self) -> None:
         if self.hold is not None:

@@ -9,7 +9,7 @@ from model_handler.model import Entry, Model, ModelInfo, State
 class Registry:
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
-        self._models: dict[str, Model] = {}  # those that are READY
+        self.models: dict[str, Model] = {}  # those that are READY; changed here only
         self._ids = itertools.count(1)
 
     def begin(self, info: ModelInfo) -> Entry:
@@ -23,11 +23,11 @@ class Registry:
 
     def serve(self, model: Model) -> None:
         model.entry.become(State.READY)
-        self._models[model.info.name] = model
+        self.models[model.info.name] = model
 
     def withdraw(self, model: Model) -> None:
         model.entry.become(State.UNLOADING)
-        del self._models[model.info.name]
+        del self.models[model.info.name]
 
     def remove(self, entry: Entry) -> None:
         """Free the name."""
@@ -40,23 +40,23 @@ class Registry:
 
     def ready(self, name: str) -> Model:
         """Raises ModelNotFound unless the model is READY."""
-        model = self._models.get(name)
+        model = self.models.get(name)
         if model is None:
             raise ModelNotFound(f"model {name!r} is not loaded")
         return model
 
     def all_ready(self) -> list[ModelInfo]:
-        return [self._models[name].info for name in sorted(self._models)]
+        return [self.models[name].info for name in sorted(self.models)]
 
     def resolve(self, target: str) -> str:
         """The name of a READY model from that name, or from the TargetModel its load carried.
 
         Of several loads with one target the latest counts.
         """
-        if target in self._models:
+        if target in self.models:
             return target
         for name in reversed(self._entries):
-            if name in self._models and self._models[name].info.target == target:
+            if name in self.models and self.models[name].info.target == target:
                 return name
         raise ModelNotFound(f"no loaded model answers to {target!r}")
 

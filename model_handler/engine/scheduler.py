@@ -8,12 +8,12 @@ ends, with an answer or with an error.
 
 import asyncio
 import itertools
+import math
 from collections.abc import Iterable
 
 from model_handler.engine.admission import QueueBounds
-from model_handler.engine.jobs import Job
 from model_handler.engine.metrics import Metrics
-from model_handler.engine.queues import ModelQueue, WorkQueue
+from model_handler.engine.queues import Job, ModelQueue, WorkQueue
 from model_handler.errors import (
     EngineError,
     InsufficientMemory,
@@ -44,23 +44,24 @@ class Scheduler:
     # ---- the engine's side ----
 
     def open(self, model: Model, work_queue: WorkQueue, bounds: QueueBounds) -> None:
-        """`work_queue`: that of the worker which computes for the model."""
-        self._model_queues[model.model_id] = ModelQueue(model, work_queue, bounds)
+        """The model was admitted. `work_queue`: that of the worker which computes for it."""
+        residence = self._residency.residence(model)
+        self._model_queues[model.model_id] = ModelQueue(model, residence, work_queue, bounds)
 
     def close(self, model: Model) -> None:
         """The queue must be empty: see `drained` and `abandon`."""
         model_queue = self._model_queues.pop(model.model_id)
         assert model_queue.empty.is_set()
-        model_queue.work_queue.turns.forget(model.model_id)
+        model_queue.work_queue.turns.forget(model_queue)
 
     def move(self, model: Model, work_queue: WorkQueue) -> None:
         """Let another worker compute for the model. Batches in flight end where they are."""
         if (model_queue := self._model_queues.get(model.model_id)) is None:
             return
-        model_queue.work_queue.turns.forget(model.model_id)
+        model_queue.work_queue.turns.forget(model_queue)
         model_queue.work_queue = work_queue
         if model_queue.requests:
-            work_queue.turns.enter(model.model_id)
+            work_queue.turns.enter(model_queue)
 
     async def submit(self, model: Model, job: Job) -> InferenceResponse:
         """The job's answer. Raises QueueFull at once, or the error of its batch.
@@ -68,31 +69,37 @@ class Scheduler:
         Cancellation removes a waiting job from its queue; a job in a batch is computed to the end.
         """
         model_queue = self._model_queues[model.model_id]
-        self._refuse_if_full(job)
-        model_queue.requests.add(job)
-        if model_queue.delay_s and len(model_queue.requests) == 1:
-            self._ripen(model_queue)
-        model_queue.note_change()
-        model_queue.work_queue.turns.enter(model.model_id)
-        self._held_nbytes += len(job.request.body)
-        self._pump_soon(model_queue.work_queue)
+        self._enqueue(model_queue, job)
         try:
             return await job.answer
         finally:
             self._held_nbytes -= len(job.request.body)
-            model_queue.requests.discard(job)
-            self._settle(model_queue)
+            if job in model_queue.requests:
+                del model_queue.requests[job]
+                _settle(model_queue)
+
+    def _enqueue(self, model_queue: ModelQueue, job: Job) -> None:
+        """The queue bounds the number of its requests, this the bytes of all request bodies."""
+        nbytes = len(job.request.body)
+        if self._held_nbytes + nbytes > MAX_HELD_NBYTES:
+            raise QueueFull(f"requests of {self._held_nbytes} bytes are in flight already")
+        model_queue.requests.add(job)
+        self._held_nbytes += nbytes
+        if model_queue.delay_s and len(model_queue.requests) == 1:
+            self._ripen(model_queue)
+        model_queue.empty.clear()
+        work_queue = model_queue.work_queue
+        work_queue.turns.enter(model_queue)
+        if not work_queue.pumping:
+            # Once per turn of the event loop, so that requests which arrive together share a batch
+            work_queue.pumping = True
+            asyncio.get_running_loop().call_soon(self.pump, work_queue)
 
     def _ripen(self, model_queue: ModelQueue) -> None:
         """Start the delay of a batch with its first request."""
         loop = asyncio.get_running_loop()
         model_queue.ripe_at = loop.time() + model_queue.delay_s
         loop.call_at(model_queue.ripe_at, self.pump, model_queue.work_queue)
-
-    def _refuse_if_full(self, job: Job) -> None:
-        """Each queue bounds its number of requests; this bounds the bytes of all request bodies."""
-        if self._held_nbytes + len(job.request.body) > MAX_HELD_NBYTES:
-            raise QueueFull(f"requests of {self._held_nbytes} bytes are in flight already")
 
     async def drained(self, model: Model) -> None:
         """Return when nothing of the model waits or runs."""
@@ -103,7 +110,7 @@ class Scheduler:
         model_queue = self._model_queues[model.model_id]
         _fail(model_queue.requests.take_all(), error)
         _fail(model_queue.computing, error)
-        self._settle(model_queue)
+        _settle(model_queue)
 
     def lost(self, models: Iterable[Model]) -> None:
         """Release the leases held for models whose worker died."""
@@ -119,45 +126,18 @@ class Scheduler:
 
     # ---- turns ----
 
-    def _pump_soon(self, work_queue: WorkQueue) -> None:
-        """Once per turn of the event loop, so that requests which arrive together share a batch."""
-        if not work_queue.pumping:
-            work_queue.pumping = True
-            asyncio.get_running_loop().call_soon(self._pump_now, work_queue)
-
-    def _pump_now(self, work_queue: WorkQueue) -> None:
-        work_queue.pumping = False
-        self.pump(work_queue)
-
     def pump(self, work_queue: WorkQueue) -> None:
         """Start what can be started. Called when a request, a free slot or a model arrives."""
-        while work_queue.in_flight < work_queue.depth:
-            model_id = work_queue.turns.next(self._can_run)
-            if model_id is None:
+        work_queue.pumping = False
+        turns = work_queue.turns
+        while turns.inside and work_queue.in_flight < work_queue.depth:
+            model_queue = turns.next(_can_run)
+            if model_queue is None:
                 break
-            self._start(self._model_queues[model_id])
-        for model_queue in self._stranded(work_queue):
-            model_queue.fetch = asyncio.create_task(self._fetch(model_queue))
-
-    def _can_run(self, model_id: int) -> bool:
-        model_queue = self._model_queues[model_id]
-        return (
-            len(model_queue.running) < model_queue.work_queue.each
-            and self._here(model_queue)
-            and _ripe(model_queue)
-        )
-
-    def _here(self, model_queue: ModelQueue) -> bool:
-        return model_queue.hold is not None or self._residency.resident(model_queue.model)
-
-    def _stranded(self, work_queue: WorkQueue) -> list[ModelQueue]:
-        """Queues with work whose model is neither on the device nor being promoted."""
-        model_queues = (self._model_queues[model_id] for model_id in work_queue.turns)
-        return [
-            model_queue
-            for model_queue in model_queues
-            if model_queue.fetch is None and not self._here(model_queue)
-        ]
+            self._start(model_queue)
+        for model_queue in turns.inside:
+            if model_queue.fetch is None and not _here(model_queue):
+                model_queue.fetch = asyncio.create_task(self._fetch(model_queue))
 
     async def _fetch(self, model_queue: ModelQueue) -> None:
         """Promote the model; its lease is kept in `hold` until its next turn."""
@@ -167,30 +147,22 @@ class Scheduler:
             _fail(model_queue.requests.take_all(), error)
         finally:
             model_queue.fetch = None
-            self._settle(model_queue)
+            _settle(model_queue)
         self.pump(model_queue.work_queue)
-
-    def _settle(self, model_queue: ModelQueue) -> None:
-        """Update turn, lease and `empty` after the requests or batches of the model changed."""
-        if not model_queue.requests:
-            model_queue.work_queue.turns.leave(model_queue.model.model_id)
-            model_queue.drop_hold()
-        model_queue.note_change()
 
     # ---- batches ----
 
     def _start(self, model_queue: ModelQueue) -> None:
-        lease = model_queue.hold or self._residency.lease(model_queue.model)
+        work_queue = model_queue.work_queue
+        lease = model_queue.hold or model_queue.residence.lease()
         model_queue.hold = None
         jobs = model_queue.requests.take(model_queue.batch_size)
         model_queue.computing.update(jobs)
-        model_queue.work_queue.in_flight += 1
-        model_queue.work_queue.turns.charge(
-            model_queue.model.model_id, model_queue.expected_s, model_queue.weight
-        )
-        task = asyncio.create_task(self._run(model_queue, model_queue.work_queue, jobs, lease))
+        work_queue.in_flight += 1
+        work_queue.turns.charge(model_queue, model_queue.expected_s, model_queue.weight)
+        task = asyncio.create_task(self._run(model_queue, work_queue, jobs, lease))
         model_queue.running.add(task)
-        self._settle(model_queue)
+        _settle(model_queue)
 
     async def _run(
         self, model_queue: ModelQueue, work_queue: WorkQueue, jobs: list[Job], lease: Lease
@@ -198,76 +170,52 @@ class Scheduler:
         task = asyncio.current_task()
         assert task is not None
         charged_s = model_queue.expected_s
+        command, wedged = self._command(model_queue, work_queue, jobs)
         starved: list[Job] = []
         try:
-            done = await self._compute(model_queue, work_queue, jobs)
+            done = await work_queue.worker.run(command)
+            self._check(model_queue, work_queue, jobs, done)
             if work_queue is model_queue.work_queue:
                 _settle_account(model_queue, charged_s, done.forward_s)
             starved = self._deliver(jobs, done)
         except EngineError as error:
             _fail(jobs, error)
         finally:
+            wedged.cancel()
             model_queue.computing.difference_update(jobs)
             model_queue.running.discard(task)
             work_queue.in_flight -= 1
             lease.release()
-            self._retry_later(model_queue, starved)
-            self._settle(model_queue)
+            if starved:
+                self._retry_later(model_queue, starved)
+            _settle(model_queue)
             self.pump(work_queue)
 
-    # ---- out of memory ----
-
-    def _retry_later(self, model_queue: ModelQueue, starved: list[Job]) -> None:
-        """In a task of its own, without a lease or a slot of the worker: making room may wait for both."""
-        if starved:
-            model_queue.computing.update(starved)
-            task = asyncio.create_task(self._retry(model_queue, starved))
-            model_queue.waiting_for_memory.add(task)
-
-    async def _retry(self, model_queue: ModelQueue, starved: list[Job]) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        try:
-            relieved = await self._residency.relieve(model_queue.model)
-        finally:
-            model_queue.computing.difference_update(starved)
-            model_queue.waiting_for_memory.discard(task)
-        if relieved:
-            model_queue.requests.put_back([job for job in starved if not job.answer.done()])
-            model_queue.work_queue.turns.enter(model_queue.model.model_id)
-        else:
-            _fail(
-                starved,
-                InsufficientMemory("the request needs more memory than the device has left"),
-            )
-        self._settle(model_queue)
-        self.pump(model_queue.work_queue)
-
-    async def _compute(
+    def _command(
         self, model_queue: ModelQueue, work_queue: WorkQueue, jobs: list[Job]
-    ) -> Done:
-        loop = asyncio.get_running_loop()
+    ) -> tuple[Run, asyncio.TimerHandle]:
+        """The message to the worker, and the timer that replaces a worker which does not answer it."""
         self._metrics.batch_size.observe(len(jobs))
-        left = max(job.deadline for job in jobs) - loop.time()
-        requests = [job.request for job in jobs]
-        run = Run(next(self._batch_ids), model_queue.model.model_id, requests, left)
-        wedged = loop.call_later(
-            left + work_queue.grace_s,
-            work_queue.worker.replace,
-            "a batch never ended",
-            model_queue.model.model_id,
-        )
-        try:
-            done = await work_queue.worker.run(run)
-        finally:
-            wedged.cancel()
+        loop = asyncio.get_running_loop()
+        requests, deadline = [], -math.inf
+        for job in jobs:
+            requests.append(job.request)
+            deadline = max(deadline, job.deadline)
+        model_id, left_s = model_queue.model.model_id, deadline - loop.time()
+        late_s, replace = left_s + work_queue.grace_s, work_queue.worker.replace
+        wedged = loop.call_later(late_s, replace, "a batch never ended", model_id)
+        return Run(next(self._batch_ids), model_id, requests, left_s), wedged
+
+    def _check(
+        self, model_queue: ModelQueue, work_queue: WorkQueue, jobs: list[Job], done: Done
+    ) -> None:
+        """Raises WorkerDied for a report that does not fit the batch; records the memory that it states."""
         if len(done.results) != len(jobs):
             work_queue.worker.replace("a batch came back with the wrong number of results")
             raise WorkerDied("the worker returned the wrong number of results")
         if done.held_nbytes or done.held_main_nbytes:
             footprint = Footprint(done.held_nbytes, done.held_main_nbytes)
             self._residency.remeasure(model_queue.model, footprint)
-        return done
 
     def _deliver(self, jobs: list[Job], done: Done) -> list[Job]:
         """Answer the jobs; returns those that ran out of device memory for the first time."""
@@ -285,18 +233,62 @@ class Scheduler:
                 job.answer.set_exception(from_wire(result.error, result.message, result.status))
         return starved
 
+    # ---- out of memory ----
 
-def _settle_account(model_queue: ModelQueue, charged_s: float, took_s: float) -> None:
-    model_queue.work_queue.turns.charge(
-        model_queue.model.model_id, took_s - charged_s, model_queue.weight
-    )
-    model_queue.expected_s += RECENCY * (took_s - model_queue.expected_s)
+    def _retry_later(self, model_queue: ModelQueue, starved: list[Job]) -> None:
+        """In a task of its own, without a lease or a slot of the worker: making room may wait for both."""
+        model_queue.computing.update(starved)
+        task = asyncio.create_task(self._retry(model_queue, starved))
+        model_queue.waiting_for_memory.add(task)
+
+    async def _retry(self, model_queue: ModelQueue, starved: list[Job]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            relieved = await self._residency.relieve(model_queue.model)
+        finally:
+            model_queue.computing.difference_update(starved)
+            model_queue.waiting_for_memory.discard(task)
+        if relieved:
+            model_queue.requests.put_back([job for job in starved if not job.answer.done()])
+            model_queue.work_queue.turns.enter(model_queue)
+        else:
+            _fail(
+                starved,
+                InsufficientMemory("the request needs more memory than the device has left"),
+            )
+        _settle(model_queue)
+        self.pump(model_queue.work_queue)
 
 
-def _ripe(model_queue: ModelQueue) -> bool:
+def _here(model_queue: ModelQueue) -> bool:
+    """Whether the model is on the device, for its next batch."""
+    return model_queue.hold is not None or model_queue.residence.leasable
+
+
+def _can_run(model_queue: ModelQueue) -> bool:
+    if len(model_queue.running) >= model_queue.work_queue.each or not _here(model_queue):
+        return False
     if not model_queue.delay_s or len(model_queue.requests) >= model_queue.batch_size:
         return True
     return asyncio.get_running_loop().time() >= model_queue.ripe_at
+
+
+def _settle(model_queue: ModelQueue) -> None:
+    """Update turn, lease and `empty` after the requests or batches of the model changed."""
+    if not model_queue.requests:
+        model_queue.work_queue.turns.leave(model_queue)
+        if model_queue.hold is not None:
+            model_queue.drop_hold()
+    if model_queue.requests or model_queue.running or model_queue.waiting_for_memory:
+        model_queue.empty.clear()
+    else:
+        model_queue.empty.set()
+
+
+def _settle_account(model_queue: ModelQueue, charged_s: float, took_s: float) -> None:
+    model_queue.work_queue.turns.charge(model_queue, took_s - charged_s, model_queue.weight)
+    model_queue.expected_s += RECENCY * (took_s - model_queue.expected_s)
 
 
 def _fail(jobs: Iterable[Job], error: EngineError) -> None:

@@ -1,4 +1,4 @@
-"""Collate rows into one padded batch, and split its outputs into outputs per row."""
+"""Collate two or more rows into one padded batch, and split its outputs into outputs per row."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,8 +15,6 @@ def collate(rows: Sequence[Mapping[str, Any]], *, side: str, pad_id: int) -> dic
 
     Every input tensor has a leading dimension of 1; the second is padded on `side` where lengths differ.
     """
-    if len(rows) == 1:
-        return dict(rows[0])
     values = _MASKED | {"input_ids": pad_id}
     return {key: _stack([row[key] for row in rows], side, values.get(key, 0)) for key in rows[0]}
 
@@ -32,8 +30,6 @@ def _stack(column: list[Any], side: str, value: int) -> Any:
 
 def separate(outputs: Any, count: int) -> list[Any]:
     """The outputs of a batch of `count` rows, one per row. The key-value cache is dropped."""
-    if count == 1:
-        return [outputs]
     return [_item(outputs, index) for index in range(count)]
 
 

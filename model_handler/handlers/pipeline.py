@@ -25,7 +25,7 @@ from model_handler.handlers.generation import (
 from model_handler.handlers.limits import Limits, positions
 from model_handler.handlers.media import materialise
 from model_handler.handlers.parameters import accepted, asks
-from model_handler.handlers.plain_text import PlainTexts
+from model_handler.handlers.plain_text import PlainRow, PlainTexts
 from model_handler.handlers.staged import PipelineCall, Staged
 from model_handler.handlers.traits import PADDING_SENSITIVE, TRAITS, Padding
 
@@ -60,7 +60,6 @@ class _State:
     parameters: dict[str, Any]
     postprocess: dict[str, Any]
     counts: list[int]
-    plain: PlainTexts | None = None
 
 
 class PipelineHandler:
@@ -76,9 +75,12 @@ class PipelineHandler:
         self._staged: Staged | None = pipeline
         self._nbytes = nbytes
         self._padding = self._safe_padding()
+        self._padding_side, self._pad_id = self._row_padding()
         self._limits = Limits.of(self.model, max_tokens)
+        self._generates = self._traits.generates and bool(self.model.can_generate())
         self._samples = self._generates_with_sound_defaults()
-        self._plain = PlainTexts.of(self._family, pipeline, self._traits.defaults)
+        self._plain = PlainTexts.of(self._family, pipeline, self._traits.defaults, self._limits)
+        self._plain_group: Hashable = None  # of plain rows that may be padded, after the first
 
     @property
     def nbytes(self) -> int:
@@ -117,18 +119,17 @@ class PipelineHandler:
 
     def encode(self, payloads: Sequence[Payload]) -> list[Any]:
         """One tokenizer call for all payloads that are one text without parameters; None for the others."""
-        plain = self._plain
-        if plain is None:
-            return [None] * len(payloads)
-        texts = [each.inputs for each in payloads if _is_plain(each)]
-        rows = iter(plain.rows(texts) if texts else ())
-        return [next(rows) if _is_plain(each) else None for each in payloads]
+        encoded: list[Any] = [None] * len(payloads)
+        plain = [at for at, each in enumerate(payloads) if self._plain and _is_plain(each)]
+        if self._plain is not None and plain:
+            rows = self._plain.rows([payloads[at].inputs for at in plain])
+            for at, row in zip(plain, rows, strict=True):
+                encoded[at] = row
+        return encoded
 
     def preprocess(self, payload: Payload, encoded: Any = None) -> Prepared:
         if encoded is not None and self._plain is not None:
-            call = self._plain.call
-            state = _State(payload.inputs, {}, call.postprocess, [1], self._plain)
-            return Prepared([self._unit(encoded, call.forward, asked=False, plain=True)], state)
+            return self._prepared(encoded, self._plain)
         inputs = materialise(payload.inputs, input_kind(self.task), self._rate())
         parameters = accepted(payload.parameters, self._family, self._limits.vocabulary)
         call = self._read(inputs, parameters)
@@ -137,6 +138,18 @@ class PipelineHandler:
         units = [self._unit(row, call.forward, asked) for group in rows for row in group]
         state = _State(inputs, parameters, call.postprocess, [len(group) for group in rows])
         return Prepared(units, state)
+
+    def _prepared(self, row: PlainRow, plain: PlainTexts) -> Prepared:
+        """Like `_unit`; what all plain rows have in common is computed once."""
+        inputs, length = plain.inputs(row)
+        parameters = plain.call.forward
+        group = self._plain_group
+        if group is None:
+            group = self._group(inputs, parameters)
+            if length and self._padding is Padding.MASKED and self._may_pad(inputs, parameters):
+                self._plain_group = group
+        features = Row(inputs, parameters, asked=False, plain=True)
+        return Prepared([Unit(features, length, group)], plain)
 
     def _rate(self) -> int | None:
         rate = getattr(self.pipeline.feature_extractor, "sampling_rate", None)
@@ -149,19 +162,17 @@ class PipelineHandler:
             raise InvalidRequest(f"{self._family} cannot take a bare number, boolean or null")
         return self._stages.read(inputs, parameters)
 
-    def _unit(
-        self, features: Any, forward: dict[str, Any], asked: bool, plain: bool = False
-    ) -> Unit:
+    def _unit(self, features: Any, forward: dict[str, Any], asked: bool) -> Unit:
         inputs = dict(features)
         self._limits.check(inputs)
         parameters = forward
         if "forced_bos_token_id" in inputs:  # the target language, set by multilingual tokenizers
             parameters = {**forward, "forced_bos_token_id": inputs.pop("forced_bos_token_id")}
         length = _length(inputs)
-        if self._traits.generates and self._can_generate:
+        if self._generates:
             parameters = self._fitted(parameters, inputs)
         group = self._group(inputs, parameters)
-        return Unit(Row(inputs, parameters, asked, plain), length, group)
+        return Unit(Row(inputs, parameters, asked, plain=False), length, group)
 
     # ---- which rows may share a forward ----
 
@@ -192,18 +203,14 @@ class PipelineHandler:
         config = self.model.config
         if "attention_mask" not in inputs or config.model_type in PADDING_SENSITIVE:
             return False
-        if not (self._traits.generates and self._can_generate):
+        if not self._generates:
             return True
         effective = self._effective(parameters)
         return not padding_matters(effective, encoder_decoder=config.is_encoder_decoder)
 
-    @property
-    def _can_generate(self) -> bool:
-        return bool(self.model.can_generate())
-
     def _generates_with_sound_defaults(self) -> bool:
         """Whether the model samples by default. Raises ModelLoadFailed for defaults out of range."""
-        if not (self._traits.generates and self._can_generate):
+        if not self._generates:
             return False
         defaults = self._effective({})
         try:
@@ -241,25 +248,26 @@ class PipelineHandler:
 
     def forward(self, units: Sequence[Unit], deadline: float) -> list[Any]:
         rows: list[Row] = [unit.features for unit in units]
-        batch = collate([row.inputs for row in rows], side=self._side(), pad_id=self._pad_id())
+        batch = self._collated(rows) if len(rows) > 1 else dict(rows[0].inputs)
         parameters = dict(rows[0].parameters)
-        scores = Scores()
-        if self._traits.generates and self._can_generate:
+        scores = None
+        if self._generates:
+            scores = Scores()
             stop = transformers.StoppingCriteriaList([Deadline(deadline)])
             parameters["stopping_criteria"] = stop
             if rows[0].asked or self._samples:
                 parameters["logits_processor"] = transformers.LogitsProcessorList([scores])
         try:
-            outputs = self._stages.run(batch, parameters)
+            outputs = self._stages.pipeline.forward(batch, **parameters)
         except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
             if not rows[0].asked or not is_about_parameters(error):
                 raise
             raise InvalidRequest(f"these parameters do not go together: {error}") from error
-        if scores.lost:
+        if scores is not None and scores.lost:
             raise _no_token_error(rows[0].asked)
         if (answers := self._answers(rows, outputs)) is not None:
             return [_Answered(answer) for answer in answers]
-        each = separate(outputs, len(rows))
+        each = separate(outputs, len(rows)) if len(rows) > 1 else [outputs]
         return [self._unpadded(row, output) for row, output in zip(rows, each, strict=True)]
 
     def _answers(self, rows: list[Row], outputs: Any) -> list[Any] | None:
@@ -267,12 +275,16 @@ class PipelineHandler:
             return None
         return self._plain.answers(outputs)
 
-    def _side(self) -> str:
-        side = getattr(self.pipeline.tokenizer, "padding_side", "right")
-        return "left" if self._family == "text-generation" else str(side)
+    def _collated(self, rows: list[Row]) -> dict[str, Any]:
+        inputs = [row.inputs for row in rows]
+        return collate(inputs, side=self._padding_side, pad_id=self._pad_id)
 
-    def _pad_id(self) -> int:
-        return getattr(self.pipeline.tokenizer, "pad_token_id", None) or 0
+    def _row_padding(self) -> tuple[str, int]:
+        """The side on which rows are padded, and the token that pads them."""
+        tokenizer = self.pipeline.tokenizer
+        side = getattr(tokenizer, "padding_side", "right")
+        pad_id = getattr(tokenizer, "pad_token_id", None) or 0
+        return "left" if self._family == "text-generation" else str(side), pad_id
 
     def _unpadded(self, row: Row, output: Any) -> Any:
         """A generated output without the padding, on either side, to the batch's longest row."""
@@ -293,12 +305,12 @@ class PipelineHandler:
     # ---- postprocessing ----
 
     def postprocess(self, prepared: Prepared, outputs: list[Any]) -> Any:
-        state: _State = prepared.state
-        if state.plain is not None:
+        state: _State | PlainTexts = prepared.state
+        if isinstance(state, PlainTexts):
             (output,) = outputs
             if not isinstance(output, _Answered):
-                output = _Answered(self._stages.item_answer([output], state.postprocess))
-            return state.plain.shaped(output.answer)
+                output = _Answered(self._stages.item_answer([output], state.call.postprocess))
+            return [output.answer] if state.listed else output.answer
         answers, rest = [], iter(outputs)
         for count in state.counts:
             rows = [next(rest) for _ in range(count)]

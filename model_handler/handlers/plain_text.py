@@ -3,18 +3,21 @@
 Invariant: a row made here equals the row that the pipeline makes of the same text.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
 from transformers.pipelines.text_classification import sigmoid, softmax
 
+from model_handler.handlers.limits import Limits
 from model_handler.handlers.staged import PipelineCall, Staged
 
 # Families whose rows consist of the tokenizer's output only
 _FAMILIES = frozenset({"feature-extraction", "text-classification"})
 _PROBE = "warm"
 _Scores = Callable[[Any], Any]
+PlainRow = dict[str, list[int]]  # the tokenizer's columns for one text
 
 
 class PlainTexts:
@@ -24,16 +27,21 @@ class PlainTexts:
     """
 
     def __init__(
-        self, staged: Staged, call: PipelineCall, *, listed: bool, classifies: bool
+        self, staged: Staged, call: PipelineCall, limits: Limits, *, listed: bool, classifies: bool
     ) -> None:
         self.call = call
+        self.listed = listed
         self._tokenizer = staged.pipeline.tokenizer
-        self._listed = listed
+        self._limits = limits
+        self._max_length = math.inf if limits.tokens is None else limits.tokens
+        self._kinds = limits.types[0] if limits.types else math.inf
         self._config = staged.pipeline.model.config
         self._scores = _scores(self._config) if classifies else None
 
     @classmethod
-    def of(cls, family: str, staged: Staged, defaults: dict[str, Any]) -> Self | None:
+    def of(
+        cls, family: str, staged: Staged, defaults: dict[str, Any], limits: Limits
+    ) -> Self | None:
         """None for models without this fast path. `defaults`: parameters of the task."""
         if family not in _FAMILIES or staged.pipeline.tokenizer is None:
             return None
@@ -41,16 +49,24 @@ class PlainTexts:
         mark = object()
         listed = staged.answer(_PROBE, defaults, [mark]) is not mark
         classifies = family == "text-classification" and not call.postprocess
-        return cls(staged, call, listed=listed, classifies=classifies)
+        return cls(staged, call, limits, listed=listed, classifies=classifies)
 
-    def rows(self, texts: Sequence[str]) -> list[dict[str, torch.Tensor]]:
-        """The features of each text, one row each. Raises what the tokenizer raises."""
-        encoded = self._tokenizer(list(texts), **self.call.preprocess)
-        columns = [(name, encoded[name]) for name in encoded]
-        return [
-            {name: torch.tensor([column[at]], dtype=torch.long) for name, column in columns}
-            for at in range(len(texts))
-        ]
+    def rows(self, texts: list[str]) -> list[PlainRow]:
+        """One row for each text. Raises what the tokenizer raises."""
+        encoded = self._tokenizer(texts, **self.call.preprocess)
+        names = list(encoded)
+        columns = zip(*encoded.values(), strict=True)
+        return [dict(zip(names, row, strict=True)) for row in columns]
+
+    def inputs(self, row: PlainRow) -> tuple[dict[str, torch.Tensor], int]:
+        """The model's inputs, and their length. Raises InvalidRequest or InferenceFailed, see Limits."""
+        inputs = {name: torch.tensor([column], dtype=torch.long) for name, column in row.items()}
+        tokens, kinds = row["input_ids"], row.get("token_type_ids")
+        length = len(tokens)
+        fits = 0 < length <= self._max_length and max(tokens) < self._limits.vocabulary
+        if not fits or (kinds and max(kinds) >= self._kinds):
+            self._limits.check(inputs)
+        return inputs, length
 
     def answers(self, outputs: Any) -> list[Any] | None:
         """The answers of the rows of one forward; None if the pipeline computes them in postprocessing."""
@@ -60,10 +76,6 @@ class PlainTexts:
         labels = self._config.id2label
         best = zip(scores.argmax(-1).tolist(), scores.max(-1).tolist(), strict=True)
         return [{"label": labels[label], "score": score} for label, score in best]
-
-    def shaped(self, answer: Any) -> Any:
-        """The answer in the shape that the pipeline returns for one text."""
-        return [answer] if self._listed else answer
 
 
 def _scores(config: Any) -> _Scores | None:

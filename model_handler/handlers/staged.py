@@ -55,7 +55,7 @@ def _staged(kind: Any) -> Any:
 
 
 class Staged:
-    """One pipeline and its steps. `run` may be on another thread than `read`, `rows` and `answer`."""
+    """One pipeline and its steps. `pipeline.forward` may be on another thread than these."""
 
     def __init__(self, kind: Any, **parts: Any) -> None:
         self.pipeline: Any = _staged(kind)(**parts)
@@ -84,9 +84,6 @@ class Staged:
     def rows(self, item: Any, parameters: dict[str, Any]) -> list[Any]:
         made = self.pipeline.preprocess(item, **parameters)
         return list(made) if self.chunked else [made]
-
-    def run(self, batch: dict[str, Any], parameters: dict[str, Any]) -> Any:
-        return self.pipeline.forward(batch, **parameters)
 
     def item_answer(self, outputs: Sequence[Any], parameters: dict[str, Any]) -> Any:
         if not self.chunked:

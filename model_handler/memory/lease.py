@@ -1,11 +1,11 @@
 """The memory of one admitted model, and the leases that keep the model on the device."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from model_handler.errors import InsufficientMemory
-from model_handler.memory.eviction import Candidate, Standing
+from model_handler.memory import eviction
+from model_handler.memory.eviction import Candidate, Cost, Now, Standing
 from model_handler.memory.pools import Footprint, MemoryPool, Reservation, Tier
 from model_handler.model import Model
 
@@ -14,8 +14,8 @@ from model_handler.model import Model
 class Residence:
     """The state of one admitted model. Owned by Residency.
 
-    `home`: pool of the memory in which the model computes. `device`: its reservation in `home`.
-    `main`: main memory that the model's own process holds in addition.
+    `others`: all admitted models, this one included. `home`: pool of the memory in which the model computes.
+    `device`: its reservation in `home`. `main`: main memory that the model's own process holds in addition.
     `waiting`: main memory for its weights while it is demoted. `settled`: it has been on the device before.
     `kept`: its worker may keep its handler and modules after a demotion.
     `promotion` and `demotion`: the moves in progress, at most one of each, never cancelled. `arriving`:
@@ -26,6 +26,7 @@ class Residence:
 
     model: Model
     nbytes: int
+    others: "Residences" = field(repr=False)
     home: MemoryPool
     host: MemoryPool | None
     device: Reservation | None = None
@@ -92,6 +93,11 @@ class Residence:
             leased=self.leases > 0,
         )
 
+    def lease(self) -> "Lease":
+        """Lease a model that is `leasable`, for one use."""
+        self.others.count_use(self)
+        return Lease(self)
+
     def descend(self) -> None:
         """Record that it is no longer on the device. Its device reservation stays.
 
@@ -144,14 +150,47 @@ class Residence:
 class Lease:
     """Keeps a batch's model on the device until `release`, which may be called more than once."""
 
-    def __init__(self, residence: Residence, released: Callable[[], None]) -> None:
+    __slots__ = ("_released", "residence")
+
+    def __init__(self, residence: Residence) -> None:
         assert residence.tier is Tier.DEVICE
         self.residence = residence
-        self._released: Callable[[], None] | None = released
+        self._released = False
         residence.leases += 1
 
     def release(self) -> None:
-        if self._released is not None:
-            released, self._released = self._released, None
+        if not self._released:
+            self._released = True
             self.residence.leases -= 1
-            released()
+            self.residence.others.pulse()
+
+
+class Residences(dict[int, Residence]):
+    """All admitted models, by model_id, with the totals of the eviction policy.
+
+    `clock`: the highest priority of any model evicted so far.
+    """
+
+    def __init__(self, cost: Cost) -> None:
+        super().__init__()
+        self.clock = 0.0
+        self._cost = cost
+        self._uses = 0
+        self._changed = asyncio.Event()  # set when a lease ends or memory is released
+
+    def count_use(self, residence: Residence) -> None:
+        """The policy weighs models that can be demoted; of others only the order of their uses matters."""
+        self._uses += 1
+        if residence.demotable:
+            now = Now(self._uses, self.clock, len(self))
+            residence.standing = eviction.use(residence.standing, residence.nbytes, now, self._cost)
+        else:
+            residence.standing = Standing(self._uses)
+
+    def pulse(self) -> None:
+        """Wake all tasks in `changed`, because a lease ended or memory was released."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def changed(self) -> None:
+        await self._changed.wait()

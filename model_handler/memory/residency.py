@@ -20,7 +20,7 @@ from model_handler.errors import (
     WorkerDied,
 )
 from model_handler.memory import eviction
-from model_handler.memory.lease import Lease, Residence
+from model_handler.memory.lease import Lease, Residence, Residences
 from model_handler.memory.moves import Mover
 from model_handler.memory.overheads import Overhead, Overheads
 from model_handler.memory.pools import Footprint, MemoryPool, Tier
@@ -41,12 +41,10 @@ class Residency:
         cost: eviction.Cost = eviction.POLICIES["gdsf"],
     ) -> None:
         self._mover = mover
-        self._residences: dict[int, Residence] = {}
+        self._residences = Residences(cost)
         self._room = Room(mover, device_nbytes, host_nbytes, self._residences)
         self._moves = self._room.moves
         self._overheads = Overheads()
-        self._cost = cost
-        self._uses = 0
 
     @property
     def device(self) -> MemoryPool:
@@ -68,7 +66,8 @@ class Residency:
         home = self.host if self.host is not None and model.on_cpu else self.device
         if nbytes > home.budget:
             raise InsufficientMemory(_too_large(nbytes, home))
-        self._residences[model.model_id] = Residence(model, nbytes, home, self.host)
+        residences = self._residences
+        residences[model.model_id] = Residence(model, nbytes, residences, home, self.host)
         try:
             if overhead is not None:
                 await self.hold(model, overhead)
@@ -89,37 +88,34 @@ class Residency:
         """Remove the model from every tier after its leases have ended, and release its reservations."""
         residence = self._residences[model.model_id]
         residence.closed = True
-        self._room.pulse()  # a promotion of this model that waits for room gives up
+        self._residences.pulse()  # a promotion of this model that waits for room gives up
         if residence.arriving is not None:
             residence.arriving.cancel()
         if residence.promotion is not None:
             await asyncio.wait([residence.promotion])
         while residence.leases:
-            await self._room.changed()
+            await self._residences.changed()
         await self._moves.drop(residence)
         del self._residences[model.model_id]
         residence.free_all()
         self._overheads.leave(model.model_id)
-        self._room.pulse()
+        self._residences.pulse()
 
     # ---- leases ----
 
-    def resident(self, model: Model) -> bool:
-        """True if the model is on the device and can be leased."""
-        residence = self._residences.get(model.model_id)
-        return residence is not None and residence.leasable
-
-    def lease(self, model: Model) -> Lease:
-        """Lease a model that is `resident`."""
-        return self._use(Lease(self._residences[model.model_id], self._room.pulse))
+    def residence(self, model: Model) -> Residence:
+        """The record of an admitted model, for its leases."""
+        return self._residences[model.model_id]
 
     async def acquire(self, model: Model) -> Lease:
         """Lease a model, after its promotion if necessary. The lease begins when the model arrives."""
-        return self._use(await self._claim(self._admitted(model)))
+        lease = await self._claim(self._admitted(model))
+        self._residences.count_use(lease.residence)
+        return lease
 
     async def _claim(self, residence: Residence) -> Lease:
         if residence.leasable:
-            return Lease(residence, self._room.pulse)
+            return Lease(residence)
         claim: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         residence.claims.append(claim)
         if residence.promotion is None:
@@ -130,13 +126,6 @@ class Residency:
             if claim.done() and not claim.cancelled() and claim.exception() is None:
                 claim.result().release()
             raise
-
-    def _use(self, lease: Lease) -> Lease:
-        residence = lease.residence
-        self._uses += 1
-        now = eviction.Now(self._uses, self._room.clock, len(self._residences))
-        residence.standing = eviction.use(residence.standing, residence.nbytes, now, self._cost)
-        return lease
 
     # ---- promotion ----
 
@@ -172,10 +161,10 @@ class Residency:
             if claim.done():
                 continue
             if error is None:
-                claim.set_result(Lease(residence, self._room.pulse))
+                claim.set_result(Lease(residence))
             else:
                 claim.set_exception(error)
-        self._room.pulse()
+        self._residences.pulse()
 
     async def _bring(self, residence: Residence) -> None:
         async with self._room.turn(residence):
@@ -275,7 +264,7 @@ class Residency:
                 residence.descend()
                 if self.host is not None and residence.home is self.device:
                     residence.free_device()
-        self._room.pulse()
+        self._residences.pulse()
 
     def release_leaks(self, worker: str) -> None:
         """Release the leaks of a worker whose process was replaced."""

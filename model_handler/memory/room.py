@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from model_handler.errors import InsufficientMemory, ModelNotFound
 from model_handler.memory import eviction
-from model_handler.memory.lease import Residence
+from model_handler.memory.lease import Residence, Residences
 from model_handler.memory.moves import Mover, Moves
 from model_handler.memory.pools import Footprint, MemoryPool, Reservation, Tier
 
@@ -23,7 +23,7 @@ LEARNED_SHARE = 0.85
 class Room:
     """Owns the pools. `host_nbytes` is None if main memory is the device.
 
-    `residences`: all admitted models, by model_id; owned by Residency.
+    `residences`: owned by Residency.
     """
 
     def __init__(
@@ -31,25 +31,15 @@ class Room:
         mover: Mover,
         device_nbytes: int,
         host_nbytes: int | None,
-        residences: dict[int, Residence],
+        residences: Residences,
     ) -> None:
         self.device = MemoryPool(Tier.DEVICE, device_nbytes)
         self.host = None if host_nbytes is None else MemoryPool(Tier.HOST, host_nbytes)
-        self.moves = Moves(mover, self.pulse)
+        self.moves = Moves(mover, residences.pulse)
         self._mover = mover
         self._residences = residences
         self._turn = asyncio.Lock()
-        self._changed = asyncio.Event()  # set when a lease ends or memory is released
         self._growing: set[asyncio.Task[None]] = set()
-        self.clock = 0.0  # of the eviction policy
-
-    def pulse(self) -> None:
-        """Wake all tasks in `changed`, because a lease ended or memory was released."""
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    async def changed(self) -> None:
-        await self._changed.wait()
 
     # ---- the turn ----
 
@@ -58,7 +48,7 @@ class Room:
         """Hold the turn while room is found for the residence. Others do not wait for its memory meanwhile,
         which would be a deadlock."""
         residence.asking = True
-        self.pulse()
+        self._residences.pulse()
         try:
             async with self._turn:
                 yield
@@ -109,12 +99,12 @@ class Room:
         if choice.leave:
             return True
         if choice.wait or any(one.in_transit for one in others):
-            await self.changed()
+            await self._residences.changed()
             return True
         return False
 
     async def _demote(self, choice: eviction.Choice) -> None:
-        self.clock = max(self.clock, choice.clock)
+        self._residences.clock = max(self._residences.clock, choice.clock)
         await self.moves.leave(*(self._residences[model_id] for model_id in choice.leave))
 
     def _check_host(self, wanting: Residence, leaving: Iterable[int]) -> None:

@@ -6,7 +6,7 @@ Invariant: at most one worker process at a time.
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from model_handler.errors import EngineError, Unavailable, WorkerDied
@@ -88,10 +88,10 @@ class Supervisor:
     async def trim(self) -> int | None:
         return None if self._worker is None else await self._worker.trim()
 
-    async def run(self, command: Run) -> Done:
+    def run(self, command: Run) -> Awaitable[Done]:
         if self._worker is None:
             raise WorkerDied("no worker is running")
-        return await self._worker.run(command)
+        return self._worker.run(command)
 
     async def _running(self) -> WorkerProcess:
         while self._worker is None:

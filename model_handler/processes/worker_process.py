@@ -146,11 +146,21 @@ class WorkerProcess(asyncio.Protocol):
         except (TimeoutError, WorkerDied):
             return None
 
-    async def run(self, command: Run) -> Done:
-        return await self._ask(Done, command.batch_id, command)
+    def run(self, command: Run) -> "asyncio.Future[Done]":
+        return self._send(Done, command.batch_id, command)
 
     async def _ask(self, kind: type[Expected], number: int, command: Command) -> Expected:
         """The report of this kind and number. Raises WorkerDied, and what a LoadFailed carries."""
+        answer = self._send(kind, number, command)
+        try:
+            return await answer
+        finally:
+            self._waiting.pop((kind, number), None)
+
+    def _send(
+        self, kind: type[Expected], number: int, command: Command
+    ) -> "asyncio.Future[Expected]":
+        """The report to come. Its errors are those of `_ask`; WorkerDied at once where it has ended."""
         if self.ended.is_set():
             raise WorkerDied(self.reason)
         key = kind, number
@@ -158,10 +168,7 @@ class WorkerProcess(asyncio.Protocol):
         answer: asyncio.Future[Expected] = self._loop.create_future()
         self._waiting[key] = answer
         self._transport.write(frame(command))
-        try:
-            return await answer
-        finally:
-            self._waiting.pop(key, None)
+        return answer
 
     # ---- asyncio.Protocol ----
 
@@ -199,7 +206,7 @@ class WorkerProcess(asyncio.Protocol):
                 self._transport.abort()
 
     def _answer(self, kind: type[Report], number: int, report: Report) -> None:
-        answer = self._waiting.get((kind, number))
+        answer = self._waiting.pop((kind, number), None)
         if answer is not None and not answer.done():
             answer.set_result(report)
 

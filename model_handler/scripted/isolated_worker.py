@@ -28,9 +28,9 @@ import torch
 
 from model_handler import logs
 from model_handler.device import precision
-from model_handler.device.cpu_threads import tokenize_with
 from model_handler.device.device import CpuDevice, CudaDevice, Device, is_sticky
 from model_handler.device.held_memory import PAGE_NBYTES, HeldMemory
+from model_handler.device.tokenizer_threads import tokenize_with
 from model_handler.errors import ModelNotFound
 from model_handler.messages import (
     Command,

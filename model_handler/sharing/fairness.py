@@ -6,15 +6,17 @@ Invariant: between two keys that can both run at all times, the device time per 
 the longest turn of each. Time in which a key cannot run gives it at most one early turn.
 """
 
-from collections.abc import Callable, Hashable, Iterator
+import math
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 class Shares(Generic[Key]):
-    """The device time of every key. A key is inside while it has work.
+    """The device time of every key.
 
+    `inside`: the keys that have work, those that entered or ran the longest ago first; read only.
     A key that returns before it has fallen behind the others keeps its charge; a key that returns later
     starts level with the others.
     """
@@ -22,20 +24,14 @@ class Shares(Generic[Key]):
     def __init__(self) -> None:
         self._now = 0.0  # virtual time: start of the latest turn, in seconds per weight
         self._had: dict[Key, float] = {}
-        self._inside: dict[Key, None] = {}
-
-    def __contains__(self, key: Key) -> bool:
-        return key in self._inside
-
-    def __iter__(self) -> Iterator[Key]:
-        return iter(self._inside)
+        self.inside: dict[Key, None] = {}
 
     def enter(self, key: Key) -> None:
-        self._inside.setdefault(key, None)
+        self.inside.setdefault(key, None)
 
     def leave(self, key: Key) -> None:
-        self._inside.pop(key, None)
-        if not self._inside and self._had:  # idle: all keys start level, at the highest charge
+        self.inside.pop(key, None)
+        if not self.inside and self._had:  # idle: all keys start level, at the highest charge
             self._now = max(self._now, *self._had.values())
             self._had.clear()
 
@@ -47,18 +43,17 @@ class Shares(Generic[Key]):
     def next(self, can_run: Callable[[Key], bool]) -> Key | None:
         """The runnable key with the least device time per weight; among equals, the one that entered or ran
         the longest ago."""
-        able = (key for key in self._inside if can_run(key))
-        chosen = min(able, key=self._start, default=None)
+        chosen, earliest = None, math.inf
+        for key in self.inside:
+            start = max(self._had.get(key, 0.0), self._now)
+            if start < earliest and can_run(key):
+                chosen, earliest = key, start
         if chosen is not None:
-            self._now = self._start(chosen)
-            self._had[chosen] = self._now
-            del self._inside[chosen]
-            self._inside[chosen] = None
+            self._now = self._had[chosen] = earliest
+            del self.inside[chosen]
+            self.inside[chosen] = None
         return chosen
 
     def charge(self, key: Key, seconds: float, weight: float = 1.0) -> None:
         """Add device time to a key. Negative `seconds` correct an earlier estimate."""
         self._had[key] = self._had.get(key, self._now) + seconds / weight
-
-    def _start(self, key: Key) -> float:
-        return max(self._had.get(key, 0.0), self._now)

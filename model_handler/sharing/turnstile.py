@@ -35,8 +35,8 @@ class Turn:
     def __init__(self, kind: WorkKind, clock: Callable[[], float]) -> None:
         self.kind = kind
         self.key: WorkKind | Turn = kind if kind is WorkKind.BRIEF else self  # key in Shares
+        self.go = threading.Lock()  # released by Turnstile when the turn begins
         self._clock = clock
-        self._go = threading.Lock()
         self._since = 0.0
         self._held_s = 0.0  # before `_since`
         self._reported_s = 0.0  # up to the last lap
@@ -47,26 +47,17 @@ class Turn:
         lap_s, self._reported_s = held_s - self._reported_s, held_s
         return lap_s
 
-    # ---- called by Turnstile; all but await_go hold its guard ----
-
-    def block(self) -> None:
-        self._go = threading.Lock()
-        self._go.acquire()
-
-    def await_go(self) -> None:
-        self._go.acquire()
+    # ---- called by Turnstile under its guard ----
 
     def begin(self) -> None:
         self._since = self._clock()
+        self.go.release()
 
     def end(self) -> float:
         """Seconds since `begin`."""
         stretch_s = self._clock() - self._since
         self._held_s += stretch_s
         return stretch_s
-
-    def go(self) -> None:
-        self._go.release()
 
 
 class Turnstile:
@@ -111,7 +102,7 @@ class Turnstile:
             self._enqueue(turn)
             if self._holder is None:
                 self._hand_over()
-        turn.await_go()
+        turn.go.acquire()
 
     def _wait_again(self) -> None:
         with self._guard:
@@ -119,10 +110,11 @@ class Turnstile:
             assert turn is not None
             self._enqueue(turn)
             self._hand_over()
-        turn.await_go()
+        turn.go.acquire()
 
     def _enqueue(self, turn: Turn) -> None:
-        turn.block()
+        turn.go = threading.Lock()
+        turn.go.acquire()
         self._waiting[turn.key].append(turn)
 
     def _hand_over(self) -> None:
@@ -133,7 +125,6 @@ class Turnstile:
         if key is not None:
             self._holder = self._waiting[key].popleft()
             self._holder.begin()
-            self._holder.go()
 
 
 class _ThreadLocal(threading.local):

@@ -9,9 +9,13 @@ GROWTH = 1 / 16
 
 
 class ForwardCapacity:
-    """The limits of one model, in padded tokens: rows times the longest row. Not thread-safe."""
+    """The limits of one model, in padded tokens: rows times the longest row. Not thread-safe.
+
+    `limited`: a forward ran out of memory before.
+    """
 
     def __init__(self) -> None:
+        self.limited = False
         self._tokens: dict[int, int] = {}
 
     def bound(self, length: int, budget: int) -> int:
@@ -19,6 +23,7 @@ class ForwardCapacity:
         return min(budget, self._tokens.get(_length_class(length), budget))
 
     def failed(self, rows: int, length: int) -> None:
+        self.limited = True
         self._tokens[_length_class(length)] = rows * length // 2
 
     def passed(self, rows: int, length: int) -> None:

@@ -5,8 +5,10 @@ request that caused it, unless the device is lost.
 """
 
 import logging
+import os
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +23,7 @@ from model_handler.errors import (
     InsufficientMemory,
     InvalidRequest,
 )
-from model_handler.handlers import Codec, Encodes, Handler, Payload, Prepared, Unit
+from model_handler.handlers import Encodes, Handler, Payload, Prepared, Unit
 from model_handler.messages import InferenceRequest, InferenceResponse, Refusal
 from model_handler.worker.capacity import ForwardCapacity
 
@@ -32,13 +34,11 @@ _MESSAGE_LENGTH = 500
 # Bytes of a request body that are compared with an error message
 _SEARCHED = 200_000
 # A group is split where its longest row would have more than _WASTE times the tokens of its shortest, if
-# the padding costs more tokens than the fixed cost of another forward. On CPUs, that cost was measured as
-# 15 tokens of distilbert, and as 60 tokens of a model with two layers of width 128.
+# the padding costs more tokens than the fixed cost of another forward.
 _WASTE = 2
-_FORWARD_TOKENS = {"cpu": 32, "cuda": 1024}
-# Padded tokens in one forward. On CPUs, larger forwards are not faster per token; on GPUs, the time of
-# smaller ones is dominated by kernel launches.
-_TOKEN_BUDGET = {"cpu": 512, "cuda": 16384}
+THREAD_S = 0.005  # work per CPU thread that outweighs the cost of the thread
+HEAVY_S = 0.020  # work from which a forward gets all cores, including the front's
+READ_NBYTES_PER_S = 10e9  # memory bandwidth of one core
 
 
 @dataclass(slots=True)
@@ -72,11 +72,17 @@ class _Item:
 
 @dataclass(frozen=True, slots=True)
 class _Bounds:
-    """Limits of one forward: `tokens` including padding, and `padding` if rows are of unequal length."""
+    """Limits of one forward: `tokens` including padding, and `padding` if rows are of unequal length, which
+    is the fixed cost of another forward."""
 
     tokens: int
     padding: int
 
+
+# On CPUs, larger forwards are not faster per token; on GPUs, the time of smaller ones is dominated by kernel
+# launches. On CPUs, the fixed cost of a forward was measured as 15 tokens of distilbert, and as 60 tokens of
+# a model with two layers of width 128.
+_BOUNDS = {"cpu": _Bounds(tokens=512, padding=32), "cuda": _Bounds(tokens=16384, padding=1024)}
 
 # ---- prepare ----
 
@@ -100,7 +106,7 @@ def prepare(
 def _decoded(handler: Handler, request: InferenceRequest) -> Slot:
     slot = Slot(request)
     try:
-        codec = _codec(handler)
+        codec = handler.codec or toolkit
         codec.check_accept(request.accept)
         slot.payload = codec.decode(request)
     # A codec may be the artifact's own code, which can raise any exception
@@ -134,10 +140,6 @@ def _preprocess(handler: Handler, slot: Slot, encoded: Any) -> None:
         slot.error = _refusal(error, InvalidRequest, slot.request.body)
 
 
-def _codec(handler: Handler) -> Codec:
-    return handler.codec or toolkit
-
-
 # ---- forward ----
 
 
@@ -148,24 +150,24 @@ def forward(
 
     `deadline` is a time of time.monotonic(). Raises only if this process has lost its device.
     """
-    kind = device.torch_device.type
-    bounds = _Bounds(token_budget or _TOKEN_BUDGET[kind], _FORWARD_TOKENS[kind])
-    for items in _groups(batch, bounds):
-        _run(batch, items, deadline, device)
-
-
-def _groups(batch: Batch, bounds: _Bounds) -> Iterator[list[_Item]]:
+    bounds = _BOUNDS[device.torch_device.type]
+    if token_budget is not None:
+        bounds = _Bounds(token_budget, bounds.padding)
     by_group: dict[Hashable, list[_Item]] = {}
     for slot in batch.slots:
         for index, unit in enumerate(slot.prepared.units if slot.prepared else ()):
             by_group.setdefault(unit.group, []).append(_Item(slot, index, unit))
     for items in by_group.values():
-        ordered = sorted(items, key=lambda item: item.unit.length)
-        yield from _cut(ordered, bounds, batch.capacity)
+        for part in [items] if len(items) == 1 else _cut(items, bounds, batch.capacity):
+            _run(batch, part, deadline, device)
 
 
 def _cut(items: list[_Item], bounds: _Bounds, capacity: ForwardCapacity) -> Iterator[list[_Item]]:
-    """Split `items`, sorted by length, into consecutive groups within the limits."""
+    """Sort `items` by length, and split them into consecutive groups within the limits.
+
+    A group is cut after the forwards before it, from which the capacity may have learned.
+    """
+    items.sort(key=lambda item: item.unit.length)
     start = tokens = 0
     for end, item in enumerate(items):
         longest = item.unit.length
@@ -187,7 +189,8 @@ def _run(batch: Batch, items: list[_Item], deadline: float, device: Device) -> N
     failure = _attempt(batch.handler, items, deadline, device)
     size = len(items), items[-1].unit.length
     if failure is None:
-        batch.capacity.passed(*size)
+        if batch.capacity.limited:
+            batch.capacity.passed(*size)
         return
     if isinstance(failure, InsufficientMemory):
         batch.capacity.failed(*size)
@@ -228,6 +231,52 @@ def _attempt(
     return None
 
 
+# ---- threads of a forward ----
+
+
+def first_work_s(nbytes: int) -> float:
+    """Least time of a model's first forward on one thread, in seconds: the time to read its weights."""
+    return nbytes / READ_NBYTES_PER_S
+
+
+class Threads:
+    """Sets PyTorch's thread count per forward. `cores` 0: a GPU computes, and nothing is changed.
+
+    A second thread speeds up a 25 ms forward 1.49× (measured on two cores) and slows down a 3 ms forward: the
+    two threads wait for each other at every layer, and the front process and the tokenizers need a core most
+    while forwards are short.
+    """
+
+    def __init__(self, cores: int) -> None:
+        self._cores = cores
+        self._usual = self.many(HEAVY_S - THREAD_S)
+        if cores:
+            torch.set_num_threads(self._usual)
+
+    @classmethod
+    def of(cls, device: torch.device) -> "Threads":
+        return cls(len(os.sched_getaffinity(0)) if device.type == "cpu" else 0)
+
+    def many(self, work_s: float) -> int:
+        """Threads for a forward. `work_s`: the time that a single thread would need."""
+        if work_s >= HEAVY_S:
+            return self._cores
+        return max(1, min(self._cores - 1, int(work_s / THREAD_S)))
+
+    @contextmanager
+    def computing(self, work_s: float) -> Iterator[int]:
+        """Set the thread count of the calling thread for the block. Yields the count."""
+        count = self.many(work_s) if self._cores else 1
+        if not self._cores or count == self._usual:
+            yield count
+            return
+        torch.set_num_threads(count)
+        try:
+            yield count
+        finally:
+            torch.set_num_threads(self._usual)
+
+
 # ---- finish ----
 
 
@@ -238,19 +287,15 @@ def finish(batch: Batch) -> list[InferenceResponse | Refusal]:
 
 def _result(handler: Handler, slot: Slot) -> InferenceResponse | Refusal:
     if slot.error is None:
+        assert slot.prepared is not None
         try:
-            return _answer(handler, slot)
+            answer = handler.postprocess(slot.prepared, slot.outputs)
+            body, content_type = (handler.codec or toolkit).encode(answer, slot.request.accept)
+            return InferenceResponse(body, content_type)
         # As in the forward: the other requests must not fail with this one
         except Exception as error:  # noqa: BLE001
             slot.error = _refusal(error, InferenceFailed, slot.request.body)
     return Refusal(type(slot.error).__name__, one_line(str(slot.error)))
-
-
-def _answer(handler: Handler, slot: Slot) -> InferenceResponse:
-    assert slot.prepared is not None
-    answer = handler.postprocess(slot.prepared, slot.outputs)
-    body, content_type = _codec(handler).encode(answer, slot.request.accept)
-    return InferenceResponse(body, content_type)
 
 
 # ---- errors ----

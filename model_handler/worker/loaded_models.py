@@ -9,9 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from model_handler.device.cpu_threads import first_work_s
 from model_handler.handlers import Handler
 from model_handler.worker.capacity import ForwardCapacity
+from model_handler.worker.forward import first_work_s
 
 
 @dataclass(slots=True)

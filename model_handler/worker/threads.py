@@ -16,14 +16,12 @@ class WorkerThread(threading.Thread):
     def __init__(self, name: str, tasks: "queue.SimpleQueue[Task] | None" = None) -> None:
         super().__init__(name=name, daemon=True)
         self._tasks = tasks or queue.SimpleQueue()
+        self.put = self._tasks.put
         self.start()
 
     def join_in(self, name: str) -> "WorkerThread":
         """Start another thread for the same queue."""
         return WorkerThread(name, self._tasks)
-
-    def put(self, task: Task) -> None:
-        self._tasks.put(task)
 
     def run(self) -> None:
         while True:

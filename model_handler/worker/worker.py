@@ -29,8 +29,8 @@ from model_handler.artifacts import tasks
 from model_handler.artifacts.conventions import Convention
 from model_handler.device import device as devices
 from model_handler.device import precision
-from model_handler.device.cpu_threads import Threads, tokenize_with, tokenizing
 from model_handler.device.device import Device, is_sticky
+from model_handler.device.tokenizer_threads import tokenize_with, tokenizing
 from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed, ModelNotFound
 from model_handler.handlers import Handler
 from model_handler.handlers.tensors import ArrayHandler
@@ -62,7 +62,7 @@ from model_handler.options import WorkerOptions
 from model_handler.sharing import turnstile
 from model_handler.sharing.turnstile import GENERATIONS, Turn, Turnstile, WorkKind
 from model_handler.worker import warmup
-from model_handler.worker.forward import Batch, finish, forward, prepare
+from model_handler.worker.forward import Batch, Threads, finish, forward, prepare
 from model_handler.worker.loaded_models import Kept, LoadedModel, LoadedModels
 from model_handler.worker.threads import WorkerThread
 

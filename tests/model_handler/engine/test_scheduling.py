@@ -17,9 +17,8 @@ from model_handler.artifacts.artifact import Artifact
 from model_handler.artifacts.conventions import Convention
 from model_handler.artifacts.properties import Properties
 from model_handler.engine.admission import QueueBounds
-from model_handler.engine.jobs import Job
 from model_handler.engine.metrics import Metrics
-from model_handler.engine.queues import WorkQueue
+from model_handler.engine.queues import Job, WorkQueue
 from model_handler.engine.scheduler import Scheduler, unloading
 from model_handler.errors import EngineError
 from model_handler.memory.overheads import Overhead

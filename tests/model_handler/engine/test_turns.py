@@ -6,9 +6,8 @@ from collections import Counter
 import pytest
 
 from model_handler.engine.admission import QueueBounds
-from model_handler.engine.jobs import Job
 from model_handler.engine.metrics import Metrics
-from model_handler.engine.queues import WorkQueue
+from model_handler.engine.queues import Job, WorkQueue
 from model_handler.engine.scheduler import Scheduler
 from model_handler.memory.residency import Residency
 from model_handler.messages import InferenceRequest

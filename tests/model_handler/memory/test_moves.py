@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from model_handler.engine.admission import QueueBounds
-from model_handler.engine.jobs import Job
 from model_handler.engine.metrics import Metrics
-from model_handler.engine.queues import WorkQueue
+from model_handler.engine.queues import Job, WorkQueue
 from model_handler.engine.scheduler import Scheduler
 from model_handler.errors import InsufficientMemory, ModelLoadFailed
 from model_handler.memory.eviction import POLICIES
@@ -178,8 +177,8 @@ def test_no_model_chosen_for_demotion_can_be_leased() -> None:
             await loaded(worker, residency, key)
         coming = asyncio.create_task(residency.admit(model(5), SIZES[5]))
         await turns()
-        assert not residency.resident(model(1))
-        assert not residency.resident(model(3))
+        assert not residency.residence(model(1)).leasable
+        assert not residency.residence(model(3)).leasable
         while not coming.done():
             worker.let_go(0)
             await turns()

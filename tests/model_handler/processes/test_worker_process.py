@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
 
 import pytest
@@ -53,7 +53,7 @@ class Played:
         ours.setblocking(False)
         self.process = ForkedProcess(cast("ForkServerProcess", self.server), ours)
         self.lost: list[tuple[str, int, list[bool]]] = []
-        self.calls: list[asyncio.Task[Any]] = []
+        self.calls: list[asyncio.Future[Any]] = []
 
     def send(self, *reports: Report) -> None:
         self.end.sendall(b"".join(map(frame, reports)))
@@ -64,8 +64,8 @@ class Played:
     def _lost(self, worker: WorkerProcess) -> None:
         self.lost.append((worker.reason, worker.culprit, [call.done() for call in self.calls]))
 
-    async def call(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        self.calls.append(asyncio.create_task(work))
+    async def call(self, work: Awaitable[Any]) -> "asyncio.Future[Any]":
+        self.calls.append(asyncio.ensure_future(work))
         await asyncio.sleep(0)
         return self.calls[-1]
 

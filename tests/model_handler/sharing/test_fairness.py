@@ -89,8 +89,8 @@ def test_no_key_is_chosen_if_none_can_run() -> None:
     assert shares.next(lambda _: False) is None
     assert shares.next(lambda key: key != 1) == 2
     shares.forget(3)
-    assert list(shares) == [1, 2]
-    assert 3 not in shares
+    assert list(shares.inside) == [1, 2]
+    assert 3 not in shares.inside
 
 
 def test_charges_are_cleared_when_no_key_has_work() -> None:

@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from model_handler.engine.jobs import Job, RequestQueue
+from model_handler.engine.queues import Job, RequestQueue
 from model_handler.errors import QueueFull
 from model_handler.messages import InferenceRequest
 
@@ -43,8 +43,8 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 20))
     def caller_gives_up(self, number: int) -> None:
         gone = self.expected.pop(number % len(self.expected))
-        self.queue.discard(gone)
-        self.queue.discard(gone)
+        self.queue.pop(gone, None)
+        self.queue.pop(gone, None)
 
     @rule(size=st.integers(1, 4), nbytes=st.integers(0, 15))
     def take(self, size: int, nbytes: int) -> None:
