@@ -152,22 +152,6 @@ def test_more_models_than_memory(sage: Platform, endpoint: str) -> None:
     assert any(r["method"] == "POST" and r["status"] == 507 for r in records)
 
 
-@pytest.mark.case(97)
-def test_caching_disabled(sage: Platform) -> None:
-    """Every request loads its model again, and succeeds."""
-    endpoint = sage.endpoint(cache="Disabled")
-    for number in (0, 1, 0, 0, 1):
-        sage.ask(endpoint, number)
-
-    def deleted() -> int:
-        done = [record["method"] for record in sage.requests() if record["status"] == 200]
-        return done.count("DELETE")
-
-    until(lambda: deleted() == 5)  # the last one comes after its answer
-    sage.aws.client("sagemaker").delete_endpoint(EndpointName=endpoint)
-    assert deleted() == 5
-
-
 @pytest.mark.case(98)
 def test_gone_behind_the_platforms_back(sage: Platform, endpoint: str) -> None:
     sage.ask(endpoint, 0)
@@ -198,6 +182,22 @@ def test_errors_become_the_runtimes_exceptions(sage: Platform, endpoint: str) ->
     with pytest.raises(ClientError) as failed:
         sage.aws.client("sagemaker-runtime").invoke_endpoint(EndpointName=endpoint, Body=b"")
     assert failed.value.response["Error"]["Code"] == "ValidationError"
+
+
+@pytest.mark.case(97)
+def test_caching_disabled(sage: Platform) -> None:
+    """Every request loads its model again, and succeeds."""
+    endpoint = sage.endpoint(cache="Disabled")
+    for number in (0, 1, 0, 0, 1):
+        sage.ask(endpoint, number)
+
+    def deleted() -> int:
+        done = [record["method"] for record in sage.requests() if record["status"] == 200]
+        return done.count("DELETE")
+
+    until(lambda: deleted() == 5)  # the last one comes after its answer
+    sage.aws.client("sagemaker").delete_endpoint(EndpointName=endpoint)
+    assert deleted() == 5
 
 
 @pytest.mark.case(99)
