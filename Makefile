@@ -35,8 +35,12 @@ check: $(STAMP) ## style, types, import arrows, the image's and the stack's file
 	PATH=$(CURDIR)/$(BIN):$$PATH image/audit.sh
 	$(BIN)/cfn-lint scripts/cloudformation/*.yaml
 
+# Two processes take the files of tests in turn; much of a test is waiting. WORKERS=0: one after the other
+WORKERS ?= 2
+PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: check ## all tests but the slower tiers below
-	$(BIN)/python -m pytest tests --ignore=tests/notebooks --contract-report=$(REPORT)
+	$(BIN)/python -m pytest tests --ignore=tests/notebooks $(PARALLEL) --contract-report=$(REPORT)
 	$(BIN)/python -m tests.contract.document $(REPORT) --check
 
 test-notebooks: $(STAMP) ## the notebooks run and are stored with what they say

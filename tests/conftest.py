@@ -1,6 +1,10 @@
 """Options of the whole test run; they live here because pytest reads options before it finds tests."""
 
+from pathlib import Path
+
 import pytest
+
+from tests.contract.report import CaseReport
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -13,6 +17,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--contract-report", metavar="FILE", help="write the outcome of each case as JSON"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Record the outcomes of the conformance cases. pytest-xdist's main process reads no other conftest."""
+    target = str(config.getoption("--target"))
+    subject = f"{target} with code" if config.getoption("--artifacts") == "code" else target
+    file = None if hasattr(config, "workerinput") else config.getoption("--contract-report")
+    config.pluginmanager.register(
+        CaseReport(subject, Path(file) if file else None), "contract-report"
     )
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
@@ -10,20 +9,12 @@ from tests.contract.artifacts import Zoo
 from tests.contract.client import Client
 from tests.contract.code_artifacts import CodeZoo
 from tests.contract.image import launch_image
-from tests.contract.report import DIFFERS, CaseReport
+from tests.contract.report import DIFFERS
 from tests.contract.targets import RESERVED, TARGETS, Target, answering
 
 Environment = Mapping[str, str | None]
 ZOOS = {"huggingface": Zoo, "code": CodeZoo}
 LOG_TAIL = 8000
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    file = config.getoption("--contract-report", None)
-    code = config.getoption("--artifacts", "huggingface") == "code"
-    subject = f"{_target_name(config)} with code" if code else _target_name(config)
-    report = CaseReport(subject, Path(file) if file else None)
-    config.pluginmanager.register(report, "contract-report")
 
 
 def _target_name(config: pytest.Config) -> str:

@@ -12,29 +12,37 @@ from tests.contract.cases import CASES, Case, Level
 
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
 DIFFERS = "differs on purpose: "
+CASE = "case"  # the name of a report's user property
+Place = tuple[str, int]
 
 
 @dataclass(slots=True)
 class Evidence:
-    """The results of all tests of one case."""
+    """The results of all tests of one case. `skipped`: place in the source and reason."""
 
     passed: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
+    skipped: list[tuple[Place, str]] = field(default_factory=list)
 
     def outcome(self, case: Case) -> tuple[str, str]:
         """The verdict and its reason. One failed test fails the case."""
         if self.failed:
-            return FAILED, ", ".join(self.failed)
+            return FAILED, ", ".join(sorted(self.failed))
         if self.passed:
-            return PASSED, "; ".join(dict.fromkeys(self.skipped))
-        return NOT_RUN, case.elsewhere or "; ".join(
-            dict.fromkeys(self.skipped)
-        ) or "no test of it was selected"
+            return PASSED, self._reasons()
+        return NOT_RUN, case.elsewhere or self._reasons() or "no test of it was selected"
+
+    def _reasons(self) -> str:
+        """In the order of the source: parallel tests end in any order."""
+        return "; ".join(dict.fromkeys(reason for _, reason in sorted(self.skipped)))
 
 
 class CaseReport:
-    """A pytest plugin: prints one summary line, and writes a JSON file if one was requested."""
+    """A pytest plugin: prints one summary line, and writes a JSON file if one was requested.
+
+    With pytest-xdist the tests run in worker processes, which send their reports to the process with this
+    plugin's results. A report carries the numbers of its cases there.
+    """
 
     def __init__(self, subject: str, file: Path | None) -> None:
         self._subject = subject
@@ -46,16 +54,21 @@ class CaseReport:
         self, item: pytest.Item
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        for mark in item.iter_markers("case"):
-            for number in mark.args:
-                self._note(self._evidence[number], report)
+        numbers = (number for mark in item.iter_markers("case") for number in mark.args)
+        report.user_properties += [(CASE, number) for number in numbers]
         return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for name, number in report.user_properties:
+            if name == CASE:
+                self._note(self._evidence[int(str(number))], report)
 
     def _note(self, evidence: Evidence, report: pytest.TestReport) -> None:
         if report.failed:
             evidence.failed.append(report.nodeid)
         elif report.skipped:
-            evidence.skipped.append(_reason(report))
+            file, line, _ = report.location
+            evidence.skipped.append(((file, line or 0), _reason(report)))
         elif report.when == "call":
             evidence.passed.append(report.nodeid)
 

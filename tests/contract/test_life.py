@@ -76,7 +76,7 @@ def test_sigterm_in_flight(process: Launched, zoo: Zoo) -> None:
     server = process()
     with Client(server.base_url) as client:
         client.load("slow", zoo.slow)
-        with background(lambda: client.invoke("slow", tokens(2000))) as answer:
+        with background(lambda: client.invoke("slow", tokens(1000))) as answer:
             until(lambda: client.gauges()[RUNNING])
             terminate(server)
             until(lambda: refused(client), within_s=5)

@@ -131,10 +131,18 @@ def sage(
     yield from platform(tmp_path_factory.mktemp("instances"), models, nbytes, Limits())
 
 
-@pytest.mark.case(94, 95, 96)
-def test_more_models_than_memory(sage: Platform) -> None:
-    """Models load on their first request; the platform evicts the least recently used model."""
+@pytest.fixture(scope="module")
+def endpoint(sage: Platform) -> Iterator[str]:
+    """One instance, shared by the tests that accept what others have loaded there."""
     endpoint = sage.endpoint()
+    yield endpoint
+    sage.aws.client("sagemaker").delete_endpoint(EndpointName=endpoint)
+
+
+@pytest.mark.case(94, 95, 96)
+def test_more_models_than_memory(sage: Platform, endpoint: str) -> None:
+    """Models load on their first request; the platform evicts the least recently used model. This test is the
+    first: it reads everything that the container has logged."""
     numbers = random.Random(2).choices(range(MODELS), k=60)
     for number in numbers:
         sage.ask(endpoint, number)
@@ -142,40 +150,22 @@ def test_more_models_than_memory(sage: Platform) -> None:
     unloads = [r for r in records if r["method"] == "DELETE" and r["status"] == 200]
     assert len(unloads) == lru_evictions([str(number) for number in numbers], CAPACITY)
     assert any(r["method"] == "POST" and r["status"] == 507 for r in records)
-    sage.aws.client("sagemaker").delete_endpoint(EndpointName=endpoint)
-
-
-@pytest.mark.case(97)
-def test_caching_disabled(sage: Platform) -> None:
-    """Every request loads its model again, and succeeds."""
-    endpoint = sage.endpoint(cache="Disabled")
-    for number in (0, 1, 0, 0, 1):
-        sage.ask(endpoint, number)
-
-    def deleted() -> int:
-        done = [record["method"] for record in sage.requests() if record["status"] == 200]
-        return done.count("DELETE")
-
-    until(lambda: deleted() == 5)  # the last one comes after its answer
-    sage.aws.client("sagemaker").delete_endpoint(EndpointName=endpoint)
-    assert deleted() == 5
 
 
 @pytest.mark.case(98)
-def test_gone_behind_the_platforms_back(sage: Platform) -> None:
-    endpoint = sage.endpoint()
+def test_gone_behind_the_platforms_back(sage: Platform, endpoint: str) -> None:
     sage.ask(endpoint, 0)
     (container,) = containers(sage.root)
     url = f"http://127.0.0.1:{container.environ()['SAGEMAKER_BIND_TO_PORT']}"
-    (model,) = httpx.get(f"{url}/models").json()["models"]
-    assert httpx.delete(f"{url}/models/{model['modelName']}").status_code == 200
+    models = httpx.get(f"{url}/models").json()["models"]
+    assert models
+    for model in models:
+        assert httpx.delete(f"{url}/models/{model['modelName']}").status_code == 200
     sage.ask(endpoint, 0)
-    sage.aws.client("sagemaker").delete_endpoint(EndpointName=endpoint)
 
 
 @pytest.mark.case(99)
-def test_errors_become_the_runtimes_exceptions(sage: Platform) -> None:
-    endpoint = sage.endpoint()
+def test_errors_become_the_runtimes_exceptions(sage: Platform, endpoint: str) -> None:
     with pytest.raises(ClientError) as failed:
         sage.invoke(endpoint, "broken.tar.gz")
     response = failed.value.response
@@ -192,7 +182,22 @@ def test_errors_become_the_runtimes_exceptions(sage: Platform) -> None:
     with pytest.raises(ClientError) as failed:
         sage.aws.client("sagemaker-runtime").invoke_endpoint(EndpointName=endpoint, Body=b"")
     assert failed.value.response["Error"]["Code"] == "ValidationError"
+
+
+@pytest.mark.case(97)
+def test_caching_disabled(sage: Platform) -> None:
+    """Every request loads its model again, and succeeds."""
+    endpoint = sage.endpoint(cache="Disabled")
+    for number in (0, 1, 0, 0, 1):
+        sage.ask(endpoint, number)
+
+    def deleted() -> int:
+        done = [record["method"] for record in sage.requests() if record["status"] == 200]
+        return done.count("DELETE")
+
+    until(lambda: deleted() == 5)  # the last one comes after its answer
     sage.aws.client("sagemaker").delete_endpoint(EndpointName=endpoint)
+    assert deleted() == 5
 
 
 @pytest.mark.case(99)

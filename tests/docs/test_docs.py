@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from container import settings
+from tests.contract.targets import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")]
@@ -21,12 +21,6 @@ def scripts() -> dict[str, str]:
     """Per document its commands, which a reader types one after the other into one shell."""
     found = {file.name: EXECUTED.findall(file.read_text(encoding="utf-8")) for file in DOCUMENTS}
     return {name: "\n".join(blocks) for name, blocks in found.items() if blocks}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize("document", scripts())

@@ -25,7 +25,8 @@ IDENTITY = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
 def checkout(tmp_path: Path) -> Path:
     """Of the scripts and what builds the image, with everything committed."""
     for folder in ("scripts", "image"):
-        shutil.copytree(REPOSITORY / folder, tmp_path / folder)
+        compiled = shutil.ignore_patterns("__pycache__")  # other tests may be writing there
+        shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=compiled)
     git(tmp_path, "init", "--quiet")
     git(tmp_path, "add", ".")
     git(tmp_path, *IDENTITY, "commit", "--quiet", "--message", "all")

@@ -6,10 +6,9 @@ Whatever ran out of time or died, the ledger ends at zero and the engine serves 
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -26,7 +25,6 @@ from model_handler.errors import (
 )
 from model_handler.messages import InferenceRequest
 from model_handler.options import EngineOptions
-from tests import artifacts
 from tests.contract.artifacts import Zoo, tokens
 from tests.model_handler.descendants import Descendants
 
@@ -50,8 +48,39 @@ async def running(options: EngineOptions) -> AsyncIterator[Engine]:
         yield engine
 
 
-def long_generation() -> InferenceRequest:
-    return InferenceRequest(json.dumps(tokens(4000)).encode(), "application/json")
+@dataclass
+class Shared:
+    """An engine for tests that need no limits of their own. Each leaves it without models."""
+
+    engine: Engine
+    runner: asyncio.Runner
+    descendants: Descendants
+
+    def run(self, scenario: Coroutine[None, None, object]) -> None:
+        async def within() -> None:
+            async with asyncio.timeout(PATIENCE_S):
+                await scenario
+                assert self.engine.models() == []
+                assert reserved(self.engine) == 0
+
+        self.runner.run(within())
+
+
+@pytest.fixture(scope="module")
+def shared(options: EngineOptions) -> Iterator[Shared]:
+    """At the end it leaves no process."""
+    descendants = Descendants()
+    with asyncio.Runner() as runner:
+        engine = create_engine(options)
+        runner.run(engine.__aenter__())
+        yield Shared(engine, runner, descendants)
+        runner.run(engine.__aexit__(None, None, None))
+    assert not descendants.named("mme-worker")
+    assert not descendants.named("mme-forkserver")
+
+
+def generation(count: int = 4000) -> InferenceRequest:
+    return InferenceRequest(json.dumps(tokens(count)).encode(), "application/json")
 
 
 def reserved(engine: Engine) -> float:
@@ -74,11 +103,38 @@ async def until(attempt: Callable[[], Awaitable[object]]) -> None:
             return
 
 
-def test_a_load_that_outlasts_its_limit_leaves_nothing(zoo: Zoo, options: EngineOptions) -> None:
+@pytest.fixture
+def slow_load_s(zoo: Zoo, shared: Shared) -> float:
+    """How long it takes on this machine, today."""
+
+    async def load() -> float:
+        await until_started(shared.engine, zoo)
+        began = time.monotonic()
+        await shared.engine.load("slow", str(zoo.slow_load))
+        taken = time.monotonic() - began
+        await shared.engine.unload("slow")
+        return taken
+
+    return shared.runner.run(load())
+
+
+async def until_released(engine: Engine) -> None:
+    """A model that is forgotten is taken down in a task of its own."""
+
+    async def released() -> None:
+        if reserved(engine):
+            raise Unavailable("bytes are reserved")
+
+    await until(released)
+
+
+def test_a_load_that_outlasts_its_limit_leaves_nothing(
+    zoo: Zoo, options: EngineOptions, slow_load_s: float
+) -> None:
     """The worker is still busy with it when the caller gets the error, and drops it when done."""
 
     async def scenario() -> None:
-        limit = await slow_load_s(zoo, options) / 4
+        limit = slow_load_s / 4
         async with running(replace(options, load_timeout_s=limit)) as engine:
             await until_started(engine, zoo)
             with pytest.raises(ModelLoadFailed, match="loading took longer than"):
@@ -90,15 +146,6 @@ def test_a_load_that_outlasts_its_limit_leaves_nothing(zoo: Zoo, options: Engine
             assert b"A" in (await engine.invoke("A", TEXT)).body
 
     asyncio.run(scenario())
-
-
-async def slow_load_s(zoo: Zoo, options: EngineOptions) -> float:
-    """How long it takes on this machine, today."""
-    async with running(options) as engine:
-        await until_started(engine, zoo)
-        began = time.monotonic()
-        await engine.load("slow", str(zoo.slow_load))
-        return time.monotonic() - began
 
 
 async def until_started(engine: Engine, zoo: Zoo) -> None:
@@ -118,7 +165,7 @@ def test_requests_that_outlast_their_limit(zoo: Zoo, options: EngineOptions) -> 
     async def scenario() -> None:
         async with running(replace(options, request_timeout_s=0.5)) as engine:
             await engine.load("slow", str(zoo.slow))
-            calls = (engine.invoke("slow", long_generation()) for _ in range(3))
+            calls = (engine.invoke("slow", generation()) for _ in range(3))
             for outcome in await asyncio.gather(*calls, return_exceptions=True):
                 assert isinstance(outcome, DeadlineExceeded), outcome
             await until_answered(engine, "slow")
@@ -142,9 +189,7 @@ def test_a_full_queue_refuses_at_once(zoo: Zoo, options: EngineOptions) -> None:
     async def scenario() -> None:
         async with running(replace(options, max_queue=2, max_batch_size=1)) as engine:
             await engine.load("slow", str(zoo.slow))
-            calls = [
-                asyncio.create_task(engine.invoke("slow", long_generation())) for _ in range(6)
-            ]
+            calls = [asyncio.create_task(engine.invoke("slow", generation(1000))) for _ in range(6)]
             done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
             assert all(isinstance(call.exception(), QueueFull) for call in done)
             for call in calls:
@@ -163,7 +208,7 @@ def test_an_unload_does_not_wait_for_ever(zoo: Zoo, options: EngineOptions) -> N
         limits = replace(options, unload_timeout_s=0.2, request_timeout_s=3.0)
         async with running(limits) as engine:
             await engine.load("slow", str(zoo.slow))
-            call = asyncio.create_task(engine.invoke("slow", long_generation()))
+            call = asyncio.create_task(engine.invoke("slow", generation()))
             await asyncio.sleep(0)
             await engine.unload("slow")
             with pytest.raises(Unavailable, match="unloaded"):
@@ -191,69 +236,60 @@ def test_draining_refuses_new_work_and_finishes_the_old(zoo: Zoo, options: Engin
     asyncio.run(scenario())
 
 
-def test_the_fork_server_and_its_workers_may_die(zoo: Zoo, options: EngineOptions) -> None:
+def test_the_fork_server_and_its_workers_may_die(zoo: Zoo, shared: Shared) -> None:
     """First the worker, then the fork server: both times the model is back without a load."""
+    engine = shared.engine
 
     async def scenario() -> None:
-        descendants = Descendants()
-        async with running(options) as engine:
-            await engine.load("A", str(zoo.a))
-            for name in ("mme-worker", "mme-forkserver"):
-                descendants.kill(name)
-                await until(lambda: engine.invoke("A", TEXT))
-            await engine.unload("A")
-            assert reserved(engine) == 0
-        assert not descendants.named("mme-worker")
-        assert not descendants.named("mme-forkserver")
+        await engine.load("A", str(zoo.a))
+        for name in ("mme-worker", "mme-forkserver"):
+            shared.descendants.kill(name)
+            await until(lambda: engine.invoke("A", TEXT))
+        await engine.unload("A")
 
-    asyncio.run(scenario())
+    shared.run(scenario())
 
 
-def test_an_artifact_that_vanished_is_forgotten_at_the_restore(
-    options: EngineOptions, tmp_path: Path
-) -> None:
+def test_an_artifact_that_vanished_is_forgotten_at_the_restore(zoo: Zoo, shared: Shared) -> None:
     """Requests for it get 404, and the platform loads it again; the others are restored."""
+    engine, goes = shared.engine, zoo.copy("goes", zoo.a)
 
     async def scenario() -> None:
-        stays, goes = (
-            artifacts.bert_classifier(tmp_path / name, labels=[name, name + "!"])
-            for name in ("stays", "goes")
-        )
-        descendants = Descendants()
-        async with running(replace(options, model_roots=(tmp_path,))) as engine:
-            await engine.load("stays", str(stays))
-            await engine.load("goes", str(goes))
-            (goes / "model.safetensors").unlink()
-            descendants.kill("mme-worker")
-            await until(lambda: engine.invoke("stays", TEXT))
-            with pytest.raises(ModelNotFound):
-                await until(lambda: engine.invoke("goes", TEXT))
-            await engine.unload("stays")
-            assert reserved(engine) == 0
+        await engine.load("stays", str(zoo.b))
+        await engine.load("goes", str(goes))
+        (goes / "model.safetensors").unlink()
+        shared.descendants.kill("mme-worker")
+        await until(lambda: engine.invoke("stays", TEXT))
+        with pytest.raises(ModelNotFound):
+            await until(lambda: engine.invoke("goes", TEXT))
+        await engine.unload("stays")
+        await until_released(engine)
 
-    asyncio.run(scenario())
+    shared.run(scenario())
 
 
-def test_short_requests_pass_a_long_generation(zoo: Zoo, options: EngineOptions) -> None:
+def test_short_requests_pass_a_long_generation(zoo: Zoo, shared: Shared) -> None:
     """They are answered between its tokens, and the text is what it would have been."""
+    engine = shared.engine
 
     async def scenario() -> None:
-        async with running(options) as engine:
-            await engine.load("long", str(zoo.slow))
-            await engine.load("short", str(zoo.a))
+        await engine.load("long", str(zoo.slow))
+        await engine.load("short", str(zoo.a))
+        await engine.invoke("short", TEXT)
+        document = tokens(1_000)
+        document["parameters"]["do_sample"] = False
+        request = InferenceRequest(json.dumps(document).encode(), "application/json")
+        long = asyncio.create_task(engine.invoke("long", request))
+        for _ in range(20):
             await engine.invoke("short", TEXT)
-            document = tokens(2_000)
-            document["parameters"]["do_sample"] = False
-            request = InferenceRequest(json.dumps(document).encode(), "application/json")
-            generation = asyncio.create_task(engine.invoke("long", request))
-            for _ in range(20):
-                await engine.invoke("short", TEXT)
-            assert not generation.done()
-            text = json.loads((await generation).body)[0]["generated_text"]
-            again = json.loads((await engine.invoke("long", request)).body)[0]["generated_text"]
-            assert text == again
+        assert not long.done()
+        text = json.loads((await long).body)[0]["generated_text"]
+        again = json.loads((await engine.invoke("long", request)).body)[0]["generated_text"]
+        assert text == again
+        await engine.unload("long")
+        await engine.unload("short")
 
-    asyncio.run(scenario())
+    shared.run(scenario())
 
 
 def test_a_device_that_is_not_there_is_a_sickness(options: EngineOptions) -> None:
