@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks import stacks
 from benchmarks.scenarios import Cold, Start
-from benchmarks.stacks import HUGGING_FACE, OURS, Server
+from benchmarks.stacks import HUGGING_FACE, OURS, MeasuredServer
 from benchmarks.traffic import texts
 
 HOT = 5  # answers of which the median is a hot one
@@ -75,7 +75,7 @@ def _colds(scenario: Cold, root: Path) -> Iterator[dict[str, Any]]:
                 yield run
 
 
-def _ours(server: Server, directory: Path, text: str) -> list[tuple[float, float]]:
+def _ours(server: MeasuredServer, directory: Path, text: str) -> list[tuple[float, float]]:
     stamps = [(time.perf_counter(), server.cpu_s())]
     server.load("cold", directory)
     for _ in range(HOT + 1):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import httptools
 
 LOST = 0  # instead of a status: the connection was closed before the response
-Done = Callable[["Connection", int], None]
+RequestDone = Callable[["Connection", int], None]
 
 
 def request(method: str, path: str, body: bytes, **headers: str) -> bytes:
@@ -19,7 +19,7 @@ def request(method: str, path: str, body: bytes, **headers: str) -> bytes:
 class Connection(asyncio.Protocol):
     """`done` is called once per request sent, with the status or LOST."""
 
-    def __init__(self, done: Done) -> None:
+    def __init__(self, done: RequestDone) -> None:
         self._done = done
         self._transport: asyncio.Transport | None = None
         self._busy = False
@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
         self._done(self, status)
 
 
-async def connect(port: int, done: Done) -> Connection:
+async def connect(port: int, done: RequestDone) -> Connection:
     loop = asyncio.get_running_loop()
     _, connection = await loop.create_connection(lambda: Connection(done), "127.0.0.1", port)
     return connection

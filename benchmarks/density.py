@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import environment
-from benchmarks.server import Server
+from benchmarks.measured_container import MeasuredContainer
 
 REPETITIONS = 5
 BASELINE = """
@@ -75,7 +75,7 @@ def _measure(root: Path, paths: list[Path]) -> dict[str, Any]:
     size = len(rest) // REPETITIONS
     blocks = [rest[at : at + size] for at in range(0, size * REPETITIONS, size)]
     ours, theirs = [], []
-    with Server(root) as server:
+    with MeasuredContainer(root) as server:
         _load(server, warm)
         before = server.worker_anonymous_nbytes()
         for block in blocks:
@@ -97,7 +97,7 @@ def _measure(root: Path, paths: list[Path]) -> dict[str, Any]:
     }
 
 
-def _load(server: Server, paths: list[Path]) -> list[float]:
+def _load(server: MeasuredContainer, paths: list[Path]) -> list[float]:
     seconds = []
     for path in paths:
         began = time.perf_counter()

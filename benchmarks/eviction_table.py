@@ -13,7 +13,7 @@ from benchmarks import eviction
 from benchmarks.marked import filled
 
 PAGE = Path(__file__).parent.parent / "docs/sizing.md"
-Run = dict[str, Any]
+RawRun = dict[str, Any]
 
 
 def main() -> None:
@@ -41,11 +41,11 @@ def table(result: dict[str, Any]) -> Iterator[str]:
     yield from _largest(of(result["runs"], "gdsf"), of(result["runs"], "lru"))
 
 
-def of(runs: Sequence[Run], policy: str) -> list[Run]:
+def of(runs: Sequence[RawRun], policy: str) -> list[RawRun]:
     return [run for run in runs if run["policy"] == policy]
 
 
-def _row(name: str, runs: Sequence[Run], lru: Sequence[Run]) -> str:
+def _row(name: str, runs: Sequence[RawRun], lru: Sequence[RawRun]) -> str:
     cells = [
         name,
         f"{_mean(runs, lambda run: run['miss_ratio']):.3f}",
@@ -56,7 +56,7 @@ def _row(name: str, runs: Sequence[Run], lru: Sequence[Run]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _largest(runs: Sequence[Run], lru: Sequence[Run]) -> Iterator[str]:
+def _largest(runs: Sequence[RawRun], lru: Sequence[RawRun]) -> Iterator[str]:
     """The largest ratios, which the means do not show."""
     of_largest = "miss_ratio_of_largest"
     ratios = [ours[of_largest] / theirs[of_largest] for ours, theirs in zip(runs, lru, strict=True)]
@@ -65,11 +65,11 @@ def _largest(runs: Sequence[Run], lru: Sequence[Run]) -> Iterator[str]:
     yield f"by up to {max(ratios) - 1:.0%}, and less often in {better}, by up to {1 - min(ratios):.0%}."
 
 
-def _mean(runs: Sequence[Run], figure: Callable[[Run], float]) -> float:
+def _mean(runs: Sequence[RawRun], figure: Callable[[RawRun], float]) -> float:
     return statistics.fmean(map(figure, runs))
 
 
-def most(runs: Sequence[Run], lru: Sequence[Run]) -> float:
+def most(runs: Sequence[RawRun], lru: Sequence[RawRun]) -> float:
     """The wait as a multiple of lru's, in the setting and on the link where that is highest."""
     pairs = zip(runs, lru, strict=True)
     return max(

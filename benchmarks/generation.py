@@ -10,7 +10,7 @@ import msgspec
 
 from benchmarks import load, stacks, traffic
 from benchmarks.scenarios import Hog, document
-from benchmarks.stacks import HUGGING_FACE, OURS, Server
+from benchmarks.stacks import HUGGING_FACE, OURS, MeasuredServer
 
 MANY = 16  # short requests in flight at most
 
@@ -34,7 +34,7 @@ def measure(scenario: Hog, root: Path) -> dict[str, Any]:
     return {"runs": runs}
 
 
-def _round(scenario: Hog, server: Server) -> dict[str, Any]:
+def _round(scenario: Hog, server: MeasuredServer) -> dict[str, Any]:
     short, long = _short(scenario, server.port), _long(scenario, server.port)
     alone = {"short": load.run(short), "generating": load.run(long)}
     both = {name: load.start(plan) for name, plan in (("short", short), ("generating", long))}

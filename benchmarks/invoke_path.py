@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from benchmarks import stacks
-from benchmarks.stacks import OURS, ROOT, Server
+from benchmarks.stacks import OURS, ROOT, MeasuredServer
 
 WARM_REQUESTS = 9
 RECORDER = ROOT / "benchmarks/recorded"
@@ -45,7 +45,7 @@ def recorded(root: Path) -> tuple[Calls, Calls]:
         return _one(server, root)
 
 
-def _one(server: Server, root: Path) -> tuple[Calls, Calls]:
+def _one(server: MeasuredServer, root: Path) -> tuple[Calls, Calls]:
     pids = [server.leader, _worker(server)]
     for pid in pids:
         os.kill(pid, signal.SIGUSR1)
@@ -56,7 +56,7 @@ def _one(server: Server, root: Path) -> tuple[Calls, Calls]:
     return front, worker
 
 
-def _worker(server: Server) -> int:
+def _worker(server: MeasuredServer) -> int:
     (found,) = (each for each in server.processes() if each.name() == "mme-worker")
     return int(found.pid)
 

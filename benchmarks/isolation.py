@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import environment, stacks
-from benchmarks.stacks import Server, Stack
+from benchmarks.stacks import MeasuredServer, Stack
 
 CODE = """
 import json
@@ -109,7 +109,7 @@ def _stacks(peer: Path, root: Path) -> dict[str, Stack]:
 # ---- measurements ----
 
 
-def _measured(server: Server, directories: list[Path]) -> dict[str, float]:
+def _measured(server: MeasuredServer, directories: list[Path]) -> dict[str, float]:
     """The first model is the warm-up; the others are measured."""
     _load(server, directories[0])
     before = server.pss_nbytes()
@@ -126,7 +126,7 @@ def _measured(server: Server, directories: list[Path]) -> dict[str, float]:
     }
 
 
-def _load(server: Server, directory: Path) -> float:
+def _load(server: MeasuredServer, directory: Path) -> float:
     return server.load(directory.parent.name, directory)
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from benchmarks import load, on_demand, stacks, traffic
 from benchmarks.scenarios import Churn, Cycles, Neighbours, Storm, tiny
-from benchmarks.stacks import HUGGING_FACE, OURS, Server
+from benchmarks.stacks import HUGGING_FACE, OURS, MeasuredServer
 from benchmarks.steady import comparable
 
 LOADING_HANDS = 8
@@ -65,7 +65,7 @@ def _churn(scenario: Churn, root: Path) -> dict[str, Any]:
     return {"budget_nbytes": budget, "weights_nbytes": total, "runs": runs}
 
 
-def _wake(server: Server, model: Path) -> None:
+def _wake(server: MeasuredServer, model: Path) -> None:
     """Wait for the worker by loading a model named "first"."""
     server.load("first", model)
     server.invoke("first", TEXT)
@@ -123,7 +123,7 @@ def _neighbours(scenario: Neighbours, root: Path) -> dict[str, Any]:
     return {"runs": runs}
 
 
-def _beside(scenario: Neighbours, server: Server, root: Path) -> dict[str, Any]:
+def _beside(scenario: Neighbours, server: MeasuredServer, root: Path) -> dict[str, Any]:
     """Latency of one client alone, and while other models are loaded and unloaded one after the other."""
     bodies = [json.dumps({"inputs": text}) for text in traffic.texts(30, 64, seed=5)]
     kind = load.RequestKind("asked", f"/models/{scenario.asked}/invoke", bodies)
@@ -163,7 +163,9 @@ def _cycles(scenario: Cycles, root: Path) -> dict[str, Any]:
     return {"memory": memory, "refusal_ms": refusals, "same_processes": same}
 
 
-def _spin(server: Server, models: tuple[str, ...], root: Path, first: int) -> dict[str, Any]:
+def _spin(
+    server: MeasuredServer, models: tuple[str, ...], root: Path, first: int
+) -> dict[str, Any]:
     """Run some cycles, each with a check of the response; then read the server's memory."""
     for number in range(first, first + MEMORY_EVERY):
         _spin_once(server, models[number % len(models)], root)
@@ -172,7 +174,7 @@ def _spin(server: Server, models: tuple[str, ...], root: Path, first: int) -> di
     return memory
 
 
-def _spin_once(server: Server, model: str, root: Path) -> None:
+def _spin_once(server: MeasuredServer, model: str, root: Path) -> None:
     server.load(model, root / model / "model")
     answer = comparable(server.invoke(model, TEXT))
     expected = _ANSWERS.setdefault(model, answer)
@@ -184,7 +186,9 @@ def _spin_once(server: Server, model: str, root: Path) -> None:
 _ANSWERS: dict[str, Any] = {}
 
 
-def _refusals(server: Server, models: tuple[str, ...], root: Path, count: int) -> list[float]:
+def _refusals(
+    server: MeasuredServer, models: tuple[str, ...], root: Path, count: int
+) -> list[float]:
     """Milliseconds of each 507 of a full device."""
     for model in models[:3]:
         server.load(model, root / model / "model")

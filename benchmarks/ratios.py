@@ -43,7 +43,7 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Footprint:
+class MemoryUse:
     """What all models of one mix take on one side, after each has answered."""
 
     who: str
@@ -69,11 +69,11 @@ def workloads(results: Mapping[str, Raw]) -> Iterator[Workload]:
             yield Workload(f"{label}, {clients} client{'s' * (clients > 1)}", ratios)
 
 
-def footprints(results: Mapping[str, Raw]) -> tuple[Footprint, Footprint]:
+def footprints(results: Mapping[str, Raw]) -> tuple[MemoryUse, MemoryUse]:
     """Ours and the Hugging Face toolkit's, fifty models each."""
     raw = results[MANY]
     ours, theirs = (
-        Footprint(who, raw["pss_nbytes"][side] / 1e9, raw["processes"][side])
+        MemoryUse(who, raw["pss_nbytes"][side] / 1e9, raw["processes"][side])
         for who, side in (("this container", "ours"), (PEERS[PEER][0], PEER))
     )
     return ours, theirs
@@ -150,7 +150,7 @@ def _bar(ratio: float, y: int, colour: str) -> Iterator[str]:
     yield _text(end + away, y + 9, f"{ratio:.2f}", "small", anchor)
 
 
-def _memory(both: tuple[Footprint, Footprint], y: int) -> Iterator[str]:
+def _memory(both: tuple[MemoryUse, MemoryUse], y: int) -> Iterator[str]:
     yield _text(20, y, "Memory and processes for fifty small models", "title")
     most = max(each.gigabytes for each in both)
     for number, each in enumerate(both):

@@ -51,7 +51,7 @@ TRITON = Stack(
 
 
 @dataclass(frozen=True)
-class Server:
+class MeasuredServer:
     name: str
     port: int
     leader: int
@@ -103,7 +103,7 @@ class Server:
 @contextlib.contextmanager
 def serving(
     stack: Stack, root: Path, *, output: IO[bytes] | int = subprocess.DEVNULL, **settings: str
-) -> Iterator[Server]:
+) -> Iterator[MeasuredServer]:
     """`root`: directory of the models; `output`: file for the server's output."""
     port = free_port()
     contract = {"SAGEMAKER_MULTI_MODEL": "true", "SAGEMAKER_BIND_TO_PORT": str(port)}
@@ -126,7 +126,7 @@ def serving(
             ping_s = time.perf_counter() - began
             base = f"http://127.0.0.1:{port}"
             with httpx.Client(base_url=base, timeout=PATIENCE_S) as client:
-                yield Server(
+                yield MeasuredServer(
                     stack.name, port, process.pid, ping_s, client, stack.dialect, Path(scratch)
                 )
         finally:

@@ -13,7 +13,7 @@ import msgspec
 
 from benchmarks import load, stacks, traffic
 from benchmarks.scenarios import Hot, Mix, document, texts
-from benchmarks.stacks import HUGGING_FACE, OURS, PIPELINES, TRITON, Server
+from benchmarks.stacks import HUGGING_FACE, OURS, PIPELINES, TRITON, MeasuredServer
 
 PEERS = {stack.name: stack for stack in (HUGGING_FACE, PIPELINES, TRITON)}
 TOLERANCE = 2e-4  # of scores: other versions of the libraries, other order of additions
@@ -65,11 +65,13 @@ def _brief(run: dict[str, Any]) -> dict[str, Any]:
 # ---- servers ----
 
 
-def _load(server: Server, models: Sequence[str], root: Path) -> list[float]:
+def _load(server: MeasuredServer, models: Sequence[str], root: Path) -> list[float]:
     return [server.load(model, root / model / "model") for model in models]
 
 
-def _compare(servers: Sequence[Server], models: Sequence[str], bodies: Sequence[str]) -> float:
+def _compare(
+    servers: Sequence[MeasuredServer], models: Sequence[str], bodies: Sequence[str]
+) -> float:
     """The largest difference between the scores of two servers. Exits if responses differ otherwise."""
     largest = 0.0
     for model in models:
@@ -107,7 +109,9 @@ def difference(mine: list[Any], theirs: list[Any]) -> float:
     return max((abs(a - b) for x, y in pairs for a, b in zip(x[1], y[1], strict=True)), default=0.0)
 
 
-def _windows(scenario: Hot | Mix, servers: Sequence[Server], models: Sequence[str]) -> list[Window]:
+def _windows(
+    scenario: Hot | Mix, servers: Sequence[MeasuredServer], models: Sequence[str]
+) -> list[Window]:
     kinds = {server.name: _kinds(scenario, server, models) for server in servers}
     return [
         _window(server, load.Plan(server.port, kinds[server.name], scenario.seconds, clients))
@@ -116,7 +120,9 @@ def _windows(scenario: Hot | Mix, servers: Sequence[Server], models: Sequence[st
     ]
 
 
-def _kinds(scenario: Hot | Mix, server: Server, models: Sequence[str]) -> list[load.RequestKind]:
+def _kinds(
+    scenario: Hot | Mix, server: MeasuredServer, models: Sequence[str]
+) -> list[load.RequestKind]:
     def body(model: str, text: str) -> str:
         return json.dumps(server.dialect.request(document(model, text)))
 
@@ -128,7 +134,7 @@ def _kinds(scenario: Hot | Mix, server: Server, models: Sequence[str]) -> list[l
     ]
 
 
-def _window(server: Server, plan: load.Plan) -> Window:
+def _window(server: MeasuredServer, plan: load.Plan) -> Window:
     def run() -> dict[str, Any]:
         front, whole = stacks.cpu_s(server.leader), server.cpu_s()
         outcome = load.run(plan)

@@ -68,14 +68,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def create_server(
-    chosen: Settings, engine: Engine, request_log: RequestLog | None = None
+    chosen: Settings, engine: EngineInterface, request_log: RequestLog | None = None
 ) -> HttpServer:
     app = create_app(chosen, engine, request_log or RequestLog())
     config = configuration(app, chosen.host, chosen.port)
     return HttpServer(config, engine, app, chosen.drain_timeout_s)
 
 
-def create_app(chosen: Settings, engine: Engine, request_log: RequestLog) -> App:
+def create_app(chosen: Settings, engine: EngineInterface, request_log: RequestLog) -> App:
     limit = BodyLimit(chosen.body_limit_nbytes, chosen.request_timeout_s)
     if chosen.multi_model:
         selector = PlatformSelector(engine)

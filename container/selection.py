@@ -1,6 +1,6 @@
 """Selects the model for `/invocations` when the platform loads the models (MultiModel mode)."""
 
-from container.engine import Engine
+from container.engine import EngineInterface
 from model_handler.errors import InvalidRequest
 
 MAX_LISTED = 20
@@ -9,7 +9,7 @@ MAX_LISTED = 20
 class PlatformSelector:
     """By the Target-Model header only; bodies are not read."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: EngineInterface) -> None:
         self._engine = engine
 
     def health(self) -> str | None:
@@ -21,7 +21,7 @@ class PlatformSelector:
         return only_model(self._engine), body
 
 
-def only_model(engine: Engine) -> str:
+def only_model(engine: EngineInterface) -> str:
     """The name of the only loaded model. Raises InvalidRequest if there are none or several."""
     models = engine.models()
     if len(models) != 1:
@@ -29,7 +29,7 @@ def only_model(engine: Engine) -> str:
     return models[0].name
 
 
-def available(engine: Engine) -> str:
+def available(engine: EngineInterface) -> str:
     """The loaded models, in one line of bounded length."""
     models = [model.name for model in engine.models()]
     if not models:

@@ -15,7 +15,7 @@ import msgspec
 
 from container import archive
 from container.archive import ArchiveRefused
-from container.engine import Engine
+from container.engine import EngineInterface
 from container.http import names
 from container.selection import available, only_model
 from model_handler.errors import EngineError, InvalidRequest, ModelNotFound
@@ -84,7 +84,7 @@ def _found(path: Path) -> FoundArtifact:
 class StandaloneModels:
     """Removes unpacked archives at the end, and the scratch directory if it was created here."""
 
-    def __init__(self, engine: Engine, directory: Path, scratch: Path) -> None:
+    def __init__(self, engine: EngineInterface, directory: Path, scratch: Path) -> None:
         self._engine = engine
         self._directory = directory
         self._scratch = scratch

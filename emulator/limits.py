@@ -6,7 +6,7 @@ GIB = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class PlatformLimits:
     """Times are in seconds. Values set on a production variant take precedence."""
 
     startup_s: float = 480.0  # until a new container passes the health check

@@ -29,7 +29,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class VariantSpec:
-    """A production variant. None selects the platform's default from `Limits`."""
+    """A production variant. None selects the platform's default from `PlatformLimits`."""
 
     name: str
     model: ModelSpec

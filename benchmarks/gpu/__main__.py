@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.gpu import child, page, schedule
 from benchmarks.gpu.day import Day
-from benchmarks.gpu.section import Section
+from benchmarks.gpu.day_section import Section
 from benchmarks.gpu.sections import ALL
 
 OUTPUT = child.ROOT / "build/gpu-day"

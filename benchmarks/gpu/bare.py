@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.gpu.child import ROOT, ChildFailed
 
 
-class Bare:
+class PlainTorchProcess:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
@@ -38,13 +38,13 @@ class Bare:
 
 
 @contextlib.contextmanager
-def running(directory: Path, device: str) -> Iterator[Bare]:
+def running(directory: Path, device: str) -> Iterator[PlainTorchProcess]:
     """With the model in memory."""
     command = [sys.executable, "-m", "benchmarks.peers.bare", str(directory), device]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
     try:
-        bare = Bare(process)
+        bare = PlainTorchProcess(process)
         bare.ready()
         yield bare
     finally:

@@ -15,7 +15,7 @@ import uvloop
 
 from benchmarks import traffic
 from benchmarks.connection import LOST, Connection, request
-from benchmarks.stacks import Server
+from benchmarks.stacks import MeasuredServer
 
 OK = 200
 RESERVED = "mme_memory_reserved_bytes{tier=device}"
@@ -60,7 +60,7 @@ class CallerAnswer:
 # ---- one at a time ----
 
 
-def post(server: Server, path: str, ask: Ask) -> CallerAnswer:
+def post(server: MeasuredServer, path: str, ask: Ask) -> CallerAnswer:
     began = clock()
     try:
         response = server.client.post(path, json=ask.document)
@@ -69,15 +69,15 @@ def post(server: Server, path: str, ask: Ask) -> CallerAnswer:
     return CallerAnswer(ask, response.status_code, clock() - began, response.content)
 
 
-def invoke(server: Server, ask: Ask) -> CallerAnswer:
+def invoke(server: MeasuredServer, ask: Ask) -> CallerAnswer:
     return post(server, ask.path, ask)
 
 
-def load(server: Server, name: str, directory: Path) -> CallerAnswer:
+def load(server: MeasuredServer, name: str, directory: Path) -> CallerAnswer:
     return post(server, "/models", Ask(name, {"model_name": name, "url": str(directory)}))
 
 
-def must_load(server: Server, name: str, directory: Path) -> float:
+def must_load(server: MeasuredServer, name: str, directory: Path) -> float:
     """Seconds. Raises Refused."""
     answer = load(server, name, directory)
     if answer.status != OK:
@@ -85,7 +85,7 @@ def must_load(server: Server, name: str, directory: Path) -> float:
     return answer.seconds
 
 
-def must_answer(server: Server, ask: Ask) -> float:
+def must_answer(server: MeasuredServer, ask: Ask) -> float:
     """Seconds. Raises Refused."""
     answer = invoke(server, ask)
     if answer.status != OK:
@@ -93,14 +93,14 @@ def must_answer(server: Server, ask: Ask) -> float:
     return answer.seconds
 
 
-def ping(server: Server) -> int:
+def ping(server: MeasuredServer) -> int:
     try:
         return server.client.get("/ping").status_code
     except httpx.TransportError:
         return LOST
 
 
-def gauges(server: Server) -> dict[str, float]:
+def gauges(server: MeasuredServer) -> dict[str, float]:
     """The container's own counts, without histograms' buckets and series of single models."""
     found = _SAMPLE.findall(server.client.get("/metrics").text)
     return {name.replace('"', ""): float(value) for name, value in found}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks import stacks
-from benchmarks.stacks import OURS, Server
+from benchmarks.stacks import OURS, MeasuredServer
 
 T = TypeVar("T")
 LOG_LINES = 30
@@ -48,7 +48,7 @@ class Day:
         return self.weights_nbytes(kind if self.cuda else "f32")
 
     @contextlib.contextmanager
-    def serving(self, label: str, **settings: object) -> Iterator[Server]:
+    def serving(self, label: str, **settings: object) -> Iterator[MeasuredServer]:
         """A container. What goes wrong in the block carries the last lines of its log as a note."""
         log = self.output / f"server-{label}.log"
         stack = dataclasses.replace(OURS, settings={"MME_DEVICE": self.device})

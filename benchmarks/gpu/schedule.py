@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from benchmarks.gpu.day import Day
-from benchmarks.gpu.section import Found, NotRun, Section
+from benchmarks.gpu.day_section import Found, NotRun, Section
 
 LEAST_S = 10.0  # with less than this left, no section is begun
 DEAD_S = 30.0  # budget of sections that need the container, once it has failed in the preflight
@@ -20,14 +20,16 @@ CLEANUP_S = 30.0  # from the end of a budget until the section is interrupted ag
 ENVIRONMENT, PREFLIGHT = "environment", "preflight"
 NOT_RUN = "not run"
 RAN, FAILED, NO_TIME, CUT = "ran", "failed", "not run: time", "cut: its time was over"
-Report = Callable[[str, dict[str, Any]], None]
+ReportCallback = Callable[[str, dict[str, Any]], None]
 
 
 class OutOfTime(BaseException):
     """Not an Exception, so that no handler on the way takes it for a failure of its own."""
 
 
-def run(day: Day, sections: Iterable[Section], ends: float, report: Report) -> dict[str, Any]:
+def run(
+    day: Day, sections: Iterable[Section], ends: float, report: ReportCallback
+) -> dict[str, Any]:
     """By name what each section found. `ends`: of `time.monotonic()`; `report` is called after each."""
     records: dict[str, Any] = {}
     for section in sections:

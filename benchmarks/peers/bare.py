@@ -17,7 +17,7 @@ from transformers import pipeline
 from transformers.utils import logging
 
 
-class Bare:
+class PlainTorch:
     def __init__(self, directory: str, device: str) -> None:
         logging.disable_progress_bar()
         self._device = device
@@ -52,7 +52,7 @@ def _batches(texts: list[str], size: int) -> Iterator[list[str]]:
 
 
 def main() -> None:
-    bare = Bare(sys.argv[1], *(sys.argv[2:] or ["cpu"]))
+    bare = PlainTorch(sys.argv[1], *(sys.argv[2:] or ["cpu"]))
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(bare.measure(**json.loads(line))), flush=True)

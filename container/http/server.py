@@ -11,7 +11,7 @@ from typing import Any
 
 import uvicorn
 
-from container.engine import Engine
+from container.engine import EngineInterface
 from container.http.protocol import HttpConnection
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class HttpServer(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
-        engine: Engine,
+        engine: EngineInterface,
         running: AbstractAsyncContextManager[object],
         drain_timeout_s: float,
     ) -> None:

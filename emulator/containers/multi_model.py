@@ -15,11 +15,11 @@ from typing import Any
 
 from emulator.containers.artifact_cache import ArtifactCache
 from emulator.containers.client import ContainerClient, ContainerResponse, ResponseTimeout
-from emulator.containers.loaded_models import LoadedModels
+from emulator.containers.model_usage import ModelUsage
 from emulator.containers.runner import ContainerLaunch
 from emulator.containers.s3 import S3Downloader, S3Location
 from emulator.invocation_errors import ContainerErrors, invalid, not_ready
-from emulator.limits import Limits
+from emulator.limits import PlatformLimits
 from emulator.metrics import VariantMetrics
 
 TARGET_MODEL = "x-amzn-sagemaker-target-model"
@@ -39,7 +39,7 @@ class MultiModelContainer:
         client: ContainerClient,
         models: PurePosixPath,
         downloader: S3Downloader,
-        limits: Limits,
+        limits: PlatformLimits,
         metrics: VariantMetrics,
         errors: ContainerErrors,
     ) -> None:
@@ -54,7 +54,7 @@ class MultiModelContainer:
         self._artifacts = ArtifactCache(
             downloader, launch.models, limits.volume_nbytes, in_use=self._in_use, free=self._free
         )
-        self._loaded = LoadedModels()
+        self._loaded = ModelUsage()
         self._loads: dict[str, asyncio.Task[None]] = {}
         self._load_requests: set[asyncio.Task[ContainerResponse]] = set()
         self._unloads: dict[str, asyncio.Task[None]] = {}

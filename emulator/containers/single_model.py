@@ -4,11 +4,13 @@ from collections.abc import Mapping
 
 from emulator.containers.client import ContainerClient, ContainerResponse, ResponseTimeout
 from emulator.invocation_errors import ContainerErrors
-from emulator.limits import Limits
+from emulator.limits import PlatformLimits
 
 
 class SingleModelContainer:
-    def __init__(self, client: ContainerClient, limits: Limits, errors: ContainerErrors) -> None:
+    def __init__(
+        self, client: ContainerClient, limits: PlatformLimits, errors: ContainerErrors
+    ) -> None:
         self._client = client
         self._limits = limits
         self._errors = errors

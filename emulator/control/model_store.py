@@ -13,7 +13,7 @@ from emulator.records import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ModelRecord:
     """`members` are those of the CreateModel call, `spec` is what the hosting side gets."""
 
     name: str
@@ -26,9 +26,9 @@ class Model:
 class ModelStore:
     def __init__(self, tags: TagStore) -> None:
         self._tags = tags
-        self._resources: ResourceStore[Model] = ResourceStore("model", "model")
+        self._resources: ResourceStore[ModelRecord] = ResourceStore("model", "model")
 
-    def find(self, caller: Caller, name: str) -> Model:
+    def find(self, caller: Caller, name: str) -> ModelRecord:
         return self._resources.find(caller, name)
 
     async def create(self, caller: Caller, members: Members) -> Members:
@@ -42,7 +42,7 @@ class ModelStore:
         check_duplicate_keys(tags)
         name = members["ModelName"]
         spec = ModelSpec(name, container_definitions.container_specs(members))
-        model = Model(name, caller.arn("model", name), time.time(), members, spec)
+        model = ModelRecord(name, caller.arn("model", name), time.time(), members, spec)
         self._resources.add(model)
         self._tags.attach(model.arn, tags)
         return {"ModelArn": model.arn}
@@ -66,5 +66,5 @@ class ModelStore:
         return {}
 
 
-def _summary(model: Model) -> Members:
+def _summary(model: ModelRecord) -> Members:
     return {"ModelName": model.name, "ModelArn": model.arn, "CreationTime": model.created}

@@ -13,7 +13,7 @@ from emulator.background_tasks import BackgroundTasks
 from emulator.containers.runner import ContainerRunner
 from emulator.containers.s3 import S3Downloader
 from emulator.interfaces import DeploymentFailed
-from emulator.limits import Limits
+from emulator.limits import PlatformLimits
 from emulator.metrics import CloudWatchMetrics
 
 # Below the ephemeral ports of the kernel, and below 32767, which multi-model-server refuses.
@@ -34,7 +34,7 @@ class HostingContext:
     downloader: S3Downloader
     metrics: CloudWatchMetrics
     root: Path
-    limits: Limits
+    limits: PlatformLimits
     region: str = DEFAULT_REGION
     clock: Callable[[], float] = time.time
     cleanup: BackgroundTasks = field(default_factory=BackgroundTasks)

@@ -35,10 +35,10 @@ from emulator.hosting.autoscaling import (
     per_minute,
 )
 from emulator.hosting.context import HostingContext
-from emulator.hosting.fleet import Fleet
+from emulator.hosting.instance_fleet import InstanceFleet
 from emulator.hosting.routing import check_target, check_variant, choose_variant
 from emulator.interfaces import DeploymentFailed, Invocation, InvocationResult
-from emulator.limits import Limits
+from emulator.limits import PlatformLimits
 from emulator.metrics import CloudWatchMetrics
 from emulator.records import VariantSpec, VariantStatus
 
@@ -49,7 +49,7 @@ _RETURNED = (
     "x-amzn-sagemaker-closed-session-id",
 )
 
-Fleets = dict[str, Fleet]
+Fleets = dict[str, InstanceFleet]
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ async def create_hosting(
     command: Sequence[str] | None = None,
     root: Path | None = None,
     clock: Clock = time.time,
-    limits: Limits | None = None,
+    limits: PlatformLimits | None = None,
     alarms: AlarmPeriods | None = None,
     seed: int | None = None,
     tick_every_s: float | None = MINUTE_S,
@@ -80,7 +80,7 @@ async def create_hosting(
                 downloader=S3Downloader(s3, region),
                 metrics=metrics,
                 root=(root or Path(temporary)).resolve(),
-                limits=limits or Limits(),
+                limits=limits or PlatformLimits(),
                 region=region,
                 clock=clock,
             )
@@ -109,7 +109,7 @@ class FleetHosting:
         self._alarms = alarms
         self._random = random_source
         self._endpoints: dict[str, Fleets] = {}
-        self._histories: dict[Fleet, ScalingHistory] = {}
+        self._histories: dict[InstanceFleet, ScalingHistory] = {}
 
     async def create(self, endpoint: str, variants: Sequence[VariantSpec]) -> None:
         self._endpoints[endpoint] = await self._start_fleets(endpoint, variants)
@@ -172,7 +172,7 @@ class FleetHosting:
 
     async def _start_fleets(self, endpoint: str, variants: Sequence[VariantSpec]) -> Fleets:
         """Returns when all fleets are in service. On DeploymentFailed no container is left."""
-        fleets = {spec.name: Fleet(self._context, endpoint, spec) for spec in variants}
+        fleets = {spec.name: InstanceFleet(self._context, endpoint, spec) for spec in variants}
         try:
             await run_all(fleet.start() for fleet in fleets.values())
         except BaseException:  # one failure or a cancellation: stop all fleets
@@ -180,7 +180,7 @@ class FleetHosting:
             raise
         return fleets
 
-    async def _track(self, target: ScalableTarget, fleet: Fleet, now: float) -> None:
+    async def _track(self, target: ScalableTarget, fleet: InstanceFleet, now: float) -> None:
         history = self._histories.setdefault(fleet, ScalingHistory(now))
         count = fleet.desired_count
         longest = max(self._alarms.high_minutes, self._alarms.low_minutes) * MINUTE_S

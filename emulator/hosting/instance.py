@@ -19,7 +19,7 @@ from emulator.containers.single_model import SingleModelContainer
 from emulator.hosting.context import HostingContext
 from emulator.interfaces import DeploymentFailed, Invocation, InvocationFailed
 from emulator.invocation_errors import ContainerErrors
-from emulator.limits import GIB, Limits
+from emulator.limits import GIB, PlatformLimits
 from emulator.records import ContainerSpec, VariantSpec
 
 _SAFE_PORTS = "25000-25999"
@@ -257,7 +257,7 @@ class Instance:
         return ContainerErrors(self._endpoint, container, self._context.region)
 
 
-def _limits(limits: Limits, variant: VariantSpec) -> Limits:
+def _limits(limits: PlatformLimits, variant: VariantSpec) -> PlatformLimits:
     """The limits with the values that the variant sets."""
     own: dict[str, float] = {}
     if variant.startup_timeout_s is not None:

@@ -31,7 +31,7 @@ def digits() -> tuple[Any, Any, Any, Any]:
     return tuple(split)
 
 
-class Network(nn.Module):
+class DigitClassifier(nn.Module):
     """Ten probabilities per picture."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Network(nn.Module):
         return self.scores(pictures).softmax(-1)
 
 
-def train(network: Network, pictures: Tensor, labels: Tensor) -> None:
+def train(network: DigitClassifier, pictures: Tensor, labels: Tensor) -> None:
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
     for _ in range(EPOCHS):
         for batch in torch.randperm(len(pictures)).split(BATCH):
@@ -59,7 +59,7 @@ def train(network: Network, pictures: Tensor, labels: Tensor) -> None:
             optimizer.step()
 
 
-def export(network: Network, example: Tensor) -> None:
+def export(network: DigitClassifier, example: Tensor) -> None:
     """Weights inside the file, and a first dimension named batch: requests may then share a run."""
     program = torch.onnx.export(
         network,
@@ -82,7 +82,7 @@ def main() -> None:
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
     pictures, held_out, labels, expected = map(torch.from_numpy, digits())
-    network = Network()
+    network = DigitClassifier()
     train(network, pictures, labels)
     network.eval()
     with torch.inference_mode():

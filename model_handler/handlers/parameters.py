@@ -14,12 +14,12 @@ _GENERATING = ("generate_kwargs", "forward_params")
 
 def accepted(given: Mapping[str, Any], family: str, vocabulary: int) -> dict[str, Any]:
     """Checked parameters with the task's defaults, in the form the pipeline takes. Raises InvalidRequest."""
-    traits = TRAITS[family]
-    if traits.required and not given.get(traits.required):
-        raise InvalidRequest(f"{family} needs the parameter {traits.required!r}")
+    task = TASK_PARAMETERS[family]
+    if task.required and not given.get(task.required):
+        raise InvalidRequest(f"{family} needs the parameter {task.required!r}")
     for name in given:
-        if name not in traits.allowed:
-            allowed = ", ".join(sorted(traits.allowed)) or "none"
+        if name not in task.allowed:
+            allowed = ", ".join(sorted(task.allowed)) or "none"
             raise InvalidRequest(f"{family} takes no {name[:60]!r}; it takes {allowed}")
     _check_choices(given)
     _check_nested(given)

@@ -14,6 +14,7 @@ from model_handler.artifacts.tasks import family, input_kind
 from model_handler.errors import EngineError, InferenceFailed, InvalidRequest, ModelLoadFailed
 from model_handler.handlers import Payload, Prepared, Unit, bounds, precedence
 from model_handler.handlers.collation import collate, separate
+from model_handler.handlers.embedding_limits import EmbeddingLimits, positions
 from model_handler.handlers.generation import (
     Deadline,
     Scores,
@@ -22,12 +23,11 @@ from model_handler.handlers.generation import (
     padding_matters,
     trim,
 )
-from model_handler.handlers.limits import Limits, positions
 from model_handler.handlers.media import materialise
 from model_handler.handlers.parameters import accepted, asks
 from model_handler.handlers.plain_text import PlainRow, PlainTexts
 from model_handler.handlers.staged import PipelineCall, Staged
-from model_handler.handlers.traits import PADDING_SENSITIVE, TRAITS, Padding
+from model_handler.handlers.task_parameters import PADDING_SENSITIVE, TASK_PARAMETERS, Padding
 
 # Features whose second dimension is the length of a row
 _LENGTHS = ("input_ids", "input_values", "input_features")
@@ -71,7 +71,7 @@ class PipelineHandler:
         self.task = task
         self.max_tokens = max_tokens
         self._family = family(task)
-        self._traits = TRAITS[self._family]
+        self._task = TASK_PARAMETERS[self._family]
         self._staged: Staged | None = pipeline
         self._nbytes = nbytes
         self._padding = self._safe_padding()
@@ -179,8 +179,8 @@ class PipelineHandler:
     def _safe_padding(self) -> Padding:
         config, tokenizer = self.model.config, self.pipeline.tokenizer
         pad = getattr(tokenizer, "pad_token_id", None)
-        if self._traits.padding is not Padding.MASKED or self._family == "text-generation":
-            return self._traits.padding
+        if self._task.padding is not Padding.MASKED or self._family == "text-generation":
+            return self._task.padding
         if self._family in ("text-classification", "zero-shot-classification") and (
             pad is None or getattr(config, "pad_token_id", None) != pad
         ):

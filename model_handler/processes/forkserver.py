@@ -199,7 +199,7 @@ def _run(order: Order, fds: list[int]) -> None:
     else:
         from model_handler.scripted import isolated_worker
 
-        _name_process("mme-spare")  # until it is given a model
+        _name_process("mme-prefork")  # until it is given a model
         _print_to(fds[1])
         isolated_worker.main(end, order)
 

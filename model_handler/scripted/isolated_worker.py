@@ -178,7 +178,7 @@ class IsolatedWorker:
 
     def _load(self, command: Load) -> None:
         with contextlib.suppress(OSError):
-            NAME.write_text("mme-isolate")
+            NAME.write_text("mme-isolated")
         began = time.monotonic()
         try:
             script = open_script(command, self._device, store=self._store, alone=self._held.alone)

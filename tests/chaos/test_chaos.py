@@ -214,7 +214,7 @@ async def until_backoff(attempt: Callable[[], Awaitable[object]]) -> str:
 def with_models() -> set[int]:
     """The isolated processes that have a model."""
     family = psutil.Process().children(recursive=True)
-    return {each.pid for each in family if each.name() == "mme-isolate"}
+    return {each.pid for each in family if each.name() == "mme-isolated"}
 
 
 @pytest.mark.parametrize(
@@ -309,5 +309,5 @@ def preforks() -> list[psutil.Process]:
     """The preforked processes; waits while one is being forked."""
     while True:
         family = psutil.Process().children(recursive=True)
-        if found := [each for each in family if each.name() == "mme-spare"]:
+        if found := [each for each in family if each.name() == "mme-prefork"]:
             return found

@@ -77,7 +77,7 @@ class CodeZoo(Zoo):
 
     device_memory_nbytes = DEVICE_MEMORY_NBYTES
     slack_nbytes = 8 * MIB
-    process = "mme-isolate"
+    process = "mme-isolated"
     isolated = True
     killed = 507
 

@@ -17,7 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from emulator.hosting.fleet_hosting import create_hosting
-from emulator.limits import Limits
+from emulator.limits import PlatformLimits
 from emulator.platform import LocalSageMaker
 from tests.archives import packed
 from tests.artifacts import bert_classifier
@@ -103,7 +103,9 @@ def classifier(folder: Path, number: int) -> Path:
     return bert_classifier(folder / str(number), labels=labels, seed=number)
 
 
-def platform(root: Path, models: list[Path], nbytes: int, limits: Limits) -> Iterator[Platform]:
+def platform(
+    root: Path, models: list[Path], nbytes: int, limits: PlatformLimits
+) -> Iterator[Platform]:
     def hosting(url: str) -> Any:
         return create_hosting(s3=url, root=root, tick_every_s=None, limits=limits)
 
@@ -128,7 +130,7 @@ def nbytes(models: list[Path], zoo: Zoo) -> int:
 def sage(
     models: list[Path], nbytes: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Platform]:
-    yield from platform(tmp_path_factory.mktemp("instances"), models, nbytes, Limits())
+    yield from platform(tmp_path_factory.mktemp("instances"), models, nbytes, PlatformLimits())
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +208,7 @@ def test_a_load_that_takes_too_long_for_its_caller(
 ) -> None:
     """ModelNotReadyException, and the load goes on: later requests succeed. This test is the last: a second
     platform in one process forgets, when it ends, what the first one stored."""
-    for slow in platform(tmp_path, models, nbytes, Limits(load_wait_s=0.01)):
+    for slow in platform(tmp_path, models, nbytes, PlatformLimits(load_wait_s=0.01)):
         endpoint = slow.endpoint()
         runtime = slow.aws.client("sagemaker-runtime")
         refused = 0

@@ -16,7 +16,7 @@ import pytest
 from botocore.config import Config
 
 from emulator.hosting.fleet_hosting import create_hosting
-from emulator.limits import Limits
+from emulator.limits import PlatformLimits
 from emulator.platform import LocalSageMaker
 from tests.archives import packed
 from tests.artifacts import bert_classifier
@@ -80,7 +80,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def aws(root: Path, tmp_path: Path, zoo: Zoo) -> Iterator[LocalSageMaker]:
     """The endpoint is in service. Two concurrent requests for a model make both instances load it."""
-    limits = Limits(hot=1)
+    limits = PlatformLimits(hot=1)
     with LocalSageMaker(
         lambda url: create_hosting(s3=url, root=root, tick_every_s=None, limits=limits), environ={}
     ) as platform:

@@ -18,7 +18,7 @@ from emulator.containers.process_runner import ProcessRunner
 from emulator.containers.runner import ContainerLaunch, RunningContainer
 from emulator.hosting.fleet_hosting import FleetHosting, create_hosting
 from emulator.interfaces import Invocation
-from emulator.limits import Limits
+from emulator.limits import PlatformLimits
 from emulator.records import ContainerSpec, ModelSpec, VariantSpec
 
 STAND_IN = (sys.executable, str(Path(__file__).parent / "stand_in.py"), "serve")
@@ -79,7 +79,7 @@ class HostingBed:
 @asynccontextmanager
 async def bed(s3: str, root: Path, **options: Any) -> AsyncIterator[HostingBed]:
     runner = options.pop("runner", None) or RecordingRunner()
-    options.setdefault("limits", Limits(ping_period_s=0.1, startup_s=10, stop_s=5))
+    options.setdefault("limits", PlatformLimits(ping_period_s=0.1, startup_s=10, stop_s=5))
     context = create_hosting(s3=s3, runner=runner, root=root, tick_every_s=None, seed=1, **options)
     async with context as hosting:
         yield HostingBed(hosting, runner, root)

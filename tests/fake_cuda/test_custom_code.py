@@ -40,7 +40,7 @@ def artifact(models: Models) -> Path:
 
 
 def process(gpu_server: GpuServer) -> FakeProcess:
-    (found,) = (each for each in gpu_server.machine.processes() if each.name == "mme-isolate")
+    (found,) = (each for each in gpu_server.machine.processes() if each.name == "mme-isolated")
     return found
 
 

@@ -11,7 +11,7 @@ from botocore.config import Config
 
 from emulator.containers.docker_runner import DockerRunner
 from emulator.hosting.fleet_hosting import create_hosting
-from emulator.limits import Limits
+from emulator.limits import PlatformLimits
 from emulator.platform import LocalSageMaker
 from examples.five_models import package
 from tests.contract import image
@@ -40,7 +40,11 @@ def aws(others: set[str]) -> Iterator[LocalSageMaker]:
         tempfile.TemporaryDirectory() as root,
         LocalSageMaker(
             lambda url: create_hosting(
-                s3=url, root=Path(root), tick_every_s=None, limits=Limits(hot=1), runner=runner
+                s3=url,
+                root=Path(root),
+                tick_every_s=None,
+                limits=PlatformLimits(hot=1),
+                runner=runner,
             ),
             environ={},
         ) as platform,

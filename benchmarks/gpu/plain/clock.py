@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-Work = Callable[[], object]
+Timed = Callable[[], object]
 
 
 def synchronize(device: str) -> None:
@@ -14,7 +14,7 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def seconds(device: str, work: Work) -> float:
+def seconds(device: str, work: Timed) -> float:
     """Time of one run, until the device has finished."""
     synchronize(device)
     began = time.perf_counter()
@@ -23,7 +23,7 @@ def seconds(device: str, work: Work) -> float:
     return time.perf_counter() - began
 
 
-def median_s(device: str, work: Work, times: int = 5, warm: int = 1) -> float:
+def median_s(device: str, work: Timed, times: int = 5, warm: int = 1) -> float:
     for _ in range(warm):
         work()
     return statistics.median(seconds(device, work) for _ in range(times))

@@ -1,6 +1,6 @@
 """The sections, in order of importance: when the time runs out, the last ones are not run."""
 
-from benchmarks.gpu.section import Section
+from benchmarks.gpu.day_section import Section
 from benchmarks.gpu.sections import (
     asserts,
     custom_code,

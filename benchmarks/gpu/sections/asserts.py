@@ -18,9 +18,9 @@ from benchmarks.gpu.callers import (
     text_of,
 )
 from benchmarks.gpu.day import Day
-from benchmarks.gpu.section import Found, NotRun, Prediction, Section
+from benchmarks.gpu.day_section import Found, NotRun, Prediction, Section
 from benchmarks.gpu.truth import Truth
-from benchmarks.stacks import Server
+from benchmarks.stacks import MeasuredServer
 
 PATIENCE_S = 20.0
 IN_RANGE = Ask("table", {"inputs": [[1, 2, 3]]})
@@ -32,7 +32,7 @@ SAMPLED = {
 }
 
 
-def _neighbours(day: Day, server: Server, truth: Truth) -> None:
+def _neighbours(day: Day, server: MeasuredServer, truth: Truth) -> None:
     for number in range(2):
         must_load(server, f"m{number}", day.bert("b16", number))
         must_answer(server, truth.ask(f"m{number}", 0))
@@ -56,7 +56,7 @@ def case_64(day: Day, found: Found) -> None:
         found["table_again"] = invoke(server, IN_RANGE).brief()
 
 
-def _aftermath(server: Server, truth: Truth) -> Found:
+def _aftermath(server: MeasuredServer, truth: Truth) -> Found:
     """Invoke a neighbour and /ping until the neighbour responds as before."""
     began, pings, answers = time.monotonic(), Counter[int](), list[CallerAnswer]()
     for number in itertools.count():

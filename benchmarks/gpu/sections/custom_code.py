@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from benchmarks.gpu import driver
 from benchmarks.gpu.callers import RESERVED, Ask, gauges, invoke, load
 from benchmarks.gpu.day import Day
-from benchmarks.gpu.section import Found, Prediction, Section
-from benchmarks.stacks import Server
+from benchmarks.gpu.day_section import Found, Prediction, Section
+from benchmarks.stacks import MeasuredServer
 
 MIB = 1 << 20
 Held = Mapping[str, float | None]
@@ -36,7 +36,7 @@ def of_second(found: Found) -> Found:
     }
 
 
-def _held(server: Server) -> Held:
+def _held(server: MeasuredServer) -> Held:
     return {
         "driver_MiB": driver.used_mib(),
         "ledger_MiB": round(gauges(server).get(RESERVED, 0.0) / MIB, 1),

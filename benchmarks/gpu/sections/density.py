@@ -20,8 +20,8 @@ from benchmarks.gpu.callers import (
     together,
 )
 from benchmarks.gpu.day import Day
-from benchmarks.gpu.section import Found, Prediction, Section
-from benchmarks.stacks import Server
+from benchmarks.gpu.day_section import Found, Prediction, Section
+from benchmarks.stacks import MeasuredServer
 
 LOADING_S = 15.0  # for each kind: the slope needs no full device
 ASKED = 20  # of the loaded models, afterwards
@@ -84,7 +84,7 @@ def per_model(slope_mib: float | None, nbytes: int) -> dict[str, float | None]:
     return {"MiB_per_model": round(slope_mib, 2), "beyond_weights_MiB": round(beyond, 2)}
 
 
-def _loads(day: Day, server: Server, kind: str, fits: int) -> Iterator[CallerAnswer]:
+def _loads(day: Day, server: MeasuredServer, kind: str, fits: int) -> Iterator[CallerAnswer]:
     """Beside the first. Ends with the first that is refused; of more than fit, some would be demoted."""
     ends = time.monotonic() + day.pick(LOADING_S, 5.0)
     for number in range(1, fits):
@@ -101,7 +101,7 @@ def _times(loads: list[CallerAnswer]) -> dict[str, Any]:
     return {"load_median_ms": ms(statistics.median(seconds)), "load_longest_ms": ms(max(seconds))}
 
 
-def _ask(server: Server, names: list[str]) -> dict[str, int]:
+def _ask(server: MeasuredServer, names: list[str]) -> dict[str, int]:
     chosen = names[:: max(1, len(names) // ASKED)]
     return statuses(together(server.port, [text_of(name, TEXT) for name in chosen], 4))
 

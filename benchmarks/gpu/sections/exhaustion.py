@@ -22,9 +22,9 @@ from benchmarks.gpu.callers import (
 )
 from benchmarks.gpu.child import ROOT
 from benchmarks.gpu.day import Day
-from benchmarks.gpu.section import Found, NotRun, Prediction, Section
+from benchmarks.gpu.day_section import Found, NotRun, Prediction, Section
 from benchmarks.gpu.truth import Truth
-from benchmarks.stacks import Server
+from benchmarks.stacks import MeasuredServer
 
 MODELS = 4
 LEFT_MIB = 200
@@ -53,7 +53,7 @@ def measure(day: Day, found: Found) -> None:
         found["gauges"] = gauges(server)
 
 
-def _each(server: Server, truth: Truth) -> list[CallerAnswer]:
+def _each(server: MeasuredServer, truth: Truth) -> list[CallerAnswer]:
     return [invoke(server, truth.ask(f"m{number}", number)) for number in range(MODELS)]
 
 

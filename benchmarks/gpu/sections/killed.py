@@ -7,9 +7,9 @@ import psutil
 from benchmarks.gpu import driver
 from benchmarks.gpu.callers import OK, RESTARTS, gauges, invoke, load, spread, statuses, together
 from benchmarks.gpu.day import Day
-from benchmarks.gpu.section import Found, NotRun, Prediction, Section
+from benchmarks.gpu.day_section import Found, NotRun, Prediction, Section
 from benchmarks.gpu.truth import Truth
-from benchmarks.stacks import Server
+from benchmarks.stacks import MeasuredServer
 
 PATIENCE_S = 30.0
 CLIENTS = 8
@@ -36,7 +36,7 @@ def _name(number: int, files: int) -> str:
     return f"m{number % files}-{number // files}"
 
 
-def _kill(server: Server) -> None:
+def _kill(server: MeasuredServer) -> None:
     """Kill the device worker. Raises NotRun if no process has its name."""
     workers = [each for each in server.processes() if "worker" in _title(each)]
     if not workers:
@@ -52,7 +52,7 @@ def _title(process: psutil.Process) -> str:
         return ""
 
 
-def _until_right(server: Server, truth: Truth, name: str) -> Found:
+def _until_right(server: MeasuredServer, truth: Truth, name: str) -> Found:
     began = time.monotonic()
     answers = [invoke(server, truth.ask(name, 0))]
     while not truth.right(answers[-1]) and time.monotonic() - began < PATIENCE_S:
@@ -65,7 +65,7 @@ def _until_right(server: Server, truth: Truth, name: str) -> Found:
     }
 
 
-def _ask_all(server: Server, truth: Truth, names: list[str]) -> Found:
+def _ask_all(server: MeasuredServer, truth: Truth, names: list[str]) -> Found:
     began = time.monotonic()
     asks = (truth.ask(name, number) for number, name in enumerate(names))
     answers = together(server.port, asks, CLIENTS)

@@ -7,9 +7,9 @@ from typing import Any
 from benchmarks.gpu import child
 from benchmarks.gpu.callers import gauges, ms, must_answer, must_load
 from benchmarks.gpu.day import Day
-from benchmarks.gpu.section import Found, NotRun, Prediction, Section
+from benchmarks.gpu.day_section import Found, NotRun, Prediction, Section
 from benchmarks.gpu.truth import Truth
-from benchmarks.stacks import Server
+from benchmarks.stacks import MeasuredServer
 from container import settings
 
 MODELS = 4
@@ -33,14 +33,14 @@ def measure(day: Day, found: Found) -> None:
         found[f"{kind}_over_plain"] = round(ours / plain["read_and_bind_again_ms"], 3)
 
 
-def _rows(day: Day, server: Server, kind: str) -> list[dict[str, float]]:
+def _rows(day: Day, server: MeasuredServer, kind: str) -> list[dict[str, float]]:
     truth = Truth(day)
     return [
         _row(server, truth, f"m{number}-{kind}", day.bert(kind, number)) for number in range(MODELS)
     ]
 
 
-def _row(server: Server, truth: Truth, name: str, directory: Any) -> dict[str, float]:
+def _row(server: MeasuredServer, truth: Truth, name: str, directory: Any) -> dict[str, float]:
     """The first load waits for the worker; the first load of a structure also builds its modules."""
     taken_s = must_load(server, name, directory)
     first_s = must_answer(server, truth.ask(name, 3))

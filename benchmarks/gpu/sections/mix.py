@@ -8,7 +8,7 @@ from benchmarks import load, traffic
 from benchmarks.gpu import child
 from benchmarks.gpu.callers import Ask, gauges, invoke, ms, must_load
 from benchmarks.gpu.day import Day
-from benchmarks.gpu.section import Found, Prediction, Section
+from benchmarks.gpu.day_section import Found, Prediction, Section
 from benchmarks.scenarios import FIVE, document
 
 TASKS = {"marian": "translation_en_to_de", "bart-large": "summarization"}

@@ -9,7 +9,7 @@ from benchmarks import traffic
 from benchmarks.gpu import driver
 from benchmarks.gpu.callers import OK, Ask, gauges, load, spread, statuses, together
 from benchmarks.gpu.day import ROOM, Day
-from benchmarks.gpu.section import Found, Prediction, Section
+from benchmarks.gpu.day_section import Found, Prediction, Section
 from benchmarks.gpu.truth import Truth
 
 SKEW = 0.9

@@ -8,8 +8,8 @@ from benchmarks import environment
 from benchmarks.gpu import child, driver
 from benchmarks.gpu.callers import invoke, ms, must_answer, must_load
 from benchmarks.gpu.day import Day
+from benchmarks.gpu.day_section import Found, NotRun, Prediction, Section
 from benchmarks.gpu.schedule import ENVIRONMENT, PREFLIGHT
-from benchmarks.gpu.section import Found, NotRun, Prediction, Section
 from benchmarks.gpu.truth import Truth
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.gpu.child import ROOT
 from benchmarks.gpu.day import Day
-from benchmarks.gpu.section import Found, NotRun, Prediction, Section
+from benchmarks.gpu.day_section import Found, NotRun, Prediction, Section
 
 LIMIT_S = 120.0
 MARK = "pytest.mark.gpu"

@@ -6,9 +6,9 @@ from typing import Any
 from benchmarks.gpu import child, driver
 from benchmarks.gpu.callers import CallerAnswer, gauges, invoke, load, ms
 from benchmarks.gpu.day import ROOM, Day
-from benchmarks.gpu.section import Found, NotRun, Prediction, Section
+from benchmarks.gpu.day_section import Found, NotRun, Prediction, Section
 from benchmarks.gpu.truth import Truth
-from benchmarks.stacks import Server
+from benchmarks.stacks import MeasuredServer
 from container import settings
 
 MODELS = 6
@@ -58,7 +58,7 @@ def swaps(day: Day, label: str, kind: str, nbytes: int, extra: dict[str, str]) -
 
 
 def turns(
-    server: Server, truth: Truth, models: list[int]
+    server: MeasuredServer, truth: Truth, models: list[int]
 ) -> tuple[list[CallerAnswer], list[CallerAnswer]]:
     """Times of the first and the second response of each turn, after a warm-up round."""
     first, second = [], []

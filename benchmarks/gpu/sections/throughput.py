@@ -8,8 +8,8 @@ from benchmarks import load, traffic
 from benchmarks.gpu import bare
 from benchmarks.gpu.callers import gauges, must_load
 from benchmarks.gpu.day import Day
-from benchmarks.gpu.section import Found, Prediction, Section
-from benchmarks.stacks import Server
+from benchmarks.gpu.day_section import Found, Prediction, Section
+from benchmarks.stacks import MeasuredServer
 
 TEXTS = 256
 BATCHES = (32, 64, 128)
@@ -43,7 +43,7 @@ def _name(words: int, clients: int) -> str:
     return f"{_tokens(words)}, {clients} clients"
 
 
-def _window(day: Day, server: Server, words: int, clients: int) -> Found:
+def _window(day: Day, server: MeasuredServer, words: int, clients: int) -> Found:
     bodies = [json.dumps({"inputs": text}) for text in traffic.texts(words, TEXTS, seed=words)]
     kind = load.RequestKind("hot", "/models/hot/invoke", bodies)
     plan = load.Plan(server.port, [kind], day.pick(4.0, 1.5), clients, warmup_s=day.pick(1.0, 0.3))
@@ -63,7 +63,7 @@ def _bare(day: Day, lengths: list[int]) -> Found:
         }
 
 
-def _rate(day: Day, plain: bare.Bare, words: int, batch: int) -> float:
+def _rate(day: Day, plain: bare.PlainTorchProcess, words: int, batch: int) -> float:
     texts = traffic.texts(words, TEXTS, seed=words)
     return float(plain.measure(batch, day.pick(1.5, 0.5), texts)["per_s"])
 

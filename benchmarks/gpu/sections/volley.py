@@ -5,7 +5,7 @@ import statistics
 from benchmarks import traffic
 from benchmarks.gpu.callers import OK, gauges, ms, must_answer, must_load, text_of, volleys
 from benchmarks.gpu.day import Day
-from benchmarks.gpu.section import Found, Prediction, Section
+from benchmarks.gpu.day_section import Found, Prediction, Section
 from benchmarks.gpu.truth import Truth
 
 TEXT = traffic.texts(30, 1, seed=13)[0]  # 32 tokens

@@ -13,15 +13,15 @@ from typing import Generic, TypeAlias, TypeVar
 
 HELD_OUT_SHARE = 12  # one combination in twelve
 
-Target = TypeVar("Target")
+Wanted = TypeVar("Wanted")
 
 
 @dataclass(frozen=True, slots=True)
-class Example(Generic[Target]):
+class Example(Generic[Wanted]):
     """One generated text, its expected answer and the word combinations it was made from."""
 
     text: str
-    target: Target
+    target: Wanted
     combinations: tuple[str, ...]
 
     @property
@@ -29,14 +29,14 @@ class Example(Generic[Target]):
         return any(is_held_out(combination) for combination in self.combinations)
 
 
-Generator: TypeAlias = Callable[[random.Random], Example[Target]]
+Generator: TypeAlias = Callable[[random.Random], Example[Wanted]]
 
 
 def is_held_out(combination: str) -> bool:
     return zlib.crc32(combination.encode()) % HELD_OUT_SHARE == 0
 
 
-def training(generate: Generator[Target], seed: int) -> Iterator[Example[Target]]:
+def training(generate: Generator[Wanted], seed: int) -> Iterator[Example[Wanted]]:
     """An endless stream without a single held-out combination."""
     rng = random.Random(seed)
     while True:
@@ -45,10 +45,10 @@ def training(generate: Generator[Target], seed: int) -> Iterator[Example[Target]
             yield example
 
 
-def held_out(generate: Generator[Target], count: int, seed: int = 20_261) -> list[Example[Target]]:
+def held_out(generate: Generator[Wanted], count: int, seed: int = 20_261) -> list[Example[Wanted]]:
     """`count` different examples, each with a combination that training never contains."""
     rng = random.Random(seed)
-    found: dict[str, Example[Target]] = {}
+    found: dict[str, Example[Wanted]] = {}
     while len(found) < count:
         example = generate(rng)
         if example.is_held_out:

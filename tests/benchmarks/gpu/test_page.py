@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import document, environment
 from benchmarks.gpu import page, schedule
-from benchmarks.gpu.section import Prediction, Section
+from benchmarks.gpu.day_section import Prediction, Section
 from benchmarks.gpu.sections import ALL
 
 CARD = {"name": "NVIDIA Example", "driver_version": "580.01"}

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.gpu import schedule
 from benchmarks.gpu.day import Day, tail
-from benchmarks.gpu.section import Found, NotRun, Prediction, Section, number_at
+from benchmarks.gpu.day_section import Found, NotRun, Prediction, Section, number_at
 from benchmarks.stacks import ROOT
 
 FAR = 1e9

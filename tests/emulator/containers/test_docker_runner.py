@@ -9,10 +9,10 @@ import pytest
 from emulator.containers.docker_runner import DockerRunner
 from emulator.hosting.fleet_hosting import create_hosting
 from emulator.interfaces import DeploymentFailed, Invocation
-from emulator.limits import Limits
+from emulator.limits import PlatformLimits
 from tests.emulator.hosting_bed import STAND_IN, container, run, variant
 
-LIMITS = Limits(ping_period_s=0.1, startup_s=10, stop_s=5)
+LIMITS = PlatformLimits(ping_period_s=0.1, startup_s=10, stop_s=5)
 
 
 def docker(state: Path) -> DockerRunner:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emulator.interfaces import InvocationFailed
-from emulator.limits import Limits
+from emulator.limits import PlatformLimits
 from tests.emulator.hosting_bed import PREFIX, bed, container, memory, run, upload, variant
 
 
@@ -122,7 +122,7 @@ def test_slow_load_is_not_ready_and_continues(s3: str, tmp_path: Path) -> None:
     upload(s3, "slow_load.tar.gz", load_s=1.0)
 
     async def work() -> None:
-        async with bed(s3, tmp_path, limits=Limits(load_wait_s=0.3)) as here:
+        async with bed(s3, tmp_path, limits=PlatformLimits(load_wait_s=0.3)) as here:
             await here.hosting.create("e", [variant()])
             with pytest.raises(InvocationFailed) as caught:
                 await here.ask("slow_load.tar.gz")
@@ -144,7 +144,7 @@ def test_slow_response_is_a_model_error_without_a_status(s3: str, tmp_path: Path
     upload(s3, "slow.tar.gz", invoke_s=5.0)
 
     async def work() -> None:
-        async with bed(s3, tmp_path, limits=Limits(invoke_s=0.3)) as here:
+        async with bed(s3, tmp_path, limits=PlatformLimits(invoke_s=0.3)) as here:
             await here.hosting.create("e", [variant()])
             with pytest.raises(InvocationFailed, match="Your invocation timed out") as caught:
                 await here.ask("slow.tar.gz")
@@ -185,7 +185,7 @@ def test_disk_holds_no_more_than_its_budget(s3: str, tmp_path: Path) -> None:
         upload(s3, f"disk{number}.tar.gz", extra=40_000)
 
     async def work() -> None:
-        async with bed(s3, tmp_path, limits=Limits(volume_nbytes=100_000)) as here:
+        async with bed(s3, tmp_path, limits=PlatformLimits(volume_nbytes=100_000)) as here:
             await here.hosting.create("e", [variant()])
             for number in (0, 1, 2, 3, 0):
                 assert await here.ask(f"disk{number}.tar.gz") == f"disk{number}.tar.gz:x".encode()

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import httpx
 
-from emulator.limits import Limits
+from emulator.limits import PlatformLimits
 from tests.emulator.hosting_bed import bed, container, run, variant
 
 
 def test_in_service_after_three_consecutive_good_pings(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
-        async with bed(s3, tmp_path, limits=Limits()) as here:
+        async with bed(s3, tmp_path, limits=PlatformLimits()) as here:
             flapping = container(environment={"SICK_PINGS": "1,4"})
             await here.hosting.create("e", [variant(flapping)])
             assert here.requests("GET", "/ping") == 7

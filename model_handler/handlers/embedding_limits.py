@@ -17,7 +17,7 @@ _TEXTS = "text_inputs"  # texts beside images or audio: rows for the text model 
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class EmbeddingLimits:
     """Sizes of the tables.
 
     `tokens`: positions, None where positions are computed. `types`: one size per kind of token type.
@@ -28,10 +28,10 @@ class Limits:
     vocabulary: int
     types: tuple[int, ...] = ()
     boxes: int | None = None
-    texts: "Limits | None" = None
+    texts: "EmbeddingLimits | None" = None
 
     @classmethod
-    def of(cls, model: Any, tokens: int | None) -> "Limits":
+    def of(cls, model: Any, tokens: int | None) -> "EmbeddingLimits":
         config = model.config
         return cls(
             tokens or _number(getattr(config, "encoder", None), "max_position_embeddings"),
@@ -108,13 +108,13 @@ def _types(config: Any) -> tuple[int, ...]:
     return () if one is None else (one,)
 
 
-def _of_texts(model: Any) -> Limits | None:
+def _of_texts(model: Any) -> EmbeddingLimits | None:
     config = getattr(model.config, "text_config", None)
     if config is None:
         return None
     words = _number(config, "vocab_size") or bounds.UNKNOWN
     places = _number(config, "max_position_embeddings")
-    return Limits(places and places - _first_place(model), words)
+    return EmbeddingLimits(places and places - _first_place(model), words)
 
 
 def _first_place(model: Any) -> int:

@@ -7,7 +7,7 @@ import asyncio
 from collections import Counter
 
 
-class LoadedModels:
+class ModelUsage:
     def __init__(self) -> None:
         self._order: dict[str, None] = {}  # least recently used first
         self._leases: Counter[str] = Counter()

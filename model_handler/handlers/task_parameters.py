@@ -24,7 +24,7 @@ _SEQ2SEQ = GENERATION | {
 
 
 @dataclass(frozen=True, slots=True)
-class Traits:
+class TaskParameters:
     """`allowed`: parameters that a caller may set. `defaults`: values of parameters the caller leaves out.
 
     `generates`: the task calls `generate`. `required`: a parameter that the caller must set.
@@ -37,17 +37,17 @@ class Traits:
     required: str | None = None
 
 
-TRAITS = {
-    "audio-classification": Traits(_TOP, padding=Padding.EQUAL),
-    "automatic-speech-recognition": Traits(
+TASK_PARAMETERS = {
+    "audio-classification": TaskParameters(_TOP, padding=Padding.EQUAL),
+    "automatic-speech-recognition": TaskParameters(
         GENERATION
         | {*("chunk_length_s", "stride_length_s", "ignore_warning", "return_timestamps")}
         | {*("return_language", "generate_kwargs", "language", "task")},
         padding=Padding.EQUAL,
         generates=True,
     ),
-    "depth-estimation": Traits(),
-    "document-question-answering": Traits(
+    "depth-estimation": TaskParameters(),
+    "document-question-answering": TaskParameters(
         frozenset(
             {
                 *("doc_stride", "handle_impossible_answer", "lang", "max_answer_len"),
@@ -55,20 +55,20 @@ TRAITS = {
             }
         )
     ),
-    "feature-extraction": Traits(
+    "feature-extraction": TaskParameters(
         frozenset({"truncation", "tokenize_kwargs"}), {"truncation": True}, Padding.EQUAL
     ),
-    "fill-mask": Traits(
+    "fill-mask": TaskParameters(
         frozenset({"top_k", "targets", "tokenizer_kwargs"}),
         {"tokenizer_kwargs": {"truncation": True}},
         Padding.MASKED,
     ),
-    "image-classification": Traits(_TOP, padding=Padding.EQUAL),
-    "image-feature-extraction": Traits(frozenset({"pool"}), padding=Padding.EQUAL),
-    "image-segmentation": Traits(
+    "image-classification": TaskParameters(_TOP, padding=Padding.EQUAL),
+    "image-feature-extraction": TaskParameters(frozenset({"pool"}), padding=Padding.EQUAL),
+    "image-segmentation": TaskParameters(
         frozenset({"subtask", "threshold", "mask_threshold", "overlap_mask_area_threshold"})
     ),
-    "mask-generation": Traits(
+    "mask-generation": TaskParameters(
         frozenset(
             {
                 *("points_per_crop", "points_per_batch", "crops_n_layers", "crop_overlap_ratio"),
@@ -77,8 +77,8 @@ TRAITS = {
             }
         )
     ),
-    "object-detection": Traits(frozenset({"threshold"})),
-    "question-answering": Traits(
+    "object-detection": TaskParameters(frozenset({"threshold"})),
+    "question-answering": TaskParameters(
         frozenset(
             {
                 *("doc_stride", "handle_impossible_answer", "max_answer_len", "max_question_len"),
@@ -87,10 +87,10 @@ TRAITS = {
         ),
         padding=Padding.MASKED,
     ),
-    "summarization": Traits(_SEQ2SEQ, padding=Padding.MASKED, generates=True),
-    "table-question-answering": Traits(frozenset({"padding", "sequential", "truncation"})),
-    "text-classification": Traits(_TOKENIZER | _TOP, {"truncation": True}, Padding.MASKED),
-    "text-generation": Traits(
+    "summarization": TaskParameters(_SEQ2SEQ, padding=Padding.MASKED, generates=True),
+    "table-question-answering": TaskParameters(frozenset({"padding", "sequential", "truncation"})),
+    "text-classification": TaskParameters(_TOKENIZER | _TOP, {"truncation": True}, Padding.MASKED),
+    "text-generation": TaskParameters(
         GENERATION
         | {*("return_full_text", "return_tensors", "return_text", "clean_up_tokenization_spaces")}
         | {
@@ -106,9 +106,11 @@ TRAITS = {
         padding=Padding.MASKED,
         generates=True,
     ),
-    "text-to-audio": Traits(frozenset({"forward_params", "generate_kwargs", "preprocess_params"})),
-    "text2text-generation": Traits(_SEQ2SEQ, padding=Padding.MASKED, generates=True),
-    "token-classification": Traits(
+    "text-to-audio": TaskParameters(
+        frozenset({"forward_params", "generate_kwargs", "preprocess_params"})
+    ),
+    "text2text-generation": TaskParameters(_SEQ2SEQ, padding=Padding.MASKED, generates=True),
+    "token-classification": TaskParameters(
         frozenset(
             {
                 *("aggregation_strategy", "delimiter", "ignore_labels", "is_split_into_words"),
@@ -117,21 +119,21 @@ TRAITS = {
         ),
         padding=Padding.MASKED,
     ),
-    "translation": Traits(
+    "translation": TaskParameters(
         _SEQ2SEQ | {"src_lang", "tgt_lang"}, padding=Padding.MASKED, generates=True
     ),
-    "zero-shot-audio-classification": Traits(
+    "zero-shot-audio-classification": TaskParameters(
         frozenset({"candidate_labels", "hypothesis_template"}), required="candidate_labels"
     ),
-    "zero-shot-classification": Traits(
+    "zero-shot-classification": TaskParameters(
         frozenset({"candidate_labels", "hypothesis_template", "multi_label"}),
         padding=Padding.MASKED,
         required="candidate_labels",
     ),
-    "zero-shot-image-classification": Traits(
+    "zero-shot-image-classification": TaskParameters(
         frozenset({"candidate_labels", "hypothesis_template"}), required="candidate_labels"
     ),
-    "zero-shot-object-detection": Traits(
+    "zero-shot-object-detection": TaskParameters(
         frozenset({"candidate_labels", "threshold", "top_k"}), required="candidate_labels"
     ),
 }

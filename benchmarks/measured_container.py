@@ -14,8 +14,8 @@ import psutil
 START_LIMIT_S = 60.0
 
 
-class Server:
-    """`with Server(root)`: runs on a free loopback port and is ended with the block."""
+class MeasuredContainer:
+    """`with MeasuredContainer(root)`: runs on a free loopback port and is ended with the block."""
 
     def __init__(self, root: Path, **environment: str) -> None:
         self._port = _free_port()

@@ -9,7 +9,7 @@ import transformers
 
 from model_handler.codecs.toolkit import decode
 from model_handler.errors import InferenceFailed, InvalidRequest
-from model_handler.handlers.limits import Limits, positions
+from model_handler.handlers.embedding_limits import EmbeddingLimits, positions
 from model_handler.handlers.pipeline import PipelineHandler
 from tests import artifacts
 from tests.model_handler.harness import answers, loaded, refusal, request
@@ -51,14 +51,14 @@ def tiny(kind: str, **fields: Any) -> Any:
     "box", [[0, 0, 1001, 5], [0, 0, 5, 10**6], [-1, 0, 5, 5], [9, 0, 5, 5], [0, 9, 5, 5]]
 )
 def test_boxes_outside_the_page_are_refused(box: list[int]) -> None:
-    limits = Limits.of(tiny("layoutlm", max_2d_position_embeddings=1001), 64)
+    limits = EmbeddingLimits.of(tiny("layoutlm", max_2d_position_embeddings=1001), 64)
     limits.check({"bbox": torch.tensor([[[0, 0, 0, 0], [1, 2, 3, 4], [1000] * 4]])})
     with pytest.raises(InvalidRequest, match="word_boxes"):
         limits.check({"bbox": torch.tensor([[[1, 2, 3, 4], box]])})
 
 
 def test_tables_with_too_many_columns_or_rows_are_refused() -> None:
-    limits = Limits.of(tiny("tapas", type_vocab_sizes=[3, 256, 256, 2, 256, 256, 10]), 64)
+    limits = EmbeddingLimits.of(tiny("tapas", type_vocab_sizes=[3, 256, 256, 2, 256, 256, 10]), 64)
     types = torch.zeros(1, 4, 7, dtype=torch.long)
     types[0, 3, 1] = 255
     limits.check({"token_type_ids": types})
@@ -73,7 +73,7 @@ def test_texts_of_multimodal_models_are_checked_too() -> None:
         text_config=shape | {"vocab_size": 90, "max_position_embeddings": 7},
         vision_config=shape | {"image_size": 30, "patch_size": 10},
     )
-    limits = Limits.of(transformers.CLIPModel(config), None)
+    limits = EmbeddingLimits.of(transformers.CLIPModel(config), None)
     limits.check({"text_inputs": [{"input_ids": torch.full((2, 7), 89)}]})
     with pytest.raises(InvalidRequest, match="8 tokens, the model takes at most 7"):
         limits.check({"text_inputs": [{"input_ids": torch.zeros(2, 8, dtype=torch.long)}]})
@@ -90,7 +90,7 @@ def test_position_tables_of_separate_encoder_and_decoder(tmp_path: Path) -> None
         decoder=transformers.BertConfig(**shape, max_position_embeddings=12).to_dict(),
     )
     model = transformers.EncoderDecoderModel(config)
-    limits = Limits.of(model, None)
+    limits = EmbeddingLimits.of(model, None)
     limits.check({"input_ids": torch.zeros(1, 20, dtype=torch.long)})
     with pytest.raises(InvalidRequest, match="at most 20"):
         limits.check({"input_ids": torch.zeros(1, 21, dtype=torch.long)})

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from emulator.interfaces import DeploymentFailed, Invocation, InvocationFailed
-from emulator.limits import Limits
+from emulator.limits import PlatformLimits
 from emulator.records import ContainerSpec
 from tests.emulator.hosting_bed import (
     HostingBed,
@@ -103,7 +103,7 @@ def test_request_that_kills_every_instance_ends_as_a_model_error(s3: str, tmp_pa
 
 def test_instance_that_stops_answering_pings_is_replaced(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
-        limits = Limits(ping_s=0.2, ping_period_s=0.1, failed_pings=2, stop_s=0.2)
+        limits = PlatformLimits(ping_s=0.2, ping_period_s=0.1, failed_pings=2, stop_s=0.2)
         async with bed(s3, tmp_path, limits=limits) as here:
             await here.hosting.create("e", [variant(count=2)])
             os.kill(here.runner.pids[0], signal.SIGSTOP)
@@ -148,7 +148,7 @@ def test_update_is_blue_green_without_a_failed_request(s3: str, tmp_path: Path) 
 
 def test_failed_update_leaves_the_old_fleet_in_service(s3: str, tmp_path: Path) -> None:
     async def work() -> None:
-        async with bed(s3, tmp_path, limits=Limits(startup_s=0.5)) as here:
+        async with bed(s3, tmp_path, limits=PlatformLimits(startup_s=0.5)) as here:
             await here.hosting.create("e", [variant()])
             sick = container(environment={"SICK": "1"})
             with pytest.raises(DeploymentFailed, match="did not pass the ping health check"):
@@ -254,7 +254,7 @@ def test_hot_model_spreads_over_instances(s3: str, tmp_path: Path) -> None:
     upload(s3, "hot.tar.gz", invoke_s=0.2)
 
     async def work() -> None:
-        async with bed(s3, tmp_path, limits=Limits(hot=2)) as here:
+        async with bed(s3, tmp_path, limits=PlatformLimits(hot=2)) as here:
             await here.hosting.create("e", [variant(count=2)])
             await here.ask("hot.tar.gz")
             assert here.requests("POST", "/models") == 1

@@ -25,7 +25,7 @@ _HISTORY_S = 3600.0  # how long invocation times are kept for autoscaling
 log = logging.getLogger(__name__)
 
 
-class Fleet:
+class InstanceFleet:
     def __init__(self, context: HostingContext, endpoint: str, spec: VariantSpec) -> None:
         self.spec = spec
         self.weight = spec.weight
