@@ -44,10 +44,12 @@ SUFFIXES = {
     ".pth": Convention.TORCHSCRIPT,
     ".ts": Convention.TORCHSCRIPT,
 }
+# Suffixes of pickles. Reading one executes code, so that only the artifact's own code may do it
+PICKLES = (".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle")
 
 
 def detect(root: Path) -> Convention:
-    """The first convention that fits. Raises ModelLoadFailed, naming the files that were looked for."""
+    """The first convention that fits. Raises ModelLoadFailed, which says what to change."""
     if script(root, INFERENCE_FILES) is not None:
         return Convention.INFERENCE
     if script(root, HANDLER_FILES) is not None:
@@ -61,6 +63,13 @@ def detect(root: Path) -> Convention:
         kinds = ", ".join(sorted(found))
         raise ModelLoadFailed(
             f"the artifact could be {kinds}: set option.convention in serving.properties"
+        )
+    pickles = sorted(file.name for file in root.iterdir() if file.suffix in PICKLES)
+    if pickles:
+        raise ModelLoadFailed(
+            f"{pickles[0]} is a pickle, which executes code when it is read, so it is not opened: save the"
+            " model as .ubj (XGBoost), .skops (scikit-learn), .onnx or TorchScript, or read the pickle"
+            " in a code/inference.py"
         )
     raise ModelLoadFailed(
         "not a model: no code/inference.py, no handler.py, no config.json,"

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from model_handler.artifacts import properties
-from model_handler.artifacts.conventions import SUFFIXES, XGBOOST_FILES, Convention
+from model_handler.artifacts.conventions import PICKLES, SUFFIXES, XGBOOST_FILES, Convention
 from model_handler.codecs.arrays import ArrayCodec
 from model_handler.codecs.media_types import CSV
 from model_handler.device.device import Device, is_sticky
@@ -30,7 +30,7 @@ from model_handler.loading import failures
 
 log = logging.getLogger(__name__)
 
-_PICKLES = (".pkl", ".pickle", ".joblib", ".bin", ".model", ".dill", ".cloudpickle")
+_MAYBE_PICKLES = (*PICKLES, ".bin", ".model")
 _BARE = ("xgboost-model",)  # the file name of SageMaker's XGBoost, which may hold a pickle
 _UNSAFE = (
     "torch.export.load unpickles and runs what the file says as Python, so a .pt2 is not opened in a"
@@ -141,7 +141,7 @@ def _file(root: Path, convention: Convention) -> Path:
     wanted = " or ".join(f"*{suffix}" for suffix in suffixes)
     if found:
         raise ModelLoadFailed(f"{len(found)} files are {wanted}: one artifact is one model")
-    pickles = [file.name for file in files if file.suffix in _PICKLES or file.name in _BARE]
+    pickles = [file.name for file in files if file.suffix in _MAYBE_PICKLES or file.name in _BARE]
     if pickles and convention in _CONVERSION:
         raise ModelLoadFailed(
             f"{pickles[0]} may be a pickle, which executes code when it is read, so it is not opened:"

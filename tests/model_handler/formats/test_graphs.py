@@ -9,8 +9,9 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from model_handler.artifacts.conventions import Convention
+from model_handler.artifacts.conventions import Convention, detect
 from model_handler.device.device import CpuDevice
+from model_handler.errors import ModelLoadFailed
 from model_handler.handlers.tensors import ArrayHandler
 from model_handler.loading.formats import FormatLoader
 from tests.model_handler.formats import builders
@@ -292,3 +293,10 @@ def test_unsafe_or_ambiguous_files_are_refused(
     for name in names:
         (tmp_path / name).write_bytes(b"\x80\x04N.")
     assert said in failure(tmp_path, convention)
+
+
+@pytest.mark.parametrize("name", ["model.pkl", "model.joblib", "model.pickle"])
+def test_an_artifact_with_only_a_pickle_is_refused_with_a_remedy(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x80\x04N.")
+    with pytest.raises(ModelLoadFailed, match=rf"{name} is a pickle.*save the model as .*\.skops"):
+        detect(tmp_path)
