@@ -31,7 +31,7 @@ def page(text: str, result: dict[str, Any]) -> str:
 
 def table(result: dict[str, Any]) -> Iterator[str]:
     links = "".join(f" wait, ms: {rate / 1e9:.0f} GB/s |" for _, rate in result["links"].values())
-    yield f"| who leaves | misses |{links} at most × lru's | misses of the largest |"
+    yield f"| policy | misses |{links} at most × lru's | misses of the largest |"
     yield f"|---|---|{'---|' * len(result['links'])}---|---|"
     for traffic, drifts in (("", False), (", drifting", True)):
         runs = [run for run in result["runs"] if bool(run["drift"]) is drifts]
@@ -61,7 +61,7 @@ def _largest(runs: Sequence[RawRun], lru: Sequence[RawRun]) -> Iterator[str]:
     of_largest = "miss_ratio_of_largest"
     ratios = [ours[of_largest] / theirs[of_largest] for ours, theirs in zip(runs, lru, strict=True)]
     worse, better = sum(ratio > 1 for ratio in ratios), sum(ratio < 1 for ratio in ratios)
-    yield f"Of {len(ratios)} settings, the largest miss more often with `gdsf` than with `lru` in {worse},"
+    yield f"Of {len(ratios)} settings, the largest models miss more often with `gdsf` than with `lru` in {worse},"
     yield f"by up to {max(ratios) - 1:.0%}, and less often in {better}, by up to {1 - min(ratios):.0%}."
 
 

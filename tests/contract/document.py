@@ -89,7 +89,7 @@ def _differences(report: Report) -> Iterator[str]:
             left.setdefault(reason.removeprefix(NOT_COMPARED), []).append(str(case["number"]))
         if words := "; ".join(one for one in there if not one.startswith(NOT_COMPARED)):
             yield f"| {case['number']} | {case['title']} | {words} |"
-    yield from ("", "Not compared, or not by all of their tests:", "")
+    yield from ("", "Not compared, in whole or in part:", "")
     yield from (f"- {', '.join(numbers)}: {reason}" for reason, numbers in left.items())
     passed = [str(case["number"]) for case in report["cases"] if case["outcome"] == PASSED]
     yield f"\nThe other tests of {len(passed)} cases pass there too: {', '.join(passed)}."

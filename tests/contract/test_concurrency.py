@@ -16,7 +16,7 @@ from tests.contract.targets import RESERVED, RUNNING, Target, memory
 from tests.contract.waiting import background, together, until
 
 pytestmark = pytest.mark.differs(
-    "mms", reason="not compared: that many loads, an import of PyTorch each, take minutes"
+    "mms", reason="not compared: so many loads take minutes, since each imports PyTorch"
 )
 
 STORM_S, STORM_CALLERS, STORM_NAMES = 10.0, 20, 10

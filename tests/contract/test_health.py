@@ -62,7 +62,7 @@ def test_quick_during_load(client: Client, zoo: Zoo) -> None:
     assert loading.result().status_code == 200
 
 
-@pytest.mark.differs("mms", reason="not compared: it has no ledger that could be watched")
+@pytest.mark.differs("mms", reason="not compared: it has no memory ledger to observe")
 @pytest.mark.case(3)
 def test_quick_during_invoke_and_delete(client: Client, zoo: Zoo) -> None:
     """A long inference, and a delete that waits for it, delay neither ping nor list."""
@@ -100,7 +100,7 @@ def test_listens_on_8080_otherwise(launch: Callable[..., Target]) -> None:
     assert listening(launch(SAGEMAKER_BIND_TO_PORT=None)) == {8080}
 
 
-@pytest.mark.differs("mms", reason="not compared: it has no ledger that could be watched")
+@pytest.mark.differs("mms", reason="not compared: it has no memory ledger to observe")
 @pytest.mark.case(6)
 def test_accepts_within_250_ms_under_load(client: Client, target: Target, zoo: Zoo) -> None:
     """With 64 invokes in flight, each on its own connection."""
@@ -213,7 +213,7 @@ def test_serves_read_only_and_without_a_network(
     assert load_broken >= 400
 
 
-@pytest.mark.differs("mms", reason="not compared: it has no ledger that could be watched")
+@pytest.mark.differs("mms", reason="not compared: it has no memory ledger to observe")
 @pytest.mark.case(9)
 def test_healthy_after_a_failed_load(client: Client, zoo: Zoo) -> None:
     """A broken artifact must not make the platform replace the instance; other models keep serving."""

@@ -81,9 +81,7 @@ def test_25_mib(client: Client, zoo: Zoo) -> None:
     assert client.invoke("A", document).status_code in (200, 400)
 
 
-@pytest.mark.differs(
-    "mms", reason="413 without a body: the platform would have no message for the caller"
-)
+@pytest.mark.differs("mms", reason="413 without a body, so the caller gets no message")
 @pytest.mark.case(33)
 def test_over_limit(client: Client, target: Target, zoo: Zoo) -> None:
     """413 with an error body, also without a Content-Length; the server keeps serving."""
@@ -268,7 +266,7 @@ def busy(client: Client) -> float:
     return gauges[RUNNING] + gauges[WAITING]
 
 
-@pytest.mark.differs("mms", reason="answers to pipelined requests come in any order")
+@pytest.mark.differs("mms", reason="pipelined requests are not answered in order")
 @pytest.mark.case(43)
 def test_pipelined_requests(client: Client, target: Target, zoo: Zoo) -> None:
     """Two requests in one packet get two responses, in order."""

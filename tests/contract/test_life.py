@@ -123,7 +123,7 @@ def test_killed_front_leaves_no_orphans(process: Launched, zoo: Zoo) -> None:
     until(lambda: gone(family), within_s=5)
 
 
-@pytest.mark.differs("mms", reason="several lines for a request, in a format of its own")
+@pytest.mark.differs("mms", reason="several log lines per request, in another format")
 @pytest.mark.case(93)
 def test_one_log_line_per_request(client: Client, target: Target, zoo: Zoo) -> None:
     """With the model's name and Target-Model; no line contains the payload, and ping is not logged."""
@@ -144,7 +144,7 @@ def test_one_log_line_per_request(client: Client, target: Target, zoo: Zoo) -> N
     assert not log_lines(target, r"/ping")
 
 
-@pytest.mark.differs("mms", reason="its log lines are text, and what a request says goes into them")
+@pytest.mark.differs("mms", reason="log lines are text and contain unescaped values of requests")
 @pytest.mark.case(93)
 def test_log_lines_cannot_be_forged(client: Client, target: Target, zoo: Zoo) -> None:
     """A line end in a name or header does not begin a new log line."""
@@ -156,7 +156,7 @@ def test_log_lines_cannot_be_forged(client: Client, target: Target, zoo: Zoo) ->
     assert not log_lines(target, r"^forged-line")
 
 
-@pytest.mark.differs("mms", reason="log files beside the output")
+@pytest.mark.differs("mms", reason="log files in addition to the output")
 @pytest.mark.case(93)
 @pytest.mark.usefixtures("pid")
 def test_logs_go_nowhere_else(client: Client, target: Target, zoo: Zoo) -> None:

@@ -19,7 +19,7 @@ def test_list_shows_name_and_url(client: Client, target: Target, zoo: Zoo) -> No
     assert client.list().json() == {"models": [{"modelName": "A", "modelUrl": url}]}
 
 
-@pytest.mark.differs("mms", reason="seven fields of its own beside the two of the contract")
+@pytest.mark.differs("mms", reason="seven further fields beside the two of the contract")
 @pytest.mark.case(11)
 def test_get_is_an_object(client: Client, target: Target, zoo: Zoo) -> None:
     """It is not wrapped in an array, unlike in some servers."""
@@ -47,7 +47,7 @@ def test_unloaded_models_disappear(client: Client, zoo: Zoo) -> None:
 
 
 @pytest.mark.differs(
-    "mms", reason="not compared: that many loads, an import of PyTorch each, take minutes"
+    "mms", reason="not compared: so many loads take minutes, since each imports PyTorch"
 )
 @pytest.mark.case(14, 15)
 def test_pages(client: Client, target: Target, zoo: Zoo) -> None:

@@ -50,7 +50,7 @@ def test_two_names_for_one_url(client: Client, zoo: Zoo) -> None:
     assert label(client.invoke("two")).startswith("A")
 
 
-@pytest.mark.differs("mms", reason="a file in place of a directory is 500")
+@pytest.mark.differs("mms", reason="a file instead of a directory is 500")
 @pytest.mark.case(21)
 def test_missing_directory_is_404(client: Client, zoo: Zoo) -> None:
     """A file is no directory either. The name stays free."""
@@ -60,7 +60,7 @@ def test_missing_directory_is_404(client: Client, zoo: Zoo) -> None:
     assert client.load("A", zoo.a).status_code == 200
 
 
-@pytest.mark.differs("mms", reason="a load that failed is listed for a moment")
+@pytest.mark.differs("mms", reason="a model whose load failed is listed for a moment")
 @pytest.mark.case(22)
 @pytest.mark.parametrize("kind", BREAKAGES)
 def test_broken_artifact(client: Client, target: Target, zoo: Zoo, kind: str) -> None:
@@ -76,7 +76,7 @@ def test_broken_artifact(client: Client, target: Target, zoo: Zoo, kind: str) ->
     assert not (url.parent / "executed").exists()
 
 
-@pytest.mark.differs("mms", reason="500, which blames the server for what was sent")
+@pytest.mark.differs("mms", reason="500, although the client's request is wrong")
 @pytest.mark.case(23)
 @pytest.mark.parametrize(
     "body", ["{bad", "", "[]", '"x"', "null", "7", '{"model_name": "A",}', "\xff"]
@@ -89,7 +89,7 @@ def test_bodies_that_are_no_object(client: Client, body: str) -> None:
     assert response.status_code == 400
 
 
-@pytest.mark.differs("mms", reason="a number is taken as a name, an empty url is 500")
+@pytest.mark.differs("mms", reason="a number is accepted as a name; an empty url is 500")
 @pytest.mark.case(24)
 @pytest.mark.parametrize("field", ["model_name", "url"])
 def test_fields_that_are_no_text(client: Client, target: Target, zoo: Zoo, field: str) -> None:
@@ -109,7 +109,7 @@ def test_unknown_fields_are_ignored(client: Client, zoo: Zoo) -> None:
     assert client.load("A", zoo.a, gpu=7, options={"a": [1]}).status_code == 200
 
 
-@pytest.mark.differs("mms", reason="a load whose body is not labelled as JSON is 400")
+@pytest.mark.differs("mms", reason="a load without a JSON Content-Type is 400")
 @pytest.mark.case(26)
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "text/plain", None])
 def test_content_type_of_a_load(
@@ -129,7 +129,7 @@ def test_wrapped_artifact(client: Client, zoo: Zoo) -> None:
     assert label(client.invoke("wrapped")).startswith("A")
 
 
-@pytest.mark.differs("mms", reason="megabytes are read as long as they fit the limit of requests")
+@pytest.mark.differs("mms", reason="bodies of several MB are read, up to the limit for requests")
 @pytest.mark.case(28)
 def test_overlong_load_body(client: Client, zoo: Zoo) -> None:
     """2 MiB of padding in a valid body."""

@@ -17,7 +17,9 @@ RESIDENT_TOLERANCE = 64 << 20  # one leaked BIG would show; 20 of them would be 
 POSSIBLE, IMPOSSIBLE = {"inputs": [3]}, {"inputs": [10**15]}
 
 
-@pytest.mark.differs("mms", reason="it loads what does not fit: no size is known before a load")
+@pytest.mark.differs(
+    "mms", reason="it does not know sizes before a load, so it loads models that do not fit"
+)
 @pytest.mark.case(55, 56, 57, 65)
 def test_a_model_that_can_never_fit(client: Client, target: Target, zoo: Zoo) -> None:
     """An immediate 507 each time; nothing of the model remains, and the server stays healthy."""
@@ -37,7 +39,7 @@ def test_a_model_that_can_never_fit(client: Client, target: Target, zoo: Zoo) ->
     assert client.ping().status_code == 200
 
 
-@pytest.mark.differs("mms", reason="no budget, so no 507 before memory has run out")
+@pytest.mark.differs("mms", reason="it has no memory budget, so no 507 before memory runs out")
 @pytest.mark.case(58, 59)
 def test_evict_and_retry(client: Client, zoo: Zoo) -> None:
     """As the platform does after a 507: unload another model, then repeat the load."""
@@ -50,7 +52,7 @@ def test_evict_and_retry(client: Client, zoo: Zoo) -> None:
     assert client.load("A", zoo.a).status_code == 507
 
 
-@pytest.mark.differs("mms", reason="no budget, so nothing is refused and evicted")
+@pytest.mark.differs("mms", reason="it has no memory budget, so no load is refused")
 @pytest.mark.case(60)
 def test_rounds_of_eviction_keep_no_memory(client: Client, target: Target, zoo: Zoo) -> None:
     """20 rounds: neither the reserved bytes nor the RSS grow."""
@@ -92,7 +94,7 @@ def test_out_of_memory_while_inferring(client: Client, target: Target, zoo: Zoo)
     assert client.names() == {"hoarding", "A"}
 
 
-@pytest.mark.differs("mms", reason="no budget, so nothing is refused and evicted")
+@pytest.mark.differs("mms", reason="it has no memory budget, so no load is refused")
 @pytest.mark.case(62)
 def test_two_loads_that_fit_singly(client: Client, zoo: Zoo) -> None:
     """Two concurrent loads: one gets 200, the other 507, and the listed model serves."""
@@ -105,7 +107,7 @@ def test_two_loads_that_fit_singly(client: Client, zoo: Zoo) -> None:
         assert client.unload(loaded).status_code == 200
 
 
-@pytest.mark.differs("mms", reason="not compared: its processes have no names to find them by")
+@pytest.mark.differs("mms", reason="not compared: its processes cannot be found by name")
 @pytest.mark.case(63)
 @pytest.mark.usefixtures("pid")
 def test_worker_killed_during_a_load(client: Client, target: Target, zoo: Zoo) -> None:
@@ -129,7 +131,7 @@ def kill(target: Target, zoo: Zoo, other: psutil.Process) -> None:
     (newcomer(target, zoo, {other.pid}) if zoo.isolated else other).kill()
 
 
-@pytest.mark.differs("mms", reason="what does not fit is read all the same")
+@pytest.mark.differs("mms", reason="models that do not fit are read")
 @pytest.mark.case(65)
 @pytest.mark.usefixtures("pid")
 def test_refused_without_reading(client: Client, target: Target, zoo: Zoo) -> None:
@@ -146,7 +148,7 @@ def read_nbytes(process: psutil.Process) -> int:
     pytest.skip("this machine does not let us count what a process reads")
 
 
-@pytest.mark.differs("mms", reason="not compared: it has no ledger that could be watched")
+@pytest.mark.differs("mms", reason="not compared: it has no memory ledger to observe")
 @pytest.mark.case(55)
 def test_reserved_bytes_are_those_held(client: Client, target: Target, zoo: Zoo) -> None:
     """Reserved bytes are those of the files' tensors, give or take the file headers and buffers; for a

@@ -31,7 +31,7 @@ GOOD_NAMES = (
 )  # fmt: skip
 
 
-@pytest.mark.differs("mms", reason="control characters of a name come back in the error")
+@pytest.mark.differs("mms", reason="the error message contains control characters of the name")
 @pytest.mark.case(77)
 @pytest.mark.parametrize("trick", TRICKS)
 def test_tricks_in_the_path(client: Client, target: Target, zoo: Zoo, trick: str) -> None:
@@ -49,7 +49,9 @@ def test_tricks_in_the_path(client: Client, target: Target, zoo: Zoo, trick: str
     assert client.names() == {"a", "b"}
 
 
-@pytest.mark.differs("mms", reason="a name with a slash is taken, and can never be addressed again")
+@pytest.mark.differs(
+    "mms", reason="a name with a slash is accepted, but no later request can reach the model"
+)
 @pytest.mark.case(77, 79)
 @pytest.mark.parametrize("name", BAD_NAMES)
 def test_bad_names_are_400(client: Client, zoo: Zoo, name: str) -> None:
@@ -59,7 +61,7 @@ def test_bad_names_are_400(client: Client, zoo: Zoo, name: str) -> None:
     assert client.gauges()[RESERVED] == 0
 
 
-@pytest.mark.differs("mms", reason="an error repeats a name of any length")
+@pytest.mark.differs("mms", reason="the error message contains the name, whatever its length")
 @pytest.mark.case(77, 79)
 def test_an_overlong_name_in_the_path(client: Client) -> None:
     """400 or 404 for any length."""
@@ -97,7 +99,8 @@ def test_decoded_once(client: Client, zoo: Zoo) -> None:
 
 
 @pytest.mark.differs(
-    "mms", reason="refused with 500 instead of 400 or 404, by the process that was started for it"
+    "mms",
+    reason="refused with 500 instead of 400 or 404, after a process was started for the model",
 )
 @pytest.mark.case(80)
 @pytest.mark.parametrize(
@@ -113,7 +116,7 @@ def test_urls_off_the_root(client: Client, url: str) -> None:
     assert client.list().json() == {"models": []}
 
 
-@pytest.mark.differs("mms", reason="500 for a link out of the root")
+@pytest.mark.differs("mms", reason="500 for a link that leads out of the root")
 @pytest.mark.case(80)
 def test_ways_out_of_the_root(client: Client, target: Target, zoo: Zoo) -> None:
     """Dots and symbolic links are resolved before the check, also one level above the artifact."""

@@ -26,7 +26,7 @@ from tests.contract.waiting import until
 from tests.emulator.containers.test_multi_model import lru_evictions
 
 pytestmark = pytest.mark.differs(
-    "mms", reason="not compared: the platform starts the container by itself"
+    "mms", reason="not compared: the platform starts its own containers"
 )
 
 MODELS, CAPACITY = 6, 3

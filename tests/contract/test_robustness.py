@@ -17,7 +17,7 @@ GROWTH_LIMIT = 20 << 20
 BODY = json.dumps(TEXT).encode()
 
 
-@pytest.mark.differs("mms", reason="what lies below a route is served by it")
+@pytest.mark.differs("mms", reason="paths below a route are served like the route")
 @pytest.mark.case(83)
 @pytest.mark.parametrize(
     "path", ["/", "/nowhere", "/ping/x", "/models/A/x", "/models/A/invoke/x", "//models", "/PING"]
@@ -66,7 +66,7 @@ MALFORMED = (
 )
 
 
-@pytest.mark.differs("mms", reason="what is no HTTP is dropped without a word, or served")
+@pytest.mark.differs("mms", reason="malformed HTTP is dropped without an answer, or served")
 @pytest.mark.case(84)
 @pytest.mark.parametrize("request_bytes", MALFORMED)
 def test_malformed_requests(client: Client, target: Target, request_bytes: bytes) -> None:
@@ -155,7 +155,9 @@ def test_head_ping(client: Client) -> None:
     assert response.content == b""
 
 
-@pytest.mark.differs("mms", reason="an error closes the connection without saying so")
+@pytest.mark.differs(
+    "mms", reason="an error closes the connection without a `Connection: close` header"
+)
 @pytest.mark.case(87)
 def test_a_thousand_requests_on_one_connection(client: Client, target: Target, zoo: Zoo) -> None:
     """Every tenth request is an error; a response that closes the connection must announce it."""

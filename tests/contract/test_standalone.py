@@ -16,7 +16,7 @@ from tests.contract.test_invoke import about, picture
 from tests.contract.waiting import until
 
 pytestmark = pytest.mark.differs(
-    "mms", reason="MME_FRONT=multi-model-server serves the platform alone"
+    "mms", reason="MME_FRONT=multi-model-server has no stand-alone mode"
 )
 
 

@@ -23,7 +23,7 @@ from tests.artifacts import bert_classifier
 from tests.contract.artifacts import Zoo
 
 pytestmark = pytest.mark.differs(
-    "mms", reason="not compared: the platform starts the container by itself"
+    "mms", reason="not compared: the platform starts its own containers"
 )
 
 ROLE = "arn:aws:iam::123456789012:role/execution"

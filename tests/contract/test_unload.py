@@ -15,7 +15,7 @@ from tests.contract.targets import RESERVED, Target, memory, processes
 TOLERANCE = 16 << 20
 
 
-@pytest.mark.differs("mms", reason="not compared: it has no ledger that could be watched")
+@pytest.mark.differs("mms", reason="not compared: it has no memory ledger to observe")
 @pytest.mark.case(49)
 def test_memory_is_released_before_the_response(client: Client, target: Target, zoo: Zoo) -> None:
     """Reserved bytes and RSS, read right after the 200."""

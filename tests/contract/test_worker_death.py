@@ -14,7 +14,7 @@ from tests.contract.waiting import background, together, until
 
 pytestmark = [
     pytest.mark.usefixtures("pid"),
-    pytest.mark.differs("mms", reason="not compared: its processes have no names to find them by"),
+    pytest.mark.differs("mms", reason="not compared: its processes cannot be found by name"),
 ]
 CALLERS, DEATHS = 6, 3
 RESTORE_LIMIT_S = 20.0
