@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
-# FLAVOR=cpu (default) or gpu: which build of PyTorch goes in. FRONT=multi-model-server adds that server and Java.
-# `make image` passes what the machine needs; docs/image.md tells what else can be set.
+# FLAVOR=cpu (default) or gpu selects the build of PyTorch. FRONT=multi-model-server adds that server and Java.
+# Build with `make image`; docs/image.md lists the other settings.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 ARG FRONT=uvicorn
 
@@ -47,7 +47,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
 
 FROM ${BASE_IMAGE}
 ARG FRONT
-# Java's package puts links among manual pages, which small bases lack
+# Java's package writes links into the folder of manual pages, which small base images lack
 # hadolint ignore=DL3008
 RUN [ "$FRONT" = uvicorn ] || { mkdir -p /usr/share/man/man1 && apt-get update \
     && apt-get install --yes --no-install-recommends openjdk-17-jre-headless \
@@ -62,7 +62,7 @@ LABEL com.amazonaws.sagemaker.capabilities.multi-models=true \
       org.opencontainers.image.licenses=Apache-2.0 \
       org.opencontainers.image.version="${VERSION}"
 COPY --from=build /opt/venv /opt/venv
-# Bytecode was written by the build; a read-only root and any user shall do
+# Bytecode was compiled during the build, and HOME is writable: the image runs as any user on a read-only root
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

@@ -9,7 +9,7 @@ REPORT := $(VENV)/contract.json
 .PHONY: help install demo notebooks check test test-lowest test-pythons test-notebooks test-sdk test-contract test-fake-cuda compiler image image-mms test-image lock sbom java registry contract docs test-gpu gpu-day bench bench-docs
 
 help: ## print this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 install: $(STAMP) ## make .venv with everything the other commands need
 
@@ -19,13 +19,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(STAMP) ## five real models behind a local endpoint, boto3 all the way, memory for three
+demo: $(STAMP) ## serve five real models from a local endpoint, with memory for three of them
 	$(BIN)/python scripts/demo.py
 
-notebooks: $(STAMP) ## run the notebooks on the local platform and store their outputs
+notebooks: $(STAMP) ## run the notebooks on the local platform and save their outputs
 	$(BIN)/python -m tests.notebooks.execute
 
-check: $(STAMP) ## style, types, import arrows, the image's and the stack's files, known vulnerabilities
+check: $(STAMP) ## check style, types, import rules, Dockerfile, scripts, template, known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -43,7 +43,7 @@ test: check ## all tests but the slower tiers below
 	$(BIN)/python -m pytest tests --ignore=tests/notebooks $(PARALLEL) --contract-report=$(REPORT)
 	$(BIN)/python -m tests.contract.document $(REPORT) --check
 
-test-notebooks: $(STAMP) ## the notebooks run and are stored with what they say
+test-notebooks: $(STAMP) ## test that the notebooks run and that their saved outputs are current
 	$(BIN)/python -m pytest tests/notebooks
 
 SDKS := v2 core mms
@@ -64,7 +64,7 @@ java:
 
 SDK_TEST := -m pytest -c tests/sdk/pytest.ini --rootdir=tests/sdk
 
-test-sdk: $(STAMP) $(SDK_STAMPS) java ## both SageMaker SDKs and multi-model-server on the local platform
+test-sdk: $(STAMP) $(SDK_STAMPS) java ## test the local platform with both SageMaker SDKs and with multi-model-server
 	.venv-v2/bin/python $(SDK_TEST) tests/sdk/v2
 	.venv-core/bin/python $(SDK_TEST) tests/sdk/core
 	$(BIN)/python $(SDK_TEST) tests/sdk/mms
@@ -72,23 +72,23 @@ test-sdk: $(STAMP) $(SDK_STAMPS) java ## both SageMaker SDKs and multi-model-ser
 CONTRACT = $(BIN)/python -m pytest tests/contract --contract-report=$(REPORT) \
   --target=$(or $(TARGET),process) --artifacts=$(or $(ARTIFACTS),huggingface)
 
-contract: $(STAMP) ## the conformance suite: make contract TARGET=process|app|mms|image ARTIFACTS=huggingface|code
+contract: $(STAMP) ## run the conformance suite: make contract TARGET=process|app|mms|image ARTIFACTS=huggingface|code
 	$(CONTRACT)
 
-docs: $(STAMP) ## write its outcome into docs/contract.md: make docs TARGET=… ARTIFACTS=…
+docs: $(STAMP) ## run it and write the results into docs/contract.md: make docs TARGET=… ARTIFACTS=…
 	$(CONTRACT)
 	$(BIN)/python -m tests.contract.document $(REPORT)
 
-test-contract: $(STAMP) ## the suite with code in every artifact, a process for each
+test-contract: $(STAMP) ## run the conformance suite with artifacts that contain code, each in its own process
 	$(MAKE) contract ARTIFACTS=code
 	$(BIN)/python -m tests.contract.document $(REPORT) --check
 
-# The environment of PyTorch's CUDA build, 3 GB; FAKE_CUDA_VENV=… names another that is ready
+# Environment with PyTorch's CUDA build, 3 GB; FAKE_CUDA_VENV=… names an existing one to use instead
 FAKE_CUDA_VENV := .venv-fake-cuda
 FAKE_CUDA_STAMP = $(filter .venv-fake-cuda/.installed,$(FAKE_CUDA_VENV)/.installed)
 FAKE_CUDA_RUNTIME := build/fake_cuda
 
-# "===": a version with "+cpu" behind it would satisfy "=="
+# "===", because "==" would also accept a CPU build, whose version ends in "+cpu"
 .venv-fake-cuda/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-fake-cuda
 	.venv-fake-cuda/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
@@ -101,7 +101,7 @@ compiler:
 	  apt-get install --yes --quiet --no-install-recommends g++; } || \
 	  { echo "A compiler is missing: as root, apt-get install g++" >&2; exit 1; }
 
-test-fake-cuda: $(FAKE_CUDA_STAMP) compiler ## the whole server on PyTorch's CUDA build, without a GPU
+test-fake-cuda: $(FAKE_CUDA_STAMP) compiler ## test the server with PyTorch's CUDA build on a fake CUDA runtime, without a GPU
 	tests/fake_cuda/runtime/build.sh "$$($(FAKE_CUDA_VENV)/bin/python -c \
 	  'import sysconfig; print(sysconfig.get_path("purelib"))')" $(FAKE_CUDA_RUNTIME)
 	. $(FAKE_CUDA_RUNTIME)/env.sh && \
@@ -109,8 +109,8 @@ test-fake-cuda: $(FAKE_CUDA_STAMP) compiler ## the whole server on PyTorch's CUD
 	  $(FAKE_CUDA_VENV)/bin/python -m pytest -c tests/fake_cuda/pytest.ini --rootdir=. \
 	    tests/model_handler -m gpu -k 'not answers'
 
-# Environments of other versions than those in .venv. PyTorch goes in without the libraries of CUDA that its build on
-# PyPI asks for, several GB: the tests compute without them (tests/versions/cpu_torch.py)
+# Environments with other versions than .venv. PyTorch's build on PyPI requires several GB of CUDA libraries; they are
+# not installed, because the tests run without them (tests/versions/cpu_torch.py)
 TORCH_NEEDS := filelock fsspec jinja2 networkx sympy typing-extensions
 TESTERS := hypothesis onnx onnxscript psutil pytest pytest-timeout
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-warn-conflicts
@@ -123,24 +123,25 @@ define environment
 	$(2)/bin/python tests/versions/cpu_torch.py
 endef
 
-# In the place of pins of constraints.txt those of constraints-lowest.txt
+# Pins of constraints-lowest.txt replace those of constraints.txt
 .venv-lowest/.installed: pyproject.toml constraints.txt constraints-lowest.txt tests/versions/cpu_torch.py
 	@mkdir -p .venv-lowest
 	awk -F== '!/^#/ && !seen[$$1]++' constraints-lowest.txt constraints.txt > .venv-lowest/constraints.txt
 	$(call environment,$(PYTHON),.venv-lowest,.venv-lowest/constraints.txt)
 	@touch $@
 
-# What touches libraries. Left out to stay under eight minutes on two cores: test_engine, which waits for processes
-# and deadlines (nearly half the time of tests/model_handler), and the conformance cases that only the engine's policy decides
+# Tests of code that uses libraries. To stay under eight minutes on two cores, these are left out: test_engine, which
+# waits for processes and deadlines (nearly half the time of tests/model_handler), and conformance cases that depend on
+# the engine's policy only
 CONTRACT_FILES := $(foreach name,invoke load unload robustness headers life,tests/contract/test_$(name).py)
 LOWEST := tests/model_handler --ignore=tests/model_handler/engine/test_engine.py \
   $(foreach name,protocol bodies server,tests/container/http/test_$(name).py) $(CONTRACT_FILES)
 
-test-lowest: .venv-lowest/.installed ## what touches libraries, with the lowest versions that pyproject.toml promises
+test-lowest: .venv-lowest/.installed ## test code that uses libraries, with the lowest versions that pyproject.toml allows
 	.venv-lowest/bin/python -m pytest $(LOWEST)
 
 PYTHONS := 3.12 3.13
-# Of a version the interpreter: on PATH, or else pyenv's, whose own commands do not find it
+# The interpreter of a Python version: from PATH, else from pyenv's folder
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
 python = $(firstword $(shell python$(1) -c 'import sys; print(sys.executable)' 2>/dev/null) \
   $(wildcard $(PYENV)/$(1).*/bin/python$(1)))
@@ -150,14 +151,14 @@ FOUND = $(foreach version,$(PYTHONS),$(if $(call python,$(version)),$(version)))
 	$(call environment,$(call python,3.$*),.venv-3.$*,constraints.txt)
 	@touch $@
 
-# What depends on the interpreter: processes, event loop, archives, conversions, and one of each sort of model.
-# multi-model-server, which is not in these environments, runs on the oldest Python alone
+# Tests of code that depends on the interpreter: processes, event loop, archives, conversions, and one model of each
+# kind. multi-model-server is tested with the oldest Python only and is not in these environments
 NEWER := tests/versions tests/container --ignore=tests/container/mms/test_multi_model_server.py \
   tests/emulator/containers/test_archive.py tests/scripts/test_package.py tests/model_handler/formats \
   tests/model_handler/scripted $(foreach name,engine/test_engine loading/test_loader codecs/test_toolkit,tests/model_handler/$(name).py) \
   $(foreach name,invoke life,tests/contract/test_$(name).py)
 
-test-pythons: ## what depends on the interpreter, with Python 3.12 and 3.13, those of them that are installed
+test-pythons: ## test code that depends on the interpreter, with Python 3.12 and 3.13 where installed
 	@echo "Python found: $(or $(FOUND),neither 3.12 nor 3.13; nothing is tested)"
 	@set -e; for version in $(FOUND); do \
 	  $(MAKE) .venv-$$version/.installed; \
@@ -165,10 +166,10 @@ test-pythons: ## what depends on the interpreter, with Python 3.12 and 3.13, tho
 	  .venv-$$version/bin/python -m pytest $(NEWER); \
 	done
 
-image: ## the image localhost/mme:cpu, with or without a Docker engine: make image FLAVOR=cpu|gpu
+image: ## build the image localhost/mme:cpu, with or without a Docker engine: make image FLAVOR=cpu|gpu
 	image/build.sh $(or $(FLAVOR),cpu)
 
-sbom: $(STAMP) ## what Python packages the image holds, as CycloneDX: build/sbom.json
+sbom: $(STAMP) ## list the image's Python packages as CycloneDX in build/sbom.json
 	@mkdir -p build
 	PATH=$(CURDIR)/$(BIN):$$PATH image/sbom.sh > build/sbom.json
 
@@ -186,20 +187,20 @@ registry:
 	  apt-get install --yes --quiet --no-install-recommends docker-registry; } || \
 	  { echo "A registry is missing: as root, apt-get install docker-registry" >&2; exit 1; }
 
-image-mms: ## the same with multi-model-server and Java in it, for MME_FRONT
+image-mms: ## build the image with multi-model-server and Java, for MME_FRONT=multi-model-server
 	IMAGE=$(or $(IMAGE),localhost/mme:cpu)-multi-model-server FRONT=multi-model-server $(MAKE) image
 
-test-image: $(STAMP) image image-mms registry ## the built image: the suite, five models on two instances, a push
+test-image: $(STAMP) image image-mms registry ## test the built image: conformance, five models on two instances, a push to a registry
 	$(MAKE) contract TARGET=image
 	$(BIN)/python -m tests.contract.document $(REPORT) --check
 	$(BIN)/python -m pytest -c tests/image/pytest.ini --rootdir=. tests/image
 
 GPU_DAY_SECONDS ?= 480
 
-gpu-day: $(STAMP) ## every measurement that needs a GPU, as build/gpu-day/gpu_day.json: make gpu-day GPU_DAY_SECONDS=480
+gpu-day: $(STAMP) ## run all measurements that need a GPU, into build/gpu-day/gpu_day.json: make gpu-day GPU_DAY_SECONDS=480
 	$(BIN)/python -m benchmarks.gpu --seconds $(GPU_DAY_SECONDS) --output build/gpu-day
 
-test-gpu: $(STAMP) ## the tests that need a CUDA device
+test-gpu: $(STAMP) ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest tests -m gpu
 
 RESULTS ?= build/bench-results
@@ -217,13 +218,13 @@ RESULTS ?= build/bench-results
 	  nvidia-pytriton transformers
 	@touch $@
 
-# Triton only where a scenario asks for it: it needs Linux on x86-64 with glibc 2.35
+# Triton is installed only for scenarios that use it: it needs Linux on x86-64 with glibc 2.35
 BENCH_PEERS = .venv-hf/.installed $(if $(findstring triton,$(SCENARIO)),.venv-triton/.installed)
 
-bench: $(STAMP) $(BENCH_PEERS) java ## beside plain PyTorch and a peer: make bench SCENARIO=hot-tiny-032
+bench: $(STAMP) $(BENCH_PEERS) java ## measure the container, plain PyTorch and another server: make bench SCENARIO=hot-tiny-032
 	$(BIN)/python -m benchmarks $(SCENARIO) --output $(RESULTS)
 
-bench-docs: $(STAMP) ## docs/performance.md, pictures, tables of README and docs/sizing.md: make bench-docs RESULTS=…
+bench-docs: $(STAMP) ## write results into docs/performance.md, README and docs/sizing.md: make bench-docs RESULTS=…
 	$(BIN)/python -m benchmarks.document $(RESULTS)
 	$(BIN)/python -m benchmarks.eviction_table
 	$(BIN)/python -m benchmarks.demo_animation

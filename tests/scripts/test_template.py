@@ -120,8 +120,8 @@ def test_the_containers_environment() -> None:
     [
         ("Image", "mme:latest", "an image in ECR"),
         ("ModelsBucket", "s3://my-bucket/", "without s3://"),
-        ("ModelsPrefix", "models", "its slash at the end"),
-        ("ModelsPrefix", "*/", "its slash at the end"),
+        ("ModelsPrefix", "models", "ends with a slash"),
+        ("ModelsPrefix", "*/", "ends with a slash"),
         ("ExecutionRoleArn", "many-models", "the ARN of a role"),
         ("InstanceCount", "0", "InstanceCount"),
         ("Cuda", "11", "Cuda"),
