@@ -11,16 +11,19 @@ from benchmarks.gpu.sections import ALL
 FILE = "gpu_day.json"
 Days = Mapping[str, Mapping[str, Any]]  # what `make gpu-day` wrote, by the directory it is in
 UNMEASURED = (
-    "**No line of this project has been measured on a real GPU yet.** `make gpu-day` measures all of the "
-    "following on a machine with one. It has been run whole on a CPU with small models, and on an emulated "
-    "CUDA runtime, which show that it runs and nothing about speed. What is predicted:"
+    "**No line of this project has been measured on a real GPU yet.** `make gpu-day` measures all rows of "
+    "this table on a machine with a GPU. It has been run completely on a CPU with small"
+    " models, and on a fake "
+    "CUDA runtime; this shows that it works, but nothing about speed. The predictions:"
 )
 NO_SECTION = (
-    "No section measures this target yet: requests/s of five models over a process for each, ≥ 8 ×."
+    "No section measures this target yet: requests/s of five models, divided by those with one process each,"
+    " ≥ 8 ×."
 )
 README_UNMEASURED = (
-    "No line of this project has been measured on a real GPU yet; `make gpu-day` does so, beside "
-    "[what is predicted](docs/performance.md#on-a-gpu)."
+    "No line of this project has been measured on a real GPU yet. `make gpu-day` does so"
+    " and compares the results "
+    "with [predictions](docs/performance.md#on-a-gpu)."
 )
 
 

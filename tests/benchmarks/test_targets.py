@@ -91,7 +91,7 @@ def test_the_page_says_what_was_met_missed_and_not_measured(tmp_path: Path) -> N
 def test_a_row_is_beside_the_peer_of_its_scenario(tmp_path: Path) -> None:
     environment.write(tmp_path, "hot-tiny-015-triton", hot(PAIRS, "triton"))
     rows = document.page(document.read(tmp_path), tmp_path, {}).splitlines()
-    (target,) = [row for row in rows if row.startswith("| tiny, beside Triton |")]
+    (target,) = [row for row in rows if row.startswith("| tiny, compared with Triton |")]
     (steady,) = [row for row in rows if row.startswith("| hot-tiny-015-triton |")]
     assert "| 4 × | yes |" in target
     assert "| 400 | 100 |" in steady

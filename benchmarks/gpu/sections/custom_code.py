@@ -57,12 +57,12 @@ SECTIONS = (
         measure,
         (
             Prediction(
-                "device memory of custom code beyond the ledger's, after a small request",
+                "device memory of custom code minus that in the ledger, after a small request",
                 ("uncharged_after_small_MiB",),
                 0,
                 300,
                 "the ledger counts the context that the main worker measured, and the allocator's blocks;"
-                " libraries of CUDA that the code loads add to it",
+                " CUDA libraries that the code loads are not counted",
                 "MiB",
             ),
             Prediction(
