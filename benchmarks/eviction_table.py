@@ -62,7 +62,8 @@ def _largest(runs: Sequence[RawRun], lru: Sequence[RawRun]) -> Iterator[str]:
     ratios = [ours[of_largest] / theirs[of_largest] for ours, theirs in zip(runs, lru, strict=True)]
     worse, better = sum(ratio > 1 for ratio in ratios), sum(ratio < 1 for ratio in ratios)
     yield f"Of {len(ratios)} settings, the largest models miss more often with `gdsf` than with `lru`"
-    yield f"in {worse}, by up to {max(ratios) - 1:.0%}, and less often in {better}, by up to {1 - min(ratios):.0%}."
+    yield f"in {worse}, by up to {max(ratios) - 1:.0%}, and less often in {better},"
+    yield f"by up to {1 - min(ratios):.0%}."
 
 
 def _mean(runs: Sequence[RawRun], figure: Callable[[RawRun], float]) -> float:
