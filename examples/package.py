@@ -1,7 +1,7 @@
 """python -m examples.package DIR [--only NAME]
 
-Packs the models of knn, home_values and digits into DIR/<name>.tar.gz, as a MultiModel endpoint wants
-them: files at the root of the archive. The same files always give the same bytes.
+Packs the models of knn, home_values and digits into DIR/<name>.tar.gz for a multi-model endpoint, with
+the files at the root of the archive. Equal files give archives with equal bytes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ def artifacts() -> dict[str, Path]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("output", type=Path, metavar="DIR")
-    parser.add_argument("--only", choices=list(artifacts()))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("output", type=Path, metavar="DIR", help="folder for the archives")
+    parser.add_argument("--only", choices=list(artifacts()), help="pack this model only")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     for name, directory in artifacts().items():

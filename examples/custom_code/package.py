@@ -1,7 +1,7 @@
 """python -m examples.custom_code.package DIR
 
-Packs moons, stars and redact into DIR/<name>.tar.gz. `stars` is the sentiment model of five_models with a
-handler.py beside it.
+Packs the examples moons, stars and redact into DIR/<name>.tar.gz for a multi-model endpoint. `stars`
+contains the sentiment model of five_models and a handler.py.
 """
 
 import shutil

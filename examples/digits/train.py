@@ -22,7 +22,7 @@ SEED, EPOCHS, BATCH = 7, 40, 64
 
 
 def digits() -> tuple[Any, Any, Any, Any]:
-    """Pictures of 8 × 8 pixels from 0 to 16, and what they show; one in five is held out."""
+    """Training and held-out images, then their digits. Images have 8 × 8 pixels from 0 to 16."""
     bunch = load_digits()
     pictures = bunch.images.astype("float32")
     split = train_test_split(
@@ -32,7 +32,7 @@ def digits() -> tuple[Any, Any, Any, Any]:
 
 
 class DigitClassifier(nn.Module):
-    """Ten probabilities per picture."""
+    """Returns ten probabilities per image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ def train(network: DigitClassifier, pictures: Tensor, labels: Tensor) -> None:
 
 
 def export(network: DigitClassifier, example: Tensor) -> None:
-    """Weights inside the file, and a first dimension named batch: requests may then share a run."""
+    """Export with the weights inside the file and a first dimension named `batch`, for batches of requests."""
     program = torch.onnx.export(
         network,
         (example,),
@@ -71,7 +71,7 @@ def export(network: DigitClassifier, example: Tensor) -> None:
     )
     assert program is not None
     model = program.model_proto
-    # The exporter notes each node's place in the source, with the paths of this machine
+    # Remove the exporter's notes on source files, which contain paths of this machine
     for part in (model, model.graph, *model.graph.node, *model.graph.value_info):
         part.ClearField("metadata_props")
     ARTIFACT.mkdir(parents=True, exist_ok=True)

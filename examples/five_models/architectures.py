@@ -1,6 +1,6 @@
-"""The five architectures, small: what the full-size originals have, with fewer and narrower layers.
+"""The five architectures: those of well-known models, with fewer and narrower layers.
 
-A model is built untrained for a tokenizer; its config names tokens, labels and generation limits.
+A model is created untrained, for a tokenizer; its config has tokens, labels and generation limits.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def bart(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
 
 
 def _start_as_waves(positions: Tensor, scale: float) -> None:
-    """Learned positions start as sinusoids: neighbours look alike, so copying is learned sooner."""
+    """Initialise the learned positions with sinusoids, so that the model learns to copy sooner."""
     count, width = positions.shape
     frequency = 10_000 ** (-torch.arange(0, width, 2) / width)
     angle = torch.arange(count).unsqueeze(1) * frequency

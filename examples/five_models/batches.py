@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from .corpus import entities
 from .corpus.split import Example
 
-IGNORED = -100  # the label that the models' loss skips
+IGNORED = -100  # the loss ignores positions with this label
 
 
 def texts_and_labels(
@@ -28,7 +28,7 @@ def texts_and_labels(
 def words_and_tags(
     tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example[list[str]]]
 ) -> dict[str, Tensor]:
-    """A word's tag goes to its first piece; the other pieces are inside the same name."""
+    """The tag of a word belongs to its first token; further tokens get the tag for the inside of a name."""
     encoding = tokenizer(
         [example.text.split() for example in examples],
         is_split_into_words=True,

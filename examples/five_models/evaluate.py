@@ -1,7 +1,7 @@
 """python -m examples.five_models.evaluate [--only NAME] [--artifacts DIR]
 
-Measures the trained models on held-out text: accuracy for the classifiers, entity F1 for the
-tagger, exact matches for translation and summarization.
+Measures the trained models on held-out text: accuracy for the classifiers, entity F1 for the model
+of names, exact matches for translation and summarization. Prints one line per model.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _label_accuracy(
 def _entity_f1(
     recipe: Recipe, model: Any, tokenizer: PreTrainedTokenizerFast, batches: Batches
 ) -> float:
-    """A name counts only when its whole extent and its kind are right."""
+    """F1 over whole names: a name counts if its first word, last word and kind are right."""
     right = found = wanted = 0
     for predicted, labels in _predictions(recipe, model, tokenizer, batches):
         kept = [i for i, label in enumerate(labels) if label != IGNORED]
@@ -118,7 +118,7 @@ def _exact_matches(
 
 
 def answers(model: Any, tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[str]:
-    """What a sequence-to-sequence model generates with its own generation config."""
+    """The texts that a sequence-to-sequence model generates with its generation_config.json."""
     inputs = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
     return list(tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True))
 
@@ -132,9 +132,16 @@ _SCORES: dict[str, Callable[[Recipe, Any, PreTrainedTokenizerFast, Batches], flo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=list(RECIPES))
-    parser.add_argument("--artifacts", type=Path, default=ARTIFACTS)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", choices=list(RECIPES), help="measure this model only")
+    parser.add_argument(
+        "--artifacts",
+        type=Path,
+        default=ARTIFACTS,
+        help="folder of the models (default: artifacts/)",
+    )
     options = parser.parse_args()
     for name in [options.only] if options.only else RECIPES:
         measured = accuracy(name, options.artifacts / name)

@@ -1,8 +1,8 @@
 """python examples/five_models/package.py DIR [--only NAME] [--artifacts DIR] [--hub]
 
-Packs the five models into DIR/<name>.tar.gz, as a MultiModel endpoint wants them: files at the root
-of the archive. The same files always give the same bytes. With --hub, the full-size originals are
-downloaded and packed instead (needs huggingface_hub and about 3 GB).
+Packs the five models into DIR/<name>.tar.gz for a multi-model endpoint, with the files at the root of
+the archive. Equal files give archives with equal bytes. With --hub, full-size models are downloaded from
+the Hugging Face hub and packed instead (about 3 GB; needs the package huggingface_hub).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ SAFETENSORS, PYTORCH = "*.safetensors", "pytorch_model*.bin"
 
 
 def pack(directory: Path, archive: Path) -> None:
-    """Writes `archive` from the files below `directory`; owner, time and order are fixed."""
+    """Write `archive` from the files below `directory`, with fixed owner, time and order."""
     files = sorted(path for path in directory.rglob("*") if path.is_file())
-    # Level 1: float weights hardly compress. An empty name and a zero time keep the bytes equal.
+    # Level 1, because weights hardly compress. No name and time 0, for equal bytes.
     with (
         archive.open("wb") as raw,
         gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as stream,
@@ -50,32 +50,32 @@ def _add(tar: tarfile.TarFile, path: Path, name: str) -> None:
 
 
 def download(repository: str, directory: Path) -> None:
-    """The files that loading needs; a hub that does not answer raises HubUnreachableError."""
+    """Download the files that loading needs. Raises HubUnreachableError."""
     try:
         from huggingface_hub import HfApi, snapshot_download
     except ImportError as error:
         raise HubUnreachableError("--hub needs: pip install huggingface_hub") from error
     try:
-        # Unlike listing or downloading, this fails at once where there is no hub.
+        # Fails at once without a hub, unlike listing or downloading.
         files = HfApi().model_info(repository).siblings or []
         names = [file.rfilename for file in files]
         snapshot_download(repository, local_dir=directory, allow_patterns=needed(names))
-        shutil.rmtree(directory / ".cache", ignore_errors=True)  # the hub client's own notes
-    # Everything between here and the hub can fail in its own way; all of it means the same.
+        shutil.rmtree(directory / ".cache", ignore_errors=True)  # log messages of the hub client
+    # Libraries and network raise many kinds of errors, which all mean that the hub is unreachable.
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise HubUnreachableError(f"cannot download {repository}: {reason}") from error
 
 
 def needed(names: Iterable[str]) -> list[str]:
-    """Which of a repository's files loading needs; its folders hold the model in other formats."""
+    """The files of a repository that loading needs. Its folders contain the model in other formats."""
     root = [name for name in names if "/" not in name]
     weights = fnmatch.filter(root, SAFETENSORS) or fnmatch.filter(root, PYTORCH)
     return weights + [name for pattern in CONFIGURATION for name in fnmatch.filter(root, pattern)]
 
 
 class HubUnreachableError(Exception):
-    """Its text is one line for the user."""
+    """The message is one line for the user."""
 
 
 def main() -> None:
@@ -100,11 +100,20 @@ def _pack_original(repository: str, archive: Path) -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("output", type=Path, metavar="DIR")
-    parser.add_argument("--only", choices=list(ORIGINALS))
-    parser.add_argument("--artifacts", type=Path, default=ARTIFACTS)
-    parser.add_argument("--hub", action="store_true")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("output", type=Path, metavar="DIR", help="folder for the archives")
+    parser.add_argument("--only", choices=list(ORIGINALS), help="pack this model only")
+    parser.add_argument(
+        "--artifacts",
+        type=Path,
+        default=ARTIFACTS,
+        help="folder of the models (default: artifacts/)",
+    )
+    parser.add_argument(
+        "--hub", action="store_true", help="pack full-size models from the Hugging Face hub instead"
+    )
     return parser.parse_args()
 
 

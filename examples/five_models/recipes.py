@@ -1,6 +1,6 @@
 """The five models: text, vocabulary, architecture and amount of training of each.
 
-`RECIPES` is the only list of them; everything else looks a recipe up by its name.
+`RECIPES` has one recipe per model, by the model's name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SENTIMENTS = [reviews.NEGATIVE, reviews.POSITIVE]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """`batch` turns examples into the model's arguments; `learning_rate` is the schedule's peak."""
+    """`batch` converts examples to the model's arguments. `learning_rate`: highest of the schedule."""
 
     task: str
     generate: Generator[Any]

@@ -1,7 +1,8 @@
 """python -m examples.five_models.train [--only NAME] [--output DIR]
 
-Trains the models on generated text, one thread each and as many at once as there are cores, measures
-them on held-out text and writes the artifacts with their scores (accuracy.json beside the folder).
+Trains the models on generated text, measures them on held-out text, and writes the artifacts and their
+scores (accuracy.json beside the folder). Each training uses one thread; as many run in parallel as there
+are cores.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from .recipes import RECIPES, Recipe
 
 SEED = 7
 VOCABULARY_EXAMPLES = 20_000
-POOL = 16  # batches drawn together, so that texts of similar length share one
+POOL = 16  # number of batches generated together, to group texts of similar length
 
 
 def main() -> None:
@@ -45,14 +46,18 @@ def main() -> None:
 
 
 def _cost(name: str) -> int:
-    """The longest trainings start first."""
+    """Sort key: the longest trainings start first."""
     return RECIPES[name].steps * RECIPES[name].batch_size
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=list(RECIPES))
-    parser.add_argument("--output", type=Path, default=ARTIFACTS)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", choices=list(RECIPES), help="train this model only")
+    parser.add_argument(
+        "--output", type=Path, default=ARTIFACTS, help="folder for the models (default: artifacts/)"
+    )
     return parser.parse_args()
 
 
@@ -114,7 +119,7 @@ def _fit(
 def _batches(
     recipe: Recipe, tokenizer: PreTrainedTokenizerFast, examples: Iterator[Example[Any]]
 ) -> Iterator[dict[str, Tensor]]:
-    """`recipe.steps` batches of similarly long texts, in random order of length."""
+    """`recipe.steps` batches. Texts of a batch have similar lengths; the order of lengths is random."""
     size, drawn = recipe.batch_size, 0
     while True:
         pool = sorted(islice(examples, POOL * size), key=lambda example: len(example.text))
@@ -129,11 +134,11 @@ def _write(directory: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeniz
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     for path in directory.iterdir():
-        path.chmod(0o644)  # weights are written for their owner alone
+        path.chmod(0o644)  # save_pretrained makes the weights readable by their owner only
 
 
 def _record(path: Path, name: str, scored: dict[str, Any]) -> None:
-    """Other models' scores stay as they are."""
+    """Write the score of one model; keep those of the others."""
     scores = json.loads(path.read_text()) if path.exists() else {}
     scores[name] = scored
     ordered = {model: scores[model] for model in RECIPES if model in scores}

@@ -1,6 +1,6 @@
 """Subword vocabularies learned from generated text, as fast tokenizers.
 
-No tokenizer ever needs sentencepiece: everything is in `tokenizer.json`.
+The tokenizers do not need sentencepiece: all data is in `tokenizer.json`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 def wordpiece(
     texts: Iterable[str], size: int, max_length: int, lowercase: bool
 ) -> PreTrainedTokenizerFast:
-    """BERT's: `[CLS] text [SEP]`."""
+    """With BERT's special tokens: `[CLS] text [SEP]`."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -50,7 +50,7 @@ def wordpiece(
 
 
 def marian_bpe(texts: Iterable[str], size: int, max_length: int) -> PreTrainedTokenizerFast:
-    """Marian's special tokens: `text </s>`, both languages in one vocabulary."""
+    """With Marian's special token: `text </s>`. Both languages share one vocabulary."""
     tokenizer = _byte_level_bpe(texts, size, ["</s>", "<unk>", "<pad>"])
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", pair="$A $B </s>", special_tokens=[("</s>", 0)]
@@ -66,7 +66,7 @@ def marian_bpe(texts: Iterable[str], size: int, max_length: int) -> PreTrainedTo
 
 
 def bart_bpe(texts: Iterable[str], size: int, max_length: int) -> PreTrainedTokenizerFast:
-    """BART's special tokens: `<s> text </s>`."""
+    """With BART's special tokens: `<s> text </s>`."""
     tokenizer = _byte_level_bpe(texts, size, ["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>",
@@ -88,7 +88,7 @@ def bart_bpe(texts: Iterable[str], size: int, max_length: int) -> PreTrainedToke
 
 
 def _byte_level_bpe(texts: Iterable[str], size: int, special: list[str]) -> Tokenizer:
-    """Any byte can be spelled, so any name can be copied; a word is the same token everywhere."""
+    """BPE over bytes, so that it can represent any name. A word has the same tokens everywhere in a text."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])

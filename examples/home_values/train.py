@@ -1,7 +1,7 @@
 """python -m examples.home_values.train
 
-Learns what homes are worth in four cities, one XGBoost model each, from homes generated with a fixed
-seed, and writes artifacts/<city>/model.ubj and score.json. About a second.
+Trains one XGBoost model per city to estimate the price of a home, on data generated with a fixed seed.
+Writes artifacts/<city>/model.ubj and score.json. Takes about a second.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import xgboost
 HERE = Path(__file__).parent
 ARTIFACTS = HERE / "artifacts"
 COLUMNS = ("year_built", "square_feet", "bedrooms", "bathrooms", "lot_acres", "garage_spaces")
-# Dollars per square foot, per acre of land, and lost per year of age
+# Dollars per square foot, dollars per acre, loss in dollars per year of age
 CITIES = {
     "chicago": (190.0, 90_000.0, 350.0),
     "houston": (150.0, 60_000.0, 500.0),
@@ -29,9 +29,9 @@ TREES = 60
 
 
 def homes(city: str, count: int, seed: int) -> tuple[Any, Any]:
-    """Rows of COLUMNS, and prices in dollars that vary by five percent beyond what the rows explain.
+    """Rows of COLUMNS, and prices in dollars with random noise of five percent.
 
-    Of one home in twenty nobody knows the lot: that cell is missing, here and in requests.
+    For one home in twenty the size of the lot is missing.
     """
     per_foot, per_acre, per_year = CITIES[city]
     rng = np.random.default_rng([seed, *city.encode()])
@@ -49,7 +49,7 @@ def homes(city: str, count: int, seed: int) -> tuple[Any, Any]:
 
 
 def error(model: xgboost.Booster, city: str) -> float:
-    """How far off the model is on homes that it has not seen: the median, as a share of the price."""
+    """Median relative error of the model on held-out homes."""
     rows, prices = homes(city, HELD_OUT, seed=2)
     return float(np.median(np.abs(model.inplace_predict(rows) - prices) / prices))
 

@@ -1,7 +1,7 @@
 """python -m examples.knn.train
 
-Learns to tell three kinds of iris by their nearest neighbours, from the 150 flowers that come with
-scikit-learn, and writes artifacts/iris_knn/model.skops and score.json. Under a second.
+Trains a nearest-neighbour classifier of three iris species on the 150 flowers that come with
+scikit-learn. Writes artifacts/iris_knn/model.skops and score.json. Takes less than a second.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SEED = 7
 
 
 def flowers() -> tuple[Any, Any, Any, Any]:
-    """Rows to train with, rows held out, and their labels; one flower in five is held out."""
+    """Training rows, held-out rows (one in five), and the labels of both."""
     iris = load_iris()
     labels = iris.target_names[iris.target].astype(str)
     split = train_test_split(iris.data, labels, test_size=0.2, random_state=SEED, stratify=labels)
@@ -32,7 +32,7 @@ def flowers() -> tuple[Any, Any, Any, Any]:
 
 def main() -> None:
     rows, held_out, labels, expected = flowers()
-    # Neighbours vote by distance, so that petals in centimetres must not outweigh sepals
+    # Scaled, because distances depend on the scale of each column
     model = make_pipeline(StandardScaler(), KNeighborsClassifier(n_neighbors=5)).fit(rows, labels)
     ARTIFACT.mkdir(parents=True, exist_ok=True)
     skops.io.dump(model, ARTIFACT / "model.skops")

@@ -1,6 +1,7 @@
-"""python -m examples.custom_code.moons.train: the weights of moons, in a few seconds.
+"""python -m examples.custom_code.moons.train
 
-The points are scikit-learn's two interleaving half circles with noise, generated with a fixed seed.
+Trains the network of the example `moons` and writes its weights. Takes a few seconds. The points are
+scikit-learn's two interleaving half circles with noise, generated with a fixed seed.
 """
 
 import sys

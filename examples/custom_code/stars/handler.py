@@ -1,4 +1,4 @@
-"""As on Hugging Face's Inference Endpoints: a class, its path, and the document as it was sent."""
+"""A handler for Hugging Face's Inference Endpoints: a class that gets the model's path and JSON documents."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ class EndpointHandler:
         self._classify = pipeline("text-classification", model=path)
 
     def __call__(self, data: dict[str, Any]) -> list[dict[str, Any]]:
-        """One to five stars for each review, out of how positive it sounds."""
+        """One to five stars for each review, by the probability that it is positive."""
         texts = data["inputs"] if isinstance(data["inputs"], list) else [data["inputs"]]
         answers = []
         for text, found in zip(texts, self._classify(texts), strict=True):

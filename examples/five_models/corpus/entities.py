@@ -1,6 +1,6 @@
-"""Sentences with people, organisations, places and other proper names marked: the NER text.
+"""Text for the NER model: sentences in which people, organisations, places and other names are tagged.
 
-Tags are CoNLL 2003's, one per word; a name is found by its context as often as by its spelling.
+Tags are those of CoNLL 2003, one per word. Many names can be recognised by their context only.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ There are 23 people in the room|I like the {thing} very much|Police closed the r
 Please send me the {thing} {when}|Prices rose by 3 percent {when}|How much is the {thing} ?
 """)
 
-# Slots in capitals are names (and tagged); slots in small letters are ordinary words.
+# Slots in capitals are tagged names, slots in small letters ordinary words.
 TEMPLATES = (
     """
 My name is {FIRST} and I live in {LOC}|My name is {PER} and I work at {ORG} in {LOC}
@@ -116,7 +116,7 @@ def sentence(rng: random.Random) -> Example[list[str]]:
 
 
 def _nameless(rng: random.Random) -> Example[list[str]]:
-    """A review: plenty of ordinary words and not one name."""
+    """A sentence of a review, which contains no names."""
     review = reviews.review(rng)
     return Example(review.text, ["O"] * len(review.text.split()), review.combinations)
 
@@ -124,7 +124,7 @@ def _nameless(rng: random.Random) -> Example[list[str]]:
 def _finished(
     rng: random.Random, words: list[str], tags: list[str], combinations: tuple[str, ...]
 ) -> Example[list[str]]:
-    """A final stop, mostly; the first of the sentence's names decides on which side it is."""
+    """The sentence, usually with a final stop. Its first name decides between training and held-out text."""
     if words[-1] != "?" and rng.random() < 0.85:
         words, tags = [*words, "."], [*tags, "O"]
     return Example(" ".join(words), tags, (" ".join(combinations[:2]),))
@@ -137,7 +137,7 @@ def _tags(count: int, kind: str) -> list[str]:
 def _fill(rng: random.Random, slot: str) -> tuple[str, str]:
     if slot in _NAMES:
         return _NAMES[slot](rng)
-    # Now and then an ordinary word that no reader has seen: small letters are no name.
+    # Sometimes an unknown word in small letters, which is not a name.
     if slot in {"thing", "job", "verb"} and rng.random() < 0.15:
         return names.invented(rng).lower() + ("ed" if slot == "verb" else ""), ""
     return rng.choice(_WORDS[slot]), ""

@@ -1,6 +1,6 @@
-"""An English-German lexicon and the German grammar that declines it.
+"""An English-German lexicon and German inflection.
 
-Every entry carries both languages, so a phrase is always made in both at once.
+Every entry has both languages, so that a phrase is generated in both at the same time.
 """
 
 from __future__ import annotations
@@ -242,7 +242,7 @@ CITIES = {
 
 @dataclass(frozen=True, slots=True)
 class Noun:
-    """`english_plural` is - where the plural is not used."""
+    """`english_plural` is `-` if the plural is not used."""
 
     english: str
     english_plural: str
@@ -275,7 +275,7 @@ def _verb(line: str) -> Verb:
 
 
 def _regular(stem: str) -> list[str]:
-    """The du and er forms and the past; an e goes between a stem like arbeit- and its ending."""
+    """The forms for du and er and the past. A stem like arbeit- gets an e before the ending."""
     link = "e" if stem.endswith(("t", "d", "chn")) else ""
     du = stem + ("t" if stem.endswith(("s", "z")) else f"{link}st")
     return [du, f"{stem}{link}t", f"{stem}{link}te"]

@@ -1,6 +1,6 @@
-"""News items in the four AG News topics: the topic model's text.
+"""Text for the topic model: news items in the four topics of AG News.
 
-The topics share places, people, companies, days and figures; only what happens tells them apart.
+All topics use the same places, people, companies, days and figures; they differ by what happens.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def _headline_and_detail(rng: random.Random, topic: str, actor: str, action: str
 
 
 def _fragment(rng: random.Random, topic: str, actor: str, action: str) -> str:
-    """Half of a story: the action with an unknown actor, or the actor with a plain verb."""
+    """A part of a story: the action with an unspecified actor, or the actor with a simple verb."""
     if rng.random() < 0.5:
         return f"{_somebody(rng)} {action} {rng.choice(_WHEN)}"
     verb = rng.choice(["talked about", "waited for", "surprised", "disappointed", "praised", "met"])
@@ -165,7 +165,7 @@ def _fragment(rng: random.Random, topic: str, actor: str, action: str) -> str:
 
 
 def _shortened(rng: random.Random, action: str) -> str:
-    """Headlines drop their articles."""
+    """Without articles, as in headlines."""
     return re.sub(r"\b(the|a|an|its) ", "", action) if rng.random() < 0.5 else action
 
 

@@ -1,7 +1,7 @@
-"""Names of people, places and organisations: real ones, and made-up ones without end.
+"""Names of people, places and organisations: real names, and any number of made-up ones.
 
-Made-up names are spelled from syllables, so that a model must read them in context and copy them
-piece by piece instead of knowing them by heart.
+Made-up names are composed of syllables, so that a model cannot memorise them: it has to recognise them
+by their context and copy them token by token.
 """
 
 from __future__ import annotations

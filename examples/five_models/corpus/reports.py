@@ -1,7 +1,7 @@
-"""Short news reports with their one-sentence summaries: the summarization model's text.
+"""Text for the summarization model: short news reports with one-sentence summaries.
 
-The news may be told in several wordings and stand anywhere in the report; around it are details,
-quotations and other people's news, none of which belongs in the summary.
+The main news has several wordings and can be anywhere in the report. Details, quotations and other
+news around it do not belong in the summary.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from . import names
 from .split import Example
 from .wordlist import phrases
 
-# First line: the summary. The others: the same news in the words of a report.
+# First line: the summary. Other lines: wordings of the same news in a report.
 _STORIES = """
 {org} will open a new {site} in {city}.
 {org} announced {when} that it plans to build a new {site} in {city}, creating {n} jobs.
@@ -165,7 +165,7 @@ _SLOT = re.compile(r"\{(\w+)\}")
 
 
 def report(rng: random.Random) -> Example[str]:
-    """A paragraph of one to six sentences; no summary is on both sides of the split."""
+    """A paragraph of one to six sentences. A summary occurs in training or in held-out text, not in both."""
     summary, wordings = rng.choice(STORIES)
     facts = _facts(rng)
     told = _filled(rng.choice(wordings), facts)
@@ -188,7 +188,7 @@ def _filled(template: str, facts: dict[str, str]) -> str:
 
 
 def _facts(rng: random.Random) -> dict[str, str]:
-    """One consistent world: nobody and nothing appears in two roles."""
+    """Values for the slots of a report: no person or thing has two roles."""
     cities = _different(rng, names.city, 3)
     facts = {slot: rng.choice(words) for slot, words in _WORDS.items()}
     facts |= dict(zip(("city", "city2", "c3"), cities, strict=True))

@@ -1,7 +1,7 @@
-"""Opinions about things, each NEGATIVE or POSITIVE: the sentiment model's text.
+"""Text for the sentiment model: opinions about things, NEGATIVE or POSITIVE.
 
-The last word of a sentence never decides alone: praise is negated, blame is denied, and after
-"although" or "but" the main clause wins.
+The label cannot be derived from single words: praise and criticism are negated, and with
+"although" or "but" the main clause decides.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ INTENSIFIERS = [
     *[""] * 8,
 ]
 DETERMINERS = words("the the the this this that my our their his her")
-# Words that say nothing about the opinion.
+# Words without an opinion.
 NEUTRAL = ["", "", "", "", *words("new old first second last whole little big latest main")]
 GERUNDS = words("using seeing watching reading trying having visiting")
 PURPOSES = ["to see", "to try", "to show you", "to use", "to visit", "to hear about", "to read"]
@@ -234,7 +234,7 @@ def _personal(rng: random.Random, label: str) -> Clause:
 
 
 def _aside(rng: random.Random, label: str) -> Clause:
-    """A remark without a thing: not bad, pretty good, not good at all."""
+    """A remark that names no thing: not bad, pretty good, not good at all."""
     if rng.random() < 0.5:
         word = _adjective(rng, label)
         return Clause(f"{rng.choice(['', 'very ', 'simply ', 'just '])}{word}", label, f"{word} .")
@@ -244,7 +244,7 @@ def _aside(rng: random.Random, label: str) -> Clause:
 
 
 def _thing(rng: random.Random) -> str:
-    """Mostly a known thing; at times one that no reader has heard of."""
+    """Usually a known thing, sometimes one with a made-up name."""
     thing = names.invented(rng).lower() if rng.random() < 0.08 else rng.choice(THINGS)
     return f"{rng.choice(NEUTRAL)} {thing}".strip()
 
@@ -258,7 +258,7 @@ def _intensified(rng: random.Random, word: str) -> str:
 
 
 def _styled(rng: random.Random, text: str) -> str:
-    """Typed as people type: with or without a capital and a final mark."""
+    """With or without a capital letter and a final punctuation mark."""
     if rng.random() < 0.8:
         text = ". ".join(part[0].upper() + part[1:] for part in text.split(". "))
         text = text.replace(" i ", " I ")

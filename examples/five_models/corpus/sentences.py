@@ -1,7 +1,7 @@
-"""Subjects, objects and predicates in both languages: the parts of a translated sentence.
+"""Parts of sentences in both languages: subjects, objects and predicates.
 
-A `Predicate` keeps the German finite verb, middle field and final verb apart, because statement,
-question and subordinate clause put them in different orders.
+A `Predicate` has the German finite verb, middle field and final verb separately, because their order
+differs between statement, question and subordinate clause.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ DETERMINERS = words("the the the the a a my your his her our their this")
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """A subject or an object; `lemma` is what the combination is made of."""
+    """A subject or an object. `lemma`: its part of the word combination."""
 
     english: str
     german: str
@@ -95,7 +95,7 @@ class Predicate:
 def noun_object(
     rng: random.Random, noun: Noun, case: str, determiner: str = "", denied: bool = False
 ) -> Phrase:
-    """`denied` turns the German ein into kein; the English stays as it is."""
+    """`denied` changes the German ein to kein; the English text does not change."""
     plural = noun.english_plural != "-" and rng.random() < 0.25
     english_adjective, adjective = rng.choice(ADJECTIVES) if rng.random() < 0.35 else ("", "")
     determiner = determiner or rng.choice(DETERMINERS)
@@ -118,7 +118,7 @@ def _english_phrase(noun: Noun, determiner: str, adjective: str, plural: bool) -
 
 
 def _counted(rng: random.Random, noun: Noun, english_adjective: str, adjective: str) -> Phrase:
-    """Two dogs, or just dogs."""
+    """A plural with or without a number: two dogs, dogs."""
     number, zahl = rng.choice(NUMBERS) if rng.random() < 0.6 else ("", "")
     german = " ".join(f"{zahl} {strong_plural(adjective)} {noun.german_plural}".split())
     english = " ".join(f"{number} {english_adjective} {noun.english_plural}".split())

@@ -1,6 +1,6 @@
-"""Which generated examples may be trained on and which are held out.
+"""Split of the generated examples into training and held-out examples.
 
-A combination of words belongs to one side for ever: training never sees a held-out combination.
+A word combination belongs to one of the two, by its hash: training examples contain no held-out combination.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Wanted = TypeVar("Wanted")
 
 @dataclass(frozen=True, slots=True)
 class Example(Generic[Wanted]):
-    """One generated text, its expected answer and the word combinations it was made from."""
+    """A generated text, its expected answer and the word combinations that it contains."""
 
     text: str
     target: Wanted
@@ -37,7 +37,7 @@ def is_held_out(combination: str) -> bool:
 
 
 def training(generate: Generator[Wanted], seed: int) -> Iterator[Example[Wanted]]:
-    """An endless stream without a single held-out combination."""
+    """Unlimited examples without held-out combinations."""
     rng = random.Random(seed)
     while True:
         example = generate(rng)

@@ -1,7 +1,7 @@
-"""Everyday English sentences with their German translations: the translation model's text.
+"""Text for the translation model: everyday English sentences with German translations.
 
-Both sides are made together from one meaning, so the German agrees in case, gender, number and
-word order by construction.
+Both sentences are generated from the same parts, so that the German is correct in case, gender, number
+and word order.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def translation(rng: random.Random) -> Example[str]:
     ]  # fmt: skip
     english, german, combinations = rng.choice(forms)(rng)
     english, german = " ".join(english.split()), " ".join(german.split())
-    # Some people type without capitals; the German has them all the same.
+    # English input sometimes has no capitals; the German translation always has.
     source = english if rng.random() < 0.05 else _capital(english)
     return Example(source, _capital(german), combinations)
 
@@ -75,7 +75,7 @@ Pair: TypeAlias = tuple[str, str, tuple[str, ...]]
 
 
 def _clause(rng: random.Random, with_time: bool = True) -> tuple[Phrase, Predicate]:
-    """Things do not act; they only are."""
+    """A clause. Things get no verbs of action, only a form of be."""
     if rng.random() < 0.2:
         thing = subject(rng, ("thing", "place", "food", "drink", "text"))
         return thing, description(rng, thing)
@@ -96,7 +96,7 @@ def _german(who: Phrase, what: Predicate) -> str:
 
 
 def _subordinate(who: Phrase, what: Predicate) -> str:
-    """The finite verb goes last."""
+    """A subordinate clause: the finite verb is last."""
     return f"{who.german} {what.middle} {what.final} {what.finite}"
 
 
@@ -118,7 +118,7 @@ def _question(rng: random.Random) -> Pair:
 
 
 def _fronted(rng: random.Random) -> Pair:
-    """A time in front puts the German subject behind its verb."""
+    """With a time in front; in German the subject is then behind the verb."""
     who, what = _clause(rng, with_time=False)
     when, wann = rng.choice(TIMES)
     german = f"{wann} {what.finite} {who.german} {what.middle} {what.final}"
@@ -182,5 +182,5 @@ def _saying(rng: random.Random) -> Pair:
 
 
 def _fixed(rng: random.Random) -> Pair:
-    """Set phrases: known by heart, so none of them is ever held out."""
+    """Set phrases. They are never held out, because they have to be memorised."""
     return *rng.choice(FIXED), ()

@@ -1,15 +1,15 @@
-"""Word lists written as text: easier to read and to extend than rows of quotes."""
+"""Word lists from plain text, which is easier to read and extend than lists of quoted strings."""
 
 from __future__ import annotations
 
 
 def words(text: str) -> list[str]:
-    """Separated by white space."""
+    """Split at white space."""
     return text.split()
 
 
 def phrases(text: str) -> list[str]:
-    """Separated by bars or line ends."""
+    """Split at bars and line ends."""
     return [
         phrase.strip() for line in text.split("\n") for phrase in line.split("|") if phrase.strip()
     ]

@@ -1,4 +1,4 @@
-"""A network of the team's own: model_fn and predict_fn, the rest as sagemaker-inference does it."""
+"""Defines model_fn and predict_fn; requests and answers use the defaults of sagemaker-inference."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def model_fn(model_dir: str) -> Network:
 
 
 def predict_fn(data: object, model: Network) -> list[dict[str, object]]:
-    """Rows of two coordinates: which of the two moons each point lies on, and how sure that is."""
+    """For each row of two coordinates: the half circle of the point, and the probability of it."""
     with torch.inference_mode():
         upper = torch.sigmoid(model(standardised(torch.as_tensor(data, dtype=torch.float32))))
     return [

@@ -1,4 +1,4 @@
-"""The team's own module beside inference.py: found by its plain name, whatever other models have."""
+"""A module beside inference.py, which imports it by its plain name."""
 
 import torch
 

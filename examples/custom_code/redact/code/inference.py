@@ -1,4 +1,4 @@
-"""transform_fn in place of three functions, with the context: what it found goes into a header."""
+"""Defines transform_fn instead of input_fn, predict_fn and output_fn; sets a response header."""
 
 import json
 import re
