@@ -161,7 +161,7 @@ def _allowed(methods: Iterable[str]) -> list[str]:
 
 
 class App:
-    """`background` runs beside the engine, from its start to its end."""
+    """`background`: entered after the engine has started, left before it stops."""
 
     def __init__(
         self,
@@ -207,8 +207,8 @@ class App:
     def _finish(
         self, request: Request, route: Route | None, response: Response | None, began: float
     ) -> None:
-        """The one way out: count, log line and answer (None: the client has gone). The answer is last:
-        a client that has it finds the other two."""
+        """Count, log and send the answer (None: the client has disconnected). The answer is sent last, so
+        that a client that has received it finds the count and the log line."""
         quiet = False
         if response is not None:
             quiet = response.status == 200 and route in QUIET

@@ -1,6 +1,7 @@
 """Unpacks untrusted `.tar.gz` files. Invariant: no file is written outside the given directory.
 
-Python 3.11 has no extraction filter in all its releases, so every member is checked and written here.
+Every member is checked and written here, because not all releases of Python 3.11 have tarfile's extraction
+filters.
 """
 
 import gzip
@@ -15,11 +16,11 @@ MAX_MEMBERS = 100_000
 MAX_RATIO = 50  # weights hardly compress; an archive with a higher ratio is a decompression bomb
 SLACK_NBYTES = 64 << 20  # small archives of test models are mostly zeros
 COPY_NBYTES = 1 << 20
-MAX_READ_NBYTES = 16 << 20  # tarfile reads extended headers whole
+MAX_READ_NBYTES = 16 << 20  # tarfile reads extended headers into memory
 
 
 class ArchiveRefused(Exception):
-    """`str(error)` is one line that says why the archive is not accepted."""
+    """`str(error)` is one line with the reason."""
 
 
 def unpack(archive: Path, into: Path) -> None:
@@ -43,7 +44,7 @@ def _budget(archive: Path, into: Path) -> int:
 
 
 class _BoundedGzip(gzip.GzipFile):
-    """A stream of the unpacked bytes that ends with an error at a budget."""
+    """A stream of the unpacked bytes. Reading beyond the budget is an error."""
 
     def __init__(self, path: Path, budget_nbytes: int) -> None:
         super().__init__(path, "rb")
@@ -60,7 +61,7 @@ class _BoundedGzip(gzip.GzipFile):
         return super().seek(offset, whence)
 
     def finish(self) -> None:
-        """Read to the end, which verifies gzip's checksum: tarfile stops before it."""
+        """Read the rest, since tarfile stops before gzip's checksum, which is then verified."""
         while self.read(COPY_NBYTES):
             pass
 
@@ -70,7 +71,7 @@ class _BoundedGzip(gzip.GzipFile):
 
 
 class _Unpacking:
-    """Links are created last: no file can be written through them."""
+    """Links are created last, so that no file is written through them."""
 
     def __init__(self, root: Path) -> None:
         self._root = Path(os.path.realpath(root))
@@ -127,7 +128,7 @@ class _Unpacking:
             raise ArchiveRefused(f"link {member.name!r} points outside the archive")
 
     def _target(self, name: str, member: tarfile.TarInfo) -> Path:
-        """The target of a hard link: a file of the archive."""
+        """The file of the archive to which a hard link points."""
         target = self._inside(name, member)
         if not Path(os.path.realpath(target)).is_relative_to(self._root):
             raise ArchiveRefused(f"link {member.name!r} points outside the archive")

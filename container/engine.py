@@ -1,4 +1,4 @@
-"""The interface of an engine. `model_handler.engine.Engine` implements it; tests have their own."""
+"""The interface of the engine, implemented by `model_handler.engine.engine.Engine` and by a fake in tests."""
 
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -11,13 +11,13 @@ class Engine(AbstractAsyncContextManager["Engine"], Protocol):
     """Entering returns at once; workers start in the background."""
 
     async def load(self, name: str, url: str, *, target: str | None = None) -> None:
-        """Returns when the model can serve. After an error nothing of it remains in memory."""
+        """Returns when the model can be invoked. After an error nothing of it remains in memory."""
 
     async def unload(self, name: str) -> None:
         """Returns when the model's memory is free."""
 
     def models(self) -> list[ModelInfo]:
-        """Those that can be invoked, sorted by name."""
+        """The models that can be invoked, sorted by name."""
 
     def model(self, name: str) -> ModelInfo:
         """Raises ModelNotFound."""
@@ -26,14 +26,14 @@ class Engine(AbstractAsyncContextManager["Engine"], Protocol):
         """The name of the loaded model with this name or this TargetModel. Raises ModelNotFound."""
 
     async def invoke(self, name: str, request: InferenceRequest) -> InferenceResponse:
-        """Counts its outcome, also when it raises. Cancel it when the client has gone."""
+        """Counts its outcome, also when it raises. Cancel it when the client has disconnected."""
 
     def answered(self, model: str, outcome: str) -> None:
         """Count an answer that did not come from `invoke`. `model`: "unknown", or empty for requests that are
-        no inference; `outcome`: "ok" or the error's class name."""
+        not inferences; `outcome`: "ok" or the error's class name."""
 
     def health(self) -> str | None:
-        """None, or one line that says why this container should be replaced."""
+        """None, or one line with the reason why this container should be replaced."""
 
     def drain(self) -> None:
         """From now on `load` and `invoke` raise Draining."""

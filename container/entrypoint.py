@@ -1,4 +1,4 @@
-"""The command line. The one place where the container and its engine are put together."""
+"""The command line. The container and its engine are created here and nowhere else."""
 
 import argparse
 import logging

@@ -1,4 +1,4 @@
-"""Fields of a frozen dataclass that are read from environment variables, and their documentation."""
+"""Reads and documents the fields of a frozen dataclass that are set by environment variables."""
 
 import dataclasses
 import difflib
@@ -15,7 +15,7 @@ D = TypeVar("D", bound="DataclassInstance")
 
 
 class SettingsError(Exception):
-    """`str(error)` is one line for the person or script that starts the container."""
+    """`str(error)` is one line for the user."""
 
 
 class Variable(NamedTuple):
@@ -42,7 +42,7 @@ def read(cls: type[D], environ: Mapping[str, str], prefix: str) -> D:
 
 
 def rows(cls: type[D]) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """The variables of each field, its meaning and its default."""
+    """Per field: its variables, its meaning and its default."""
     variables = _variables(cls)
     for field in dataclasses.fields(cls):
         variable = variables[field.name]
@@ -57,7 +57,7 @@ def shown(value: object) -> object:
 
 
 def _default(name: str, value: object) -> str:
-    """In the notation that the variable is set in."""
+    """The default in the notation of the variable."""
     if isinstance(value, bool):
         return str(value).lower()
     if name.endswith("_nbytes") and isinstance(value, int) and value:
@@ -73,7 +73,7 @@ def _variables(cls: type[D]) -> dict[str, Variable]:
 def _values(
     variables: Mapping[str, Variable], environ: Mapping[str, str]
 ) -> Iterator[tuple[str, Any]]:
-    """The fields whose variable is set. An empty one counts as unset: deployment templates leave such."""
+    """The fields whose variable is set. Empty counts as unset, because templates set variables to empty."""
     for field, variable in variables.items():
         for name in variable.names:
             if text := environ.get(name, "").strip():

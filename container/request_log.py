@@ -1,7 +1,7 @@
-"""One line of log per answered request.
+"""One log line per answer.
 
-Invariant: both ways of writing it give the same JSON line; the short one skips what `logging` does for
-records of any shape.
+There are two ways to write it: directly as JSON, or through `logging`, which is slower. Invariant: both write
+the same JSON line.
 """
 
 import logging
@@ -15,12 +15,12 @@ from container.http.request import Request
 from container.http.responses import Response
 
 log = logging.getLogger(__name__)
-CLIENT_GONE = 499  # never sent: the status of requests whose client left before the answer
+CLIENT_GONE = 499  # logged but never sent: the client disconnected before the answer
 _encode = msgspec.json.Encoder().encode
 
 
 class LogLine(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """In the order of the fields that `model_handler.logs.JsonFormatter` writes."""
+    """Fields in the order in which `model_handler.logs.JsonFormatter` writes them."""
 
     time: str
     level: str
@@ -38,7 +38,7 @@ class LogLine(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class RequestLog:
-    """`descriptor`: a file that takes JSON lines as they are; without it they go through `logging`."""
+    """`descriptor`: file descriptor for JSON lines; None: use `logging`."""
 
     def __init__(self, descriptor: int | None = None) -> None:
         self._descriptor = descriptor
@@ -46,7 +46,7 @@ class RequestLog:
     def write(
         self, request: Request, route: str | None, response: Response | None, began: float
     ) -> None:
-        """`began`: of `time.perf_counter`."""
+        """`began`: a time of `time.perf_counter`. `response`: None if the client has disconnected."""
         status = CLIENT_GONE if response is None else response.status
         level = logging.WARNING if status >= 500 else logging.INFO
         if not log.isEnabledFor(level):
@@ -72,12 +72,14 @@ class RequestLog:
             return
         try:
             os.write(self._descriptor, _encode(line) + b"\n")
-        except OSError:  # as in `logging`: a log that cannot be written must not cost the request
+        except (
+            OSError
+        ):  # as in `logging`: the request succeeds even if its log line cannot be written
             return
 
 
 def _printable(line: LogLine) -> bool:
-    """Whether the values that a client chose need no escapes beyond JSON's."""
+    """Whether the values from the client need only JSON's escapes."""
     return (line.model or "").isprintable() and (line.target or "").isprintable()
 
 

@@ -7,13 +7,13 @@ MAX_LISTED = 20
 
 
 class PlatformSelector:
-    """By the Target-Model header only; bodies are not read."""
+    """Selects by the Target-Model header; bodies are not read."""
 
     def __init__(self, engine: EngineInterface) -> None:
         self._engine = engine
 
     def health(self) -> str | None:
-        return None  # an endpoint starts only if the container is healthy without models
+        return None  # SageMaker starts an endpoint only if the container is healthy without models
 
     def select(self, target: str | None, body: bytes) -> tuple[str, bytes]:
         if target is not None:
@@ -30,7 +30,7 @@ def only_model(engine: EngineInterface) -> str:
 
 
 def available(engine: EngineInterface) -> str:
-    """The loaded models, in one line of bounded length."""
+    """The names of the loaded models, as one line of bounded length."""
     models = [model.name for model in engine.models()]
     if not models:
         return "no model is loaded"

@@ -1,7 +1,7 @@
 """The settings, read once from environment variables and never changed.
 
-Invariant: a `Settings` made by `from_environ` is valid. An invalid variable is refused with one line that
-names it, its value and what is allowed.
+Invariant: a `Settings` made by `from_environ` is valid. The error for an invalid variable is one line with
+its name, its value and the allowed values.
 """
 
 import dataclasses
@@ -223,7 +223,8 @@ class Settings:
 
     @property
     def engine(self) -> EngineOptions:
-        """The engine's part. Without the platform only models found in `model_dir` can be loaded."""
+        """The engine's options. In stand-alone mode, models can be loaded from `model_dir` and `scratch`
+        only."""
         roots = self.model_roots if self.multi_model else (self.model_dir, self.scratch)
         shared = {option.name for option in dataclasses.fields(EngineOptions)}
         mine = {each.name for each in dataclasses.fields(self)}

@@ -1,6 +1,6 @@
-"""Serving without the platform: loads every artifact in one directory, and selects one per request.
+"""Stand-alone mode: loads all artifacts in a directory, and selects a model for each request.
 
-Invariant: a model that cannot be loaded affects no other; `/ping` is 503 until all loads have ended.
+Invariant: a load that fails does not affect other models; `/ping` is 503 until all loads have ended.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _json = msgspec.json.Encoder()
 
 
 class FoundArtifact(msgspec.Struct, frozen=True):
-    """`target`: accepted as Target-Model as well as the name."""
+    """`target`: file name, which the Target-Model header may contain instead of `name`."""
 
     name: str
     path: Path
@@ -82,7 +82,7 @@ def _found(path: Path) -> FoundArtifact:
 
 
 class StandaloneModels:
-    """Removes unpacked archives at the end, and the scratch directory if it was created here."""
+    """Loads models when entered. Removes unpacked archives at exit, and the scratch directory if it is new."""
 
     def __init__(self, engine: EngineInterface, directory: Path, scratch: Path) -> None:
         self._engine = engine
@@ -143,7 +143,7 @@ class StandaloneModels:
         return None if self._engine.models() else f"no model in {self._directory} could be loaded"
 
     def select(self, target: str | None, body: bytes) -> tuple[str, bytes]:
-        """By the Target-Model header, else by "model_id" in a JSON body, else the only model."""
+        """Select by the Target-Model header, else by "model_id" in a JSON body, else the only model."""
         if target is not None:
             return self._resolve(target), body
         wanted, body = pop_model_id(body)
@@ -157,8 +157,8 @@ class StandaloneModels:
 
 
 def unpack_into_scratch(source: Path, into: Path, scratch: Path) -> None:
-    """Blocks. Raises ArchiveRefused if the scratch directory belongs to another user, who could replace the
-    unpacked files."""
+    """Blocks the thread. Raises ArchiveRefused if the scratch directory belongs to another user, who could
+    replace the unpacked files."""
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     if scratch.is_symlink() or scratch.stat().st_uid != os.geteuid():
         raise ArchiveRefused(f"{scratch} is a link or belongs to another user")
@@ -173,7 +173,7 @@ def pop_model_id(body: bytes) -> tuple[str | None, bytes]:
     try:
         document = _objects.decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return None, body  # no JSON object: the model decides whether it accepts it
+        return None, body  # not a JSON object: the model decides whether to accept it
     raw = document.pop(MODEL_ID, None)
     if raw is None:
         return None, body

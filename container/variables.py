@@ -1,4 +1,4 @@
-"""Parsers for environment variables: from text to a value, or NotAllowed with what would be allowed."""
+"""Parsers of environment variables. Each returns a value or raises NotAllowed."""
 
 import logging
 import math
@@ -27,11 +27,11 @@ Parse = Callable[[str], Any]
 
 
 class NotAllowed(ValueError):
-    """`str(error)` is what would be allowed."""
+    """`str(error)` describes the allowed values."""
 
 
 def truth(text: str) -> bool:
-    """Upper or lower case: the platform sends `true`, AWS's own tests send `True`."""
+    """In upper or lower case: SageMaker sets `true`, AWS's tests set `True`."""
     word = text.strip().lower()
     if word not in ("true", "false", ""):
         raise NotAllowed("true or false")
@@ -128,7 +128,7 @@ def task(text: str) -> str:
 
 
 def log_level(text: str) -> int:
-    """A name, or Python's number as the SageMaker SDK sets it."""
+    """The name of a level, or its number, which the SageMaker SDK sets."""
     if text.upper() in _LEVELS:
         return int(logging.getLevelNamesMapping()[text.upper()])
     if not _NUMBER.fullmatch(text) or int(text) > logging.CRITICAL:

@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# Builds the image with whatever can build images here.
+# Builds the image, with or without a Docker engine.
 #
-#   image/build.sh [cpu|gpu]
+#   image/build.sh [cpu|gpu]      (default: cpu)
 #
-# IMAGE=name:tag, FRONT=multi-model-server and BASE_IMAGE=… are taken from the environment. With a Docker
-# engine it is `docker build`. Without one, as root on Debian: buildah, over a Debian base that mmdebstrap
-# makes, so that no registry is asked for anything. PIP_CONFIG_FILE, or the machine's pip settings, say where wheels come from; the CPU build
-# of PyTorch needs an index that has it (https://pytorch.org/get-started).
+#   IMAGE=…                   name and tag of the image (default: localhost/mme:cpu or localhost/mme:gpu)
+#   FRONT=multi-model-server  add multi-model-server and Java
+#   BASE_IMAGE=…              base image with Python
+#
+# With a Docker engine the script runs `docker build`. Without one it must run as root on Debian: it installs buildah and
+# uses a Debian base image made by mmdebstrap, so that no image registry is needed. Wheels come from the package index in
+# pip's settings (PIP_CONFIG_FILE and others); for the CPU image the index must have PyTorch's CPU build
+# (https://pytorch.org/get-started).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 flavor=${1:-cpu}
@@ -14,10 +18,10 @@ image=${IMAGE:-localhost/mme:$flavor}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# What pip is set to here, for the build alone: a secret leaves nothing in the image.
+# pip's settings, passed to the build as a secret, which is not stored in the image
 python3 -m pip config list | python3 -c '
 import ast, sys
-pairs = (line.strip().partition("=") for line in sys.stdin)  # the environment comes last and wins
+pairs = (line.strip().partition("=") for line in sys.stdin)  # environment variables come last and take precedence
 settings = {key.rpartition(".")[2].strip("."): ast.literal_eval(value) for key, _, value in pairs}
 print("[global]", *(f"{key} = {value}" for key, value in settings.items()), sep="\n")
 ' >"$scratch/pip.conf"
@@ -30,7 +34,7 @@ arguments=(
   --build-arg "FRONT=${FRONT:-uvicorn}"
   --build-arg "VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)"
   --build-arg "CUDA=$([ "$flavor" = gpu ] && echo 13.0 || echo none)"
-  # As a label and no argument: a new commit with the same files is the same image but for its name
+  # A label, not a build argument: a new commit with the same files reuses all cached layers
   --label "org.opencontainers.image.revision=$revision"
   --secret "id=pip,src=$scratch/pip.conf"
   --tag "$image"
@@ -49,7 +53,7 @@ with_buildah() {
     command -v "$tool" >/dev/null || { install_tools; break; }
   done
   export CONTAINERS_CONF=$PWD/image/containers.conf
-  # shellcheck disable=SC2046  # the mounts are words
+  # shellcheck disable=SC2046  # each word of the output is one argument
   buildah bud --pull-never --isolation chroot --network host --format docker --layers \
     --build-arg "BASE_IMAGE=${BASE_IMAGE:-$(debian_base)}" "${arguments[@]}" $(mounts) .
 }
@@ -60,7 +64,7 @@ install_tools() {
   apt-get install --yes --quiet --quiet --no-install-recommends "${tools[@]}"
 }
 
-# Debian with Python, once per list of packages.
+# Create a base image of Debian with Python, unless it exists. Prints its name.
 debian_base() {
   local packages=ca-certificates,python3,python3-venv base=localhost/debian-python:bookworm
   if ! podman image exists "$base"; then
@@ -72,7 +76,7 @@ debian_base() {
   echo "$base"
 }
 
-# Directories that pip's settings speak of, as this machine has them; an index's files lie beside its pages.
+# Mount options for the local directories in pip's settings, such as a package index on disk.
 mounts() {
   {
     grep -oE 'file:///[^ ]+' "$scratch/pip.conf" | sed 's,^file://,,' | xargs -r -n1 dirname

@@ -1,7 +1,7 @@
 """The service that multi-model-server calls in the process of a model: `handle`.
 
-Answers have the statuses and bodies of the container's own front. A load that raises MemoryError is answered
-with 507, any other exception with 500: the server knows no other outcomes.
+Answers have the statuses and bodies of the container's own HTTP server. multi-model-server answers a load
+that raises MemoryError with 507, and one that raises any other exception with 500.
 """
 
 import os
@@ -25,7 +25,7 @@ class ModelService:
         self._answer: Answer | None = None
 
     def handle(self, data: Any, context: Any) -> list[str | bytes] | None:
-        """`data` is None for the first call, which loads the model; then it holds one request."""
+        """`data`: None in the first call, which loads the model; one request in the following calls."""
         if self._answer is None:
             self._answer = self._opened(context)
         return None if data is None else [_served(self._answer, data[0], context)]
@@ -66,7 +66,7 @@ def _request(parts: dict[str, Any], context: Any) -> InferenceRequest:
     fields = context.get_all_request_header(0)
     headers = {
         name.lower(): value for name, value in fields.items() if isinstance(value, str)
-    }  # headers of the parts are dictionaries
+    }  # a dict contains the headers of a multipart part
     return InferenceRequest(
         _body(parts),
         headers.get("content-type"),

@@ -1,8 +1,8 @@
-"""MME_FRONT=multi-model-server: the same handlers behind multi-model-server, for teams that depend on it.
+"""MME_FRONT=multi-model-server: starts multi-model-server with this project's handlers.
 
-It keeps one process with PyTorch per model, without memory accounting and without batches. The server gets
-the settings that sagemaker-inference gives it in AWS's containers. It is started here as a child process,
-because sagemaker-inference looks for it among all processes of the machine.
+It has one process with PyTorch per model, without a memory ledger and without batches. Its settings are those
+of sagemaker-inference in AWS's containers. It is started here and not by sagemaker-inference, which looks for
+the server among all processes of the machine.
 """
 
 import importlib.util
@@ -70,11 +70,12 @@ def _properties(settings: Settings, environ: Mapping[str, str]) -> list[str]:
 
 
 def _command(java: str, home: Path, scratch: Path) -> list[str]:
-    """The command that its launcher runs. After a signal the launcher would leave the server running."""
+    """The command of the server's launcher, which is not used because it does not stop the server on a
+    signal."""
     return [
         java,
         f"-Dmodel_server_home={home}",
-        f"-Djava.io.tmpdir={scratch}",  # sockets of its workers have fixed names in this directory
+        f"-Djava.io.tmpdir={scratch}",  # its workers' sockets have fixed names in the temporary directory
         f"-Dlog4j.configurationFile=file://{home}/sagemaker_inference/etc/log4j2.xml",
         "-jar",
         f"{home}/mms/frontend/model-server.jar",
@@ -84,7 +85,7 @@ def _command(java: str, home: Path, scratch: Path) -> list[str]:
 
 
 def _environment(environ: Mapping[str, str], scratch: Path) -> dict[str, str]:
-    """For processes that start in another directory and find Python by name."""
+    """Environment of the server, which starts its workers as `python` and in another directory."""
     here, programs = str(Path(__file__).parents[2]), str(Path(sys.executable).parent)
     return {
         **environ,

@@ -1,6 +1,6 @@
-"""`python -m container plan`: how many models fit which instance type, from the headers of their files.
+"""`python -m container plan`: how many models fit on which instance type.
 
-Nothing is loaded: the bytes printed are those that the ledger will reserve.
+Reads the headers of the models' files and loads nothing. The sizes are those that the ledger will reserve.
 """
 
 import argparse
@@ -127,7 +127,7 @@ def _print_instances(
 
 
 def _cells(instance: InstanceType, found: TierCounts) -> dict[str, str]:
-    """Keyed by heading. Instances with a GPU have one more tier and so more columns."""
+    """Cells by column. Instances with a GPU have more columns, for the second memory tier."""
     hits = {"loaded": str(found.loaded), "hit ratio": f"{found.hits:.3f}"}
     main = f"{instance.main_budget_nbytes / sizing.GIB:.1f} GiB"
     if instance.device_nbytes is None:

@@ -17,7 +17,7 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class InstanceType:
-    """`device_nbytes`: memory of its one GPU as the driver reports it; None without a GPU."""
+    """`device_nbytes`: memory of the GPU as its driver reports it; None without a GPU."""
 
     name: str
     main_nbytes: int
@@ -69,7 +69,7 @@ def popularity(count: int, skew: float) -> list[float]:
 
 
 def fitting(sizes: Sequence[int], budget_nbytes: int) -> int:
-    """How many models, taken in the order given, fit into the budget together."""
+    """The number of models, in the given order, that fit into the budget together."""
     left = budget_nbytes
     for count, size in enumerate(sizes):
         left -= size
@@ -109,7 +109,7 @@ def hit_ratio(sizes: Sequence[int], shares: Sequence[float], budget_nbytes: int)
 
 
 def _characteristic_time(models: list[tuple[int, float]], budget_nbytes: int) -> float:
-    """In requests: after this many, the expected bytes of the requested models equal the budget."""
+    """The number of requests after which the expected bytes of the requested models equal the budget."""
 
     def expected_nbytes(time: float) -> float:
         return math.fsum(-size * math.expm1(-share * time) for size, share in models)

@@ -60,7 +60,8 @@ def train(network: DigitClassifier, pictures: Tensor, labels: Tensor) -> None:
 
 
 def export(network: DigitClassifier, example: Tensor) -> None:
-    """Export with the weights inside the file and a first dimension named `batch`, for batches of requests."""
+    """Export with the weights inside the file and a first dimension named `batch`, for batches of
+    requests."""
     program = torch.onnx.export(
         network,
         (example,),
