@@ -82,7 +82,8 @@ def _found(path: Path) -> FoundArtifact:
 
 
 class StandaloneModels:
-    """Loads models when entered. Removes unpacked archives at exit, and the scratch directory if it is new."""
+    """Loads models when entered; removes unpacked archives at exit, with the scratch directory if it is
+    new."""
 
     def __init__(self, engine: EngineInterface, directory: Path, scratch: Path) -> None:
         self._engine = engine

@@ -1,4 +1,5 @@
-"""CloudFormation is not emulated. Every call gets an error, so that no client believes in a stack.
+"""CloudFormation is not emulated. Every call gets an error, so that clients do not assume that a stack
+exists.
 
 Without this route the calls would go to moto, whose SageMaker resources have no containers behind them.
 """

@@ -1,4 +1,4 @@
-"""Specifications of what is hosted: plain values that the control API passes to the hosting side."""
+"""Specifications of containers, models and variants, which the control API passes to the hosting side."""
 
 from dataclasses import dataclass, field
 

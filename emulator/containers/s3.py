@@ -30,7 +30,7 @@ class S3Location:
 
     @property
     def model_name(self) -> str:
-        """The name under which the platform loads the model: unique and without meaning, as on AWS."""
+        """The name under which the platform loads the model: unique and opaque, as on AWS."""
         return hashlib.sha256(f"{self.bucket}/{self.key}".encode()).hexdigest()[:32]
 
     @property

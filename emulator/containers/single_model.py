@@ -1,4 +1,4 @@
-"""A container that serves one model or is a step of a pipeline: POST /invocations."""
+"""A container with one model, or a step of a pipeline: invoked by POST /invocations."""
 
 from collections.abc import Mapping
 

@@ -14,7 +14,7 @@ from emulator.records import ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class ModelRecord:
-    """`members` are those of the CreateModel call, `spec` is what the hosting side gets."""
+    """`members`: those of the CreateModel call. `spec`: the model for the hosting side."""
 
     name: str
     arn: str
@@ -32,7 +32,7 @@ class ModelStore:
         return self._resources.find(caller, name)
 
     async def create(self, caller: Caller, members: Members) -> Members:
-        # Optional in the service model, because other kinds of model need no role; hosted ones do.
+        # The service model has it as optional, but models on endpoints need a role.
         if "ExecutionRoleArn" not in members:
             raise ApiError(
                 "1 validation error detected: Value null at 'executionRoleArn' failed to satisfy "

@@ -19,7 +19,7 @@ _LOW = 0.9  # scale-in threshold, as a fraction of the target value
 
 @dataclass(frozen=True, slots=True)
 class AlarmPeriods:
-    """For how many minutes the threshold must be exceeded; the defaults are those of AWS's alarms."""
+    """Minutes for which the threshold must be exceeded. The defaults are those of AWS's alarms."""
 
     high_minutes: int = 3
     low_minutes: int = 15
@@ -82,7 +82,7 @@ def per_minute(times: Sequence[float], since: float, now: float) -> list[int]:
 
 
 class ScalingPolicies:
-    """Reads what is registered with Application Auto Scaling. Its calls block."""
+    """Reads targets and policies from Application Auto Scaling. Blocks the calling thread."""
 
     def __init__(self, url: str, region: str = DEFAULT_REGION) -> None:
         self._client: Any = local_client("application-autoscaling", url, region)

@@ -1,4 +1,4 @@
-"""What all instances of the platform share."""
+"""Settings and services that all instances of the platform share."""
 
 import itertools
 import random
@@ -28,7 +28,8 @@ def _port_cycle() -> Iterator[int]:
 
 @dataclass(frozen=True, slots=True)
 class HostingContext:
-    """`cleanup` runs what must finish even if its caller is cancelled: stopping containers."""
+    """`cleanup` runs tasks that must finish even if their caller is cancelled, such as stopping
+    containers."""
 
     runner: ContainerRunner
     downloader: S3Downloader

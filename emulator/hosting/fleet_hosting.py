@@ -70,8 +70,8 @@ async def create_hosting(
 ) -> AsyncIterator["FleetHosting"]:
     """`s3` is the address of S3, CloudWatch and Application Auto Scaling.
 
-    `command` is what the process runner starts. `root` is the directory for the instances' files and
-    logs (default: temporary). `tick_every_s` None: only calls of `tick` scale.
+    `command`: the command of each container for the process runner. `root` is the directory for the
+    instances' files and logs (default: temporary). `tick_every_s` None: only calls of `tick` scale.
     """
     with tempfile.TemporaryDirectory(prefix="mme-") as temporary:
         async with CloudWatchMetrics(s3, region, clock) as metrics:

@@ -1,4 +1,4 @@
-"""The instances of one variant: the desired number of them, each replaced when it fails.
+"""The instances of one variant. Keeps the desired number running: an instance that fails is replaced.
 
 A request is repeated on another instance when the connection to its instance breaks.
 """

@@ -10,7 +10,7 @@ from emulator.records import ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class RoutingCandidate:
-    """What routing needs to know about an instance in service."""
+    """The state of an instance in service that routing uses."""
 
     holds_model: bool
     outstanding: int
