@@ -1,4 +1,4 @@
-"""The documents tell the truth: their commands run, their links lead somewhere, their lists are whole."""
+"""The documents are correct: their commands run, their links exist, their lists are complete."""
 
 import os
 import re
@@ -18,14 +18,14 @@ LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)(?:#[^)]*)?\)")
 
 
 def scripts() -> dict[str, str]:
-    """Per document its commands, which a reader types one after the other into one shell."""
+    """The commands of each document, to be run one after the other in one shell."""
     found = {file.name: EXECUTED.findall(file.read_text(encoding="utf-8")) for file in DOCUMENTS}
     return {name: "\n".join(blocks) for name, blocks in found.items() if blocks}
 
 
 @pytest.mark.parametrize("document", scripts())
 def test_commands_run_as_written(document: str) -> None:
-    """But for the port, which may be taken here, and the environment, which is the tests' own."""
+    """With two changes: a free port, and the Python of the tests."""
     port = str(free_port())
     script = scripts()[document].replace("8080", port).replace(".venv/bin/python", sys.executable)
     environment = os.environ | {"SAGEMAKER_BIND_TO_PORT": port, "MME_DEVICE": "cpu"}
@@ -54,8 +54,8 @@ def test_every_setting_is_documented() -> None:
 
 
 def test_the_demo_runs() -> None:
-    """`make demo` without the making of its environment: twenty invocations, half of them of a model
-    that was in memory already; loads were refused, others unloaded, and every answer came."""
+    """`make demo` without creating the environment: of twenty invocations half find their model in memory,
+    loads are refused, models are unloaded, and every invocation is answered."""
     output = run("scripts/demo.py")
     for answer in ("POSITIVE", "Mein Name ist Wolfgang", "Siemens will open", "B-PER", "Business"):
         assert answer in output

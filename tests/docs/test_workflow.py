@@ -1,4 +1,4 @@
-"""Continuous integration on GitHub does what .ci/run does: neither can change without the other."""
+"""The workflow on GitHub runs the commands of .ci/run."""
 
 import re
 from typing import Any

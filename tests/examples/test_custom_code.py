@@ -1,4 +1,4 @@
-"""custom_code: each form of code that teams have answers a real request, through boto3 alone."""
+"""custom_code: each form of code answers a request that is sent with boto3."""
 
 import json
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ def invoke(runtime: Any, model: str, body: str, content_type: str) -> Any:
 
 
 def test_inference_py(runtime: Any) -> None:
-    """JSON and CSV alike: what the code leaves out is there."""
+    """JSON and CSV: functions that the code does not define have defaults."""
     for body, kind in (
         ("[[-0.9, 0.4], [1.9, 0.1]]", "application/json"),
         ("-0.9,0.4\n1.9,0.1", "text/csv"),

@@ -1,4 +1,4 @@
-"""The committed example models are what their README says, measured again on every run."""
+"""The committed example models reach the scores in their README, measured on every run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(evaluate.__file__).parent
 ACCURACY = json.loads((ROOT / "accuracy.json").read_text())
 REQUESTS = json.loads((ROOT / "requests.json").read_text())
 MODELS = list(RECIPES)
-# Other processors round floats differently, which may turn a close answer.
+# Processors round floats differently, which may change a close answer.
 ROUNDING = 0.004
 
 

@@ -1,5 +1,5 @@
-"""knn, home_values and digits: the committed artifacts are what their READMEs say, and a multi-model
-endpoint answers their sample requests, through boto3 alone."""
+"""knn, home_values and digits: the committed artifacts reach the scores in their READMEs, and a multi-model
+endpoint answers their sample requests, sent with boto3."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def test_home_values_reach_the_stated_error() -> None:
 
 
 def test_digits_reach_the_stated_accuracy() -> None:
-    # Plain sessions and those of a worker, which share their threads, cannot be in one process
+    # A session with its own threads, since a worker's shared thread pool cannot be set up in the same process
     session = OnnxGraph(digits.ARTIFACT / "model.onnx", 0).native
     _, held_out, _, expected = digits.digits()
     (found,) = session.run(None, {"pictures": held_out})
     right = (found.argmax(-1) == expected).mean()
     assert len(held_out) == score("digits")["held_out"]
-    assert right >= score("digits")["accuracy"] - 0.004  # other processors round differently
+    assert right >= score("digits")["accuracy"] - 0.004  # processors round differently
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -140,7 +140,7 @@ def test_sample_request_gets_its_answer(runtime: Any, request_: dict[str, Any]) 
 
 
 def rounded(document: Any) -> Any:
-    """Other processors differ in the last digits."""
+    """Processors differ in the last digits."""
     if isinstance(document, dict):
         return {name: rounded(each) for name, each in document.items()}
     if isinstance(document, list):

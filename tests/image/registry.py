@@ -1,7 +1,7 @@
-"""A registry on the loopback: Debian's docker-registry, open or as ECR's own host would answer.
+"""A local image registry (Debian's docker-registry): either open, or reachable under ECR's host name.
 
-Nothing can be served at ECR's names here. A process that takes the tunnel as its proxy, and the
-certificate as one to trust, meets the registry there all the same: by TLS, with ECR's user and password.
+For the latter, a process uses `Tunnel` as its HTTPS proxy and trusts the registry's certificate. Requests to
+ECR's host then reach the local registry by TLS, with ECR's user and password.
 """
 
 import base64
@@ -34,7 +34,7 @@ class Login:
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
 
     def write(self, file: Path) -> None:
-        """As htpasswd does; the registry takes bcrypt and nothing else."""
+        """Write an htpasswd file. The registry accepts bcrypt only."""
         program = "print crypt($ARGV[0], q($2b$04$abcdefghijklmnopqrstuu))"
         command = ["perl", "-e", program, self.password]
         hashed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -43,7 +43,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """`certificate`: None where it speaks plain HTTP to everybody."""
+    """`certificate`: None for a registry with plain HTTP and without a login."""
 
     port: int
     certificate: Path | None = None
@@ -78,7 +78,7 @@ def ecr_registry(folder: Path, host: str, login: Login) -> Iterator[Registry]:
 
 @contextmanager
 def _running(folder: Path, http: Section, auth: Section) -> Iterator[int]:
-    """Its port. What it is told is JSON, which is YAML too."""
+    """Yield the port. The configuration is written as JSON, which is valid YAML."""
     configuration, log = folder / "registry.json", folder / "registry.log"
     told = {
         "version": "0.1",
@@ -110,7 +110,7 @@ def _certificate(folder: Path, host: str) -> tuple[Path, Path]:
 
 
 class Tunnel(socketserver.ThreadingTCPServer):
-    """An HTTP proxy's CONNECT, which leads to the registry whatever host is asked for; `hosts` were."""
+    """An HTTP proxy that connects every CONNECT request to the registry. `hosts`: the requested hosts."""
 
     daemon_threads = True
 

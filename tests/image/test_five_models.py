@@ -1,4 +1,4 @@
-"""The main job on the built image: boto3, the local SageMaker, two instances, one of which is killed."""
+"""The built image on the local SageMaker: five models, two instances, one of which is killed."""
 
 import json
 import tempfile
@@ -27,13 +27,13 @@ MODELS: list[dict[str, Any]] = json.loads((EXAMPLES / "requests.json").read_text
 
 @pytest.fixture(scope="module")
 def others() -> set[str]:
-    """Containers that ran before."""
+    """Containers that were running before the test."""
     return containers()
 
 
 @pytest.fixture(scope="module")
 def aws(others: set[str]) -> Iterator[LocalSageMaker]:
-    """With the endpoint in service. A second request at a time makes a model hot: both instances load it."""
+    """The platform with the endpoint in service. With `hot=1`, both instances load a model."""
     command = ("env", f"CONTAINERS_CONF={image.CONFIGURATION}", image.engine())
     runner = DockerRunner(command, options=("--network=host", "--read-only", "--tmpfs=/tmp"))
     with (
@@ -84,7 +84,7 @@ def deploy(sagemaker: Any) -> None:
 
 
 def answered(platform: LocalSageMaker) -> None:
-    """Every model, with nothing tried twice."""
+    """Invoke every model, without retries, and check the answers."""
     once = Config(retries={"total_max_attempts": 1}, read_timeout=70)
     runtime = platform.client("sagemaker-runtime", config=once)
     for model in MODELS:
@@ -98,14 +98,14 @@ def answered(platform: LocalSageMaker) -> None:
 
 
 def said(answer: list[dict[str, Any]]) -> str:
-    """The same in the words of `requests.json`."""
+    """The answer in the format of `requests.json`."""
     if "entity_group" in answer[0]:
         return ", ".join(f"{each['word']}/{each['entity_group']}" for each in answer)
     return str(next(answer[0][key] for key in WORDS if key in answer[0]))
 
 
 def containers() -> set[str]:
-    """Of our image, that run."""
+    """Names of the running containers of the image."""
     names = image.ask("ps", "--filter", f"ancestor={image.IMAGE}", "--format", "{{.Names}}")
     return set(names.split())
 

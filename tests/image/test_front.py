@@ -1,4 +1,4 @@
-"""The image with multi-model-server in it, which `make test-image` builds as well."""
+"""The image with multi-model-server, which `make test-image` builds too."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ ARTIFACTS = Path(package.__file__).parent / "artifacts"
 
 @pytest.fixture
 def container(tmp_path: Path) -> Iterator[image.Container]:
-    """Read-only, as any user."""
+    """A container with a read-only root, run by a user other than root."""
     container = image.launch_image({}, ARTIFACTS, tmp_path, ("--user", "1000:1000"), built=BUILT)
     answering(container)
     yield container
@@ -25,7 +25,7 @@ def container(tmp_path: Path) -> Iterator[image.Container]:
 
 
 def test_it_serves_behind_the_front_that_it_was_built_for(container: image.Container) -> None:
-    """With a process of its server's for the model, and an end that SIGTERM asks for."""
+    """A model is loaded and invoked; Java runs in the container; SIGTERM ends it with status 0."""
     with Client(container.base_url) as client:
         until(lambda: client.ping().status_code == 200, within_s=30)
         assert client.load("one", ARTIFACTS / "sentiment").status_code == 200

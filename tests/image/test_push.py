@@ -1,4 +1,4 @@
-"""build_and_push.sh pushes: to the name that ECR gave, and to a registry that is not ECR."""
+"""build_and_push.sh pushes to ECR and to another registry."""
 
 import json
 import subprocess
@@ -35,7 +35,7 @@ with_podman = pytest.mark.skipif(
 
 @pytest.fixture
 def built(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Images of a few bytes and one version: of two commits, of a tree with changes, of an unknown one."""
+    """Images of a few bytes with one version: from two commits, from uncommitted files, without a commit."""
     revisions = {"first": FIRST, "second": SECOND, "dirty": f"{FIRST}-dirty", "unknown": ""}
     names = {each: f"{NAME}:{each}" for each in revisions}
     for each, revision in revisions.items():
@@ -72,7 +72,7 @@ def platform() -> Iterator[LocalSageMaker]:
 
 @pytest.fixture
 def tunnel(platform: LocalSageMaker, tmp_path: Path) -> Iterator[Tunnel]:
-    """To a registry that lets in who has the password of the platform's ECR."""
+    """A tunnel to a registry that requires the password of the local platform's ECR."""
     login = Login("AWS", "123456789012-auth-token")
     with ecr_registry(tmp_path, HOST, login) as registry, tunnel_to(registry) as tunnel:
         yield tunnel
@@ -116,7 +116,8 @@ def manifest(registry: Registry, tag: str) -> str:
 def test_to_ecr(
     built: dict[str, str], platform: LocalSageMaker, tunnel: Tunnel, tmp_path: Path
 ) -> None:
-    """The repository is made, the tags are there, by ECR's name, its password and TLS."""
+    """The repository is created, and both tags are pushed under ECR's host name, by TLS and with a
+    password."""
     lines = pushed(built["first"], beside_aws(platform, tunnel, tmp_path))
     assert lines[-1] == f"{HOST}/mme-push-test:{TAGS['first']}"
     assert tunnel.hosts == {f"{HOST}:443"}
@@ -131,7 +132,8 @@ def test_to_ecr(
 def test_a_tag_that_ecr_has_does_not_move(
     built: dict[str, str], platform: LocalSageMaker, tunnel: Tunnel, tmp_path: Path
 ) -> None:
-    """The same commit: nothing is pushed. The next one under the same version: only its own tag."""
+    """For the same commit nothing is pushed; for the next commit with the same version only its commit
+    tag."""
     environment = beside_aws(platform, tunnel, tmp_path)
     pushed(built["first"], environment)
     before = {tag: manifest(tunnel.registry, tag) for tag in (TAGS["first"], TAGS["version"])}
@@ -146,7 +148,7 @@ def test_a_tag_that_ecr_has_does_not_move(
 
 
 def test_to_a_registry_that_is_not_ecr(built: dict[str, str], elsewhere: Registry) -> None:
-    """Without a word to AWS, of which nothing is known here."""
+    """No AWS service is called."""
     lines = pushed(built["first"], {"REGISTRY": f"127.0.0.1:{elsewhere.port}"})
     assert lines[-1] == f"127.0.0.1:{elsewhere.port}/mme-push-test:{TAGS['first']}"
     assert tags(elsewhere) == {TAGS["first"], TAGS["version"]}

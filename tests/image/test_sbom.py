@@ -1,4 +1,4 @@
-"""What `make sbom` says is what the image holds."""
+"""The packages listed by `make sbom` are those installed in the image."""
 
 import json
 import re
@@ -25,6 +25,6 @@ def test_it_names_what_the_image_holds() -> None:
 
 
 def pin(text: str) -> str:
-    """With the name as the index writes it, and without the flavor of a version."""
+    """Name and version, with a normalised name and without a local version such as +cpu."""
     name, _, version = text.partition("==")
     return f"{re.sub(r'[-_.]+', '-', name).lower()}=={version.partition('+')[0]}"

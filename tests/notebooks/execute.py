@@ -1,7 +1,7 @@
 """python -m tests.notebooks.execute [--into DIRECTORY] [NAME …]
 
-Runs the notebooks against the local platform and stores them with their outputs. A notebook's kernel
-is the running interpreter; nothing needs to be registered.
+Runs the notebooks against the local platform and saves them with their outputs. The kernel is the running
+interpreter; no kernel has to be registered.
 """
 
 import argparse
@@ -19,7 +19,7 @@ LIMIT_S = 120
 
 
 class ThisPython(KernelSpecManager):
-    """Whatever kernel a notebook asks for, it is this interpreter."""
+    """Starts this interpreter, whatever kernel a notebook names."""
 
     def get_kernel_spec(self, kernel_name: str) -> Any:
         command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
@@ -46,7 +46,7 @@ def executed(name: str) -> Any:
 
 
 def _store(path: Path, notebook: Any) -> None:
-    """Without what changes from run to run and says nothing."""
+    """Save the notebook without metadata that changes with every run."""
     notebook.metadata = {"language_info": {"name": "python"}}
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"

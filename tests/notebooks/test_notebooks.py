@@ -1,4 +1,4 @@
-"""The notebooks run as they are, and are stored with what they print and draw."""
+"""The notebooks run unchanged, and are saved with their output and plots."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ SAID = {
 
 
 def run(name: str, into: Path) -> Any:
-    """In a process of its own, and with no platform yet: each starts its own, as for a reader."""
+    """Run the notebook in a separate process without a platform: it starts its own, as for a reader."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
     command = [sys.executable, "-m", "tests.notebooks.execute", "--into", str(into), name]
     done = subprocess.run(
@@ -45,7 +45,7 @@ def plots(notebook: Any) -> int:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", names())
 def test_a_notebook(name: str, tmp_path: Path) -> None:
-    """Freshly run it says what it is about, and so it is stored."""
+    """A new run and the saved notebook have the expected words and the same number of plots."""
     fresh, stored = run(name, tmp_path), read(name)
     for each in (fresh, stored):
         text = printed(each)

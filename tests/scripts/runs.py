@@ -1,4 +1,4 @@
-"""Scripts as their docstrings say: the command at the top is parsed and run, so it cannot drift."""
+"""Runs scripts with the command in their docstring, so that it is tested."""
 
 import ast
 import os
@@ -14,7 +14,7 @@ LIMIT_S = 120
 
 
 def command(script: str) -> list[str]:
-    """The first paragraph of the script's docstring, as the words that a shell makes of it."""
+    """The first paragraph of the script's docstring, split into words like a shell command."""
     text = ast.get_docstring(ast.parse((SCRIPTS / script).read_text(encoding="utf-8")))
     assert text
     words = shlex.split(text.partition("\n\n")[0])
@@ -25,7 +25,7 @@ def command(script: str) -> list[str]:
 def run(
     words: list[str], folder: Path, environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    """In a folder where `scripts/` lies, as it does in a checkout."""
+    """Run in a folder that contains `scripts/`, like a checkout."""
     link = folder / "scripts"
     if not link.exists():
         link.symlink_to(SCRIPTS)
@@ -40,7 +40,7 @@ def run(
 
 
 def without_aws() -> dict[str, str]:
-    """This process's environment, knowing no account; none of the machine's files is looked at."""
+    """This process's environment without AWS settings; AWS files of this machine are not read."""
     kept = {name: v for name, v in os.environ.items() if not name.startswith("AWS_")}
     nowhere = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
     return {**kept, **nowhere, "AWS_EC2_METADATA_DISABLED": "true"}

@@ -95,7 +95,7 @@ class Template:
 
 
 def _check(name: str, value: str, declaration: Mapping[str, Any]) -> None:
-    """Raises ValueError where the value breaks a constraint of the parameter's declaration."""
+    """Raises ValueError if the value violates a constraint of the parameter's declaration."""
     broken = (
         not re.fullmatch(declaration.get("AllowedPattern", r"[\s\S]*"), value)
         or value not in declaration.get("AllowedValues", [value])

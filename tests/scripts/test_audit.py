@@ -78,7 +78,7 @@ def ignorant() -> Iterator[FakeOsv]:
 
 @pytest.fixture
 def vulnerable(tmp_path: Path) -> Path:
-    """In the form of the image's lock."""
+    """A file in the format of the image's lock file."""
     lock = tmp_path / "some.lock"
     lock.write_text(f"# a lock\nJinja2==2.4.1 --hash=sha256:{'0' * 64}\nidna==3.20\n")
     return lock

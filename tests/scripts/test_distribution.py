@@ -1,4 +1,4 @@
-"""What pip makes of the repository: a wheel with every module, and with the marker of typed packages."""
+"""The wheel that pip builds from the repository has every module and the marker of typed packages."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def test_the_wheel_has_every_module_and_the_types(tmp_path: Path) -> None:
 
 
 def copied(to: Path) -> Path:
-    """What a build reads, since it writes beside it."""
+    """A copy of the files that a build reads, since it writes beside them."""
     for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         to.mkdir(exist_ok=True)
         (to / file).write_bytes((REPOSITORY / file).read_bytes())
@@ -36,7 +36,7 @@ def copied(to: Path) -> Path:
 
 
 def modules(root: Path) -> list[Path]:
-    """Every file of the packages but compiled ones."""
+    """All files of the packages except compiled ones."""
     return [
         path
         for package in PACKAGES

@@ -1,4 +1,4 @@
-"""What package_model.py puts into an archive, and what it refuses to."""
+"""The files that package_model.py packs, and those that it refuses."""
 
 import json
 import pickle
@@ -47,7 +47,7 @@ def test_a_pickle_can_be_left_out(model: Path) -> None:
 
 
 def test_code_brings_what_it_needs(tmp_path: Path) -> None:
-    """Its weights are its own affair, pickles included; what Python compiled is left out."""
+    """With code, any weights are packed, pickles included; compiled Python files are left out."""
     code = tmp_path / "model" / "code"
     (code / "__pycache__").mkdir(parents=True)
     (code / "__pycache__" / "inference.cpython-311.pyc").write_bytes(b"")

@@ -1,6 +1,6 @@
 """Every script against the local platform, with the command of its docstring, on one deployment.
 
-The last test tears it down; all others leave it as they found it.
+The last test deletes it; the other tests do not change it.
 """
 
 import json
@@ -27,7 +27,7 @@ class Deployment:
         self.folder = folder
 
     def run(self, script: str, *words: str) -> "CompletedProcess[str]":
-        """With the words given, or with those of its docstring."""
+        """Run a script with the given words, or with the command of its docstring."""
         line = ["python", f"scripts/{script}", *words] if words else command(script)
         return run(line, self.folder, self.platform.environment)
 
@@ -45,10 +45,10 @@ class Deployment:
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """sentiment.tar.gz below the prefix, and the endpoint of deploy.py's docstring."""
+    """Uploads sentiment.tar.gz and creates the endpoint with the command of deploy.py's docstring."""
     folder = tmp_path_factory.mktemp("scripts")
     artifacts.bert_classifier(folder / "sentiment")
-    # No variables of this machine's own account reach the platform.
+    # The platform does not get AWS variables of this machine.
     environ = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
     with LocalSageMaker(lambda url: create_hosting(s3=url), environ=environ) as platform:
         platform.client("s3").create_bucket(Bucket="my-bucket")
@@ -86,7 +86,7 @@ def test_list_models_of_a_prefix(deployment: Deployment) -> None:
 
 
 def test_add_model_overwrites_nothing(deployment: Deployment) -> None:
-    """The command of the docstring, where package_model.py has uploaded the same name before."""
+    """The command of the docstring, after package_model.py has uploaded the same name."""
     assert "exists and is not overwritten" in deployment.fail("add_model.py")
 
 
@@ -176,7 +176,7 @@ def test_update_in_place(deployment: Deployment) -> None:
 
 
 def test_teardown_leaves_only_the_archives(deployment: Deployment) -> None:
-    """After an update to a new image, whose configuration and model have to go too."""
+    """After an update to a new image, whose configuration and model are deleted too."""
     deployment.succeed("update.py", ENDPOINT, "--count", "AllTraffic=1")
     updated = deployment.succeed("update.py", ENDPOINT, "--image", "mme:new")
     assert "AllTraffic: weight 1.0, 1 instances" in updated
@@ -195,7 +195,7 @@ def test_teardown_leaves_only_the_archives(deployment: Deployment) -> None:
     assert not client.list_models()["Models"]
     scaling = deployment.platform.client("application-autoscaling")
     assert not scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
-    # Again, when nothing is left but the archives.
+    # Again, when only the archives exist.
     archives = [ENDPOINT, "--yes", "--archives", "s3://my-bucket/models/"]
     assert "below s3://my-bucket/models/" in deployment.succeed("teardown.py", *archives)
     left = deployment.platform.client("s3").list_objects_v2(Bucket="my-bucket")

@@ -1,6 +1,6 @@
-"""What build_and_push.sh refuses before it builds, and ecr.py against the local platform's ECR.
+"""Errors of build_and_push.sh before the build, and ecr.py with the local platform's ECR.
 
-What it pushes is tested in tests/image, where there is something that pushes.
+tests/image tests the push itself, which needs a container engine.
 """
 
 import os
@@ -23,7 +23,7 @@ IDENTITY = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Of the scripts and what builds the image, with everything committed."""
+    """A checkout with the scripts and the files of the build, all committed."""
     for folder in ("scripts", "image"):
         compiled = shutil.ignore_patterns("__pycache__")  # other tests may be writing there
         shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=compiled)

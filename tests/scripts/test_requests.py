@@ -1,4 +1,4 @@
-"""What deploy.py would send, and what it says about the usual mistakes, without any platform."""
+"""The requests of deploy.py --dry-run, and its messages for frequent errors, without a platform."""
 
 import json
 from collections.abc import Sequence

@@ -23,7 +23,7 @@ ROLE = "arn:aws:iam::123456789012:role/many-models"
 
 
 def test_the_resources_serve_and_everything_is_deleted(tmp_path: Path) -> None:
-    """With every resource of the template, and real containers behind the endpoint."""
+    """Creates every resource of the template, with a real container behind the endpoint."""
     archive = archives.packed(artifacts.bert_classifier(tmp_path / "sentiment"))
     environ = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
     template = Template(MinInstanceCount="1", MaxInstanceCount="2", InvocationsPerInstance="300")

@@ -1,7 +1,7 @@
-"""A local SageMaker for the SDKs: run by the project's environment, met by theirs over HTTP alone.
+"""A local SageMaker for the SDKs, run by the project's environment and called over HTTP.
 
-These tests run in environments of their own (`make test-sdk`): the SDKs' dependencies do not go together
-with each other's. `MME_PYTHON` names the interpreter that has the platform and the container.
+These tests run in separate environments (`make test-sdk`), because the dependencies of the SDKs conflict.
+`MME_PYTHON` names the interpreter with the platform and the container.
 """
 
 import os
@@ -25,7 +25,7 @@ def options() -> list[str]:
 
 @pytest.fixture(scope="session")
 def platform(options: list[str]) -> Iterator[str]:
-    """The exports are set as a user would set them; a bucket is there."""
+    """Starts the platform, sets the environment variables that it prints, and creates a bucket."""
     up = [PYTHON, "-m", "emulator", "up", *options]
     with subprocess.Popen(up, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -1,12 +1,12 @@
-"""Lets PyTorch's CUDA build compute on the CPU without CUDA's libraries: 0.5 GB in place of 2.7.
+"""Makes PyTorch's CUDA build usable on the CPU without CUDA's libraries: 0.5 GB instead of 2.7 GB.
 
-Package indexes that hold no CPU build of a version hold its CUDA build. Run by the Python of an environment
-with `torch` and `nvidia-cuda-runtime`, both installed without their dependencies, it
+For package indexes that have the CUDA build of a version but no CPU build. Run it with the Python of an
+environment in which `torch` and `nvidia-cuda-runtime` were installed without their dependencies. It
 
-- puts in the place of every library that torch is linked to and that is missing one that is there already;
-- has Python resolve the functions of libraries when they are first called: CUDA's never are without a device.
+- replaces every missing library that torch is linked to by a link to an existing library;
+- makes Python resolve functions of libraries at their first call; without a device, CUDA's are never called.
 
-A CPU build is left as it is. For tests alone: with a CUDA device, such an environment would crash.
+A CPU build is not changed. For tests only: with a CUDA device, such an environment would crash.
 """
 
 import os
@@ -18,7 +18,7 @@ from pathlib import Path
 
 SITE = Path(sysconfig.get_path("purelib"))
 LIBRARIES = SITE / "torch/lib"
-ANY = "libc10.so"  # torch's own, loaded before the others
+ANY = "libc10.so"  # a library of torch, loaded before the others
 MISSING = re.compile(
     r"ImportError: (lib\S+): cannot open shared object file|OSError: (lib\S+): cannot open"
 )

@@ -1,7 +1,8 @@
-"""What pyproject.toml declares.
+"""Reads what pyproject.toml declares.
 
-python tests/versions/declared.py prints what product and local platform need as a requirements file for pip:
-without PyTorch, which would bring CUDA's libraries; tests/versions/cpu_torch.py does without them.
+python tests/versions/declared.py prints the dependencies of the container and the local platform as a
+requirements file for pip. PyTorch is left out, because it would install CUDA's libraries, which
+tests/versions/cpu_torch.py makes unnecessary.
 """
 
 import re
@@ -18,13 +19,13 @@ def project() -> dict[str, Any]:
 
 
 def requirements(*extras: str) -> list[str]:
-    """What serving needs, and with it these extras."""
+    """The dependencies of the container and of these extras."""
     optional = project()["optional-dependencies"]
     return [*project()["dependencies"], *(entry for extra in extras for entry in optional[extra])]
 
 
 def pins(file: str) -> dict[str, str]:
-    """Versions by name, as the constraints file spells it."""
+    """Versions by name, spelled as in the constraints file."""
     lines = (REPOSITORY / file).read_text("utf-8").splitlines()
     return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 

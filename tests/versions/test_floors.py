@@ -1,4 +1,4 @@
-"""The lowest versions that pyproject.toml promises are those that `make test-lowest` runs."""
+"""The lowest versions in pyproject.toml are those that `make test-lowest` tests."""
 
 import re
 
@@ -10,7 +10,7 @@ DECLARED = requirements("formats")
 
 
 def plain(name: str) -> str:
-    """As package indexes compare names."""
+    """The name in the form in which package indexes compare names."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -22,12 +22,12 @@ def test_the_floor_is_what_is_run(requirement: str) -> None:
 
 
 def test_whatever_else_is_lowered_is_pinned_in_both_files_by_one_name() -> None:
-    """The Makefile joins the two files by name."""
+    """The Makefile joins the files by name, so each name must be in constraints.txt too."""
     assert pins("constraints-lowest.txt").keys() <= pins("constraints.txt").keys()
 
 
 def test_what_is_pinned_is_within_the_declared_bounds() -> None:
-    """No upper bound lies below the version that everything else is tested with."""
+    """Upper bounds are above the pinned versions."""
     pinned = {plain(each): version for each, version in pins("constraints.txt").items()}
     for requirement in DECLARED:
         version = pinned[plain(name(requirement))]

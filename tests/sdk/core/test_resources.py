@@ -1,4 +1,4 @@
-"""sagemaker-core, on which SDK 3.x rests: its resource classes and its waiters."""
+"""sagemaker-core, the basis of SDK 3.x: its resource classes and its waiters."""
 
 import json
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""A multi-model-server service over sagemaker-inference: each model answers with what its artifact says.
+"""A service for multi-model-server with sagemaker-inference. Answers begin with the word in the artifact.
 
-Memory is played by places: every model takes one, a feast takes another while it lasts, and who finds none
-is out of memory. PLACES says how many the container has.
+Memory is simulated by PLACES places: every model takes one, and a request "feast" takes another while it
+runs. If no place is free, the error is "out of memory".
 """
 
 import os
@@ -17,7 +17,7 @@ from sagemaker_inference.transformer import Transformer
 
 
 def place() -> socket.socket:
-    """One that nobody has. The kernel gives it back when it is closed or its process has ended."""
+    """Take a free place. It is free again when the socket is closed or the process has ended."""
     for number in range(int(os.environ["PLACES"])):
         taken = socket.socket(socket.AF_UNIX)
         try:
@@ -26,12 +26,12 @@ def place() -> socket.socket:
             taken.close()
         else:
             return taken
-    # The toolkit makes a 500 of every error but its own
+    # The toolkit answers 500 for every error except its own
     raise GenericInferenceToolkitError(HTTPStatus.INSUFFICIENT_STORAGE, "no place is free")
 
 
 class Handler(DefaultInferenceHandler):
-    """An artifact is a word, with which its model begins every answer."""
+    """An artifact contains a word, with which the model's answers begin."""
 
     def default_model_fn(self, model_dir: str, context: Any = None) -> str:
         self.place = place()

@@ -1,6 +1,6 @@
-"""python start.py: multi-model-server as a SageMaker container starts it.
+"""python start.py: starts multi-model-server as a SageMaker container does.
 
-Whatever it writes lies beside its models, and goes with them; an image would let it have /etc and /tmp.
+It writes its files beside its models, so that they are deleted together. In an image it would use /etc.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The platform drives a container that is not ours: multi-model-server with sagemaker-inference."""
+"""The local platform with another project's container: multi-model-server with sagemaker-inference."""
 
 import io
 import os
@@ -42,7 +42,7 @@ def bucket(platform: str) -> str:
 
 @pytest.fixture(scope="module")
 def runtime(bucket: str) -> Any:
-    """With an endpoint whose container holds three models when none of them is busy."""
+    """A client of an endpoint whose container has memory for three models without requests."""
     sagemaker = boto3.client("sagemaker")
     container = {
         "Image": IMAGE,
@@ -82,13 +82,13 @@ def ask(runtime: Any, word: str, body: str = "crumble") -> Any:
 
 
 def accesses(root: Path) -> list[tuple[str, str, str]]:
-    """Method, path and status of all that the container was asked for, but the pings."""
+    """Method, path and status of all requests to the container except pings."""
     (log,) = root.glob("*/primary.log")
     return [access for access in ACCESS.findall(log.read_text()) if access[0] != "GET"]
 
 
 def processes(root: Path) -> list[str]:
-    """The names of all that a container under this root has started, wherever it went since."""
+    """Names of the processes that the container under this root has started, directly or not."""
     found = psutil.process_iter(["name", "environ"])
     return [
         process.info["name"]
@@ -117,7 +117,7 @@ def test_missing_targets_are_validation_errors(runtime: Any) -> None:
 def test_507_unloads_the_least_recently_used_and_the_end_leaves_nothing(
     runtime: Any, root: Path
 ) -> None:
-    """On invoke: a load that this server refuses with 507 stays registered, and cannot be tried again."""
+    """The 507 answers an invoke, since this server cannot repeat a load that it refused with 507."""
     for word in WORDS:
         ask(runtime, word)
     assert ask(runtime, "plum", "feast")["Body"].read() == b"plum:feast"
@@ -127,7 +127,7 @@ def test_507_unloads_the_least_recently_used_and_the_end_leaves_nothing(
     sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=ENDPOINT)
     assert not processes(root)
 
-    *_, apple, _, plum, first, unload, second = accesses(root)  # complete, now that it has ended
+    *_, apple, _, plum, first, unload, second = accesses(root)  # read after the end
     assert first == (plum[0], plum[1], "507")
     assert unload == ("DELETE", apple[1].removesuffix("/invoke"), "200")
     assert second == plum

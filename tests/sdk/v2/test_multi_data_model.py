@@ -28,7 +28,7 @@ def test_deploy_add_list_predict_delete(platform: str, archives: Path) -> None:
     many.deploy(
         initial_instance_count=1, instance_type="ml.m5.xlarge", endpoint_name="five", wait=False
     )
-    session.wait_for_endpoint("five", poll=1)  # its own wait begins with half a minute of sleep
+    session.wait_for_endpoint("five", poll=1)  # the SDK's own wait begins with a sleep of 30 s
     predictor = Predictor(
         "five", session, serializer=JSONSerializer(), deserializer=JSONDeserializer()
     )
@@ -37,7 +37,7 @@ def test_deploy_add_list_predict_delete(platform: str, archives: Path) -> None:
     )
     assert answer["label"] == "POSITIVE"
 
-    many.add_model(str(archives / "news_topics.tar.gz"))  # while it serves
+    many.add_model(str(archives / "news_topics.tar.gz"))  # while the endpoint is in service
     assert sorted(many.list_models()) == ["news_topics.tar.gz", "texts/sentiment.tar.gz"]
     (answer,) = predictor.predict(
         {"inputs": "Stocks fell after the central bank raised rates."},
