@@ -1,6 +1,6 @@
-"""Tiny real artifacts, written in well under a second each: config, safetensors, a tokenizer trained here.
+"""Tiny real artifacts, each written in less than a second: config, safetensors, a new tokenizer.
 
-Weights are random from a seed: the answers mean nothing, and are the same on every machine and run.
+Weights are random with a fixed seed: answers are meaningless, but the same on every machine and in every run.
 """
 
 import json
@@ -57,7 +57,7 @@ def bert_classifier(
 
 
 def bert_nli(directory: Path, *, seed: int = 0) -> Path:
-    """zero-shot-classification when told so; its architecture alone says text-classification."""
+    """zero-shot-classification if the task is set; its architecture implies text-classification."""
     return bert_classifier(directory, labels=("contradiction", "neutral", "entailment"), seed=seed)
 
 
@@ -121,7 +121,7 @@ def marian(directory: Path, *, seed: int = 0) -> Path:
 def bart(
     directory: Path, *, seed: int = 0, task_specific_params: dict[str, Any] | None = None
 ) -> Path:
-    """summarization, by a hint like bart-large-cnn's; text2text-generation with {}."""
+    """summarization by task_specific_params, like bart-large-cnn; text2text-generation with {}."""
     if task_specific_params is None:
         lengths = {"length_penalty": 2.0, "max_length": 20, "min_length": 4, "num_beams": 2}
         task_specific_params = {"summarization": lengths}
@@ -271,7 +271,7 @@ def _bert(directory: Path, kind: type[Any], shape: dict[str, Any], seed: int) ->
 
 
 def _word_piece() -> Tokenizer:
-    """Letters and whole words, listed rather than trained: the trainer breaks ties by chance."""
+    """A fixed vocabulary of letters and words, because training one is not deterministic."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     words = pre_tokenizers.BertPreTokenizer().pre_tokenize_str(" ".join(CORPUS))
     whole = sorted({word for word, _ in words})
@@ -323,7 +323,7 @@ def _model(
 
 
 def _spread(model: Any) -> None:
-    """Wider weights than the initialiser's, or every answer would be a near tie."""
+    """Give weights a wider distribution than the initialiser's, so that scores differ clearly."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and "norm" not in name.lower():

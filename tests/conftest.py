@@ -1,4 +1,4 @@
-"""Options of the whole test run; they live here because pytest reads options before it finds tests."""
+"""Options of the whole test run. They are here because pytest reads options before it collects tests."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `gpu` run where a CUDA device is, and are reported as skipped elsewhere."""
+    """Skip tests marked `gpu` on machines without a CUDA device."""
     if not any(item.get_closest_marker("gpu") for item in items) or _cuda():
         return
     skip = pytest.mark.skip(reason="no CUDA device")

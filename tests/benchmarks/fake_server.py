@@ -1,4 +1,4 @@
-"""HTTP servers of a few lines, on the test's own event loop."""
+"""Small HTTP servers on the test's event loop."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,7 +9,7 @@ Answer = Callable[[str, str, bytes], Awaitable[int | None]]
 
 @asynccontextmanager
 async def serving(answer: Answer) -> AsyncIterator[int]:
-    """The port. `answer` gets verb, path and body; None ends the connection instead."""
+    """Yield the port. `answer` gets method, path and body; None closes the connection without an answer."""
     connections: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

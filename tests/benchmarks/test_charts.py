@@ -1,4 +1,4 @@
-"""The chart of ratios on the README's first screen: what it shows, and that it is the stored results'."""
+"""The chart of ratios in the README: its content, and that it agrees with the stored results."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def measured(peer: str, per_s: dict[int, tuple[float, float]]) -> dict[str, Any]:
-    """One round: per number of clients ours and theirs."""
+    """One round of results: requests per second of both servers, by number of clients."""
     runs = [
         {"repetition": 0, "side": side, "clients": clients, "per_s": figure}
         for clients, pair in per_s.items()
@@ -37,7 +37,7 @@ def results() -> dict[str, Any]:
 
 
 def bars(svg: str, colour: str) -> list[tuple[float, float, bool]]:
-    """Left edge, right edge and paleness of the bars of throughput."""
+    """Left edge and right edge of each throughput bar, and whether it is pale."""
     found = ElementTree.fromstring(svg).iter(f"{SVG}rect")
     thin = [each for each in found if each.get("height") == str(ratios.BAR - 1)]
     return [
@@ -81,7 +81,7 @@ def test_what_fifty_models_take_stands_in_picture_and_description() -> None:
 
 
 def test_every_peer_and_workload_of_the_results_is_in_the_chart_in_words() -> None:
-    """Losses too: no scenario with one of the two peers is left out but other lengths of text."""
+    """Also where the peer is faster. Only scenarios with other text lengths are left out."""
     stored = document.read(STORED)
     peers = {
         name

@@ -1,4 +1,4 @@
-"""The picture of `make demo`: a real run's lines at a real run's times."""
+"""The animation of `make demo` shows the lines of a recorded run at their recorded times."""
 
 import re
 import subprocess
@@ -37,7 +37,7 @@ def test_steps_first_loads_and_answers_are_shown_and_the_rest_is_counted() -> No
 
 
 def test_a_line_appears_at_its_time_in_the_run() -> None:
-    """The loop takes 14 s of the run and the pause."""
+    """One loop of the animation is the run of 14 s and the pause."""
     svg = demo_animation.animation(RUN)
     length = 14.0 + demo_animation.LINGER_S
     assert f"animation:a1 {length:.2f}s" in svg

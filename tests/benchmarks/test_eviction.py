@@ -1,4 +1,4 @@
-"""Who leaves the GPU: the page says what was stored, and what was stored is what the engine decides."""
+"""The table of evictions: the page has the stored results, and they agree with the engine's policy."""
 
 import json
 
@@ -13,7 +13,8 @@ def test_the_page_says_what_was_stored() -> None:
 
 
 def test_what_was_stored_is_what_the_engine_decides() -> None:
-    """For the first setting of both kinds of traffic; run `python -m benchmarks.eviction` where not."""
+    """For the first setting of each traffic. After a change of the policy run `python -m
+    benchmarks.eviction`."""
     result = stored()
     settings = list(eviction.settings())
     assert {name: result[name] for name in eviction.PARAMETERS} == json.loads(
@@ -25,7 +26,7 @@ def test_what_was_stored_is_what_the_engine_decides() -> None:
 
 
 def test_the_default_waits_and_promotes_less_than_lru() -> None:
-    """In every setting; and on average over them the largest miss no more often."""
+    """In every setting; and on average the largest models do not miss more often."""
     runs = stored()["runs"]
     ours, lru = of(runs, "gdsf"), of(runs, "lru")
     assert eviction.COSTS["gdsf"] is POLICIES["gdsf"]

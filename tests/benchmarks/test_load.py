@@ -65,7 +65,7 @@ def test_an_open_loop_sends_what_was_drawn_whatever_the_server_does() -> None:
 
 
 def test_latency_counts_from_when_a_request_was_due() -> None:
-    """One stall of 0.2 s holds up everything behind it, and all of that is seen."""
+    """One stall of 0.2 s delays all later requests, and each latency includes its delay."""
     stalled = False
 
     async def stall_once(verb: str, path: str, body: bytes) -> int:

@@ -1,4 +1,4 @@
-"""The platform's part, against a server with room for two models."""
+"""The benchmark's own platform, with a server that has memory for two models."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Figures out of raw results, and the page made of them."""
+"""Figures computed from raw results, and the page with them."""
 
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ def test_what_many_models_take_is_beside_the_peer(tmp_path: Path) -> None:
 
 
 def test_readme_and_page_say_what_was_stored() -> None:
-    """What `make bench-docs` writes is what is committed."""
+    """The committed files are those that `make bench-docs` writes."""
     directory = document.ROOT / "benchmarks/results/2-core-epyc_2026-11"
     results = document.read(directory)
     text = document.README.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Seeded traffic: what its distributions promise."""
+"""Properties of the random traffic."""
 
 import itertools
 import statistics

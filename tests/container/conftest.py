@@ -99,6 +99,6 @@ def shared() -> Iterator[Running]:
 
 @pytest.fixture
 def running(shared: Running) -> Running:
-    """A server in MultiModel mode with no model loaded. Not to be stopped."""
+    """A server in MultiModel mode without models. Tests must not stop it."""
     shared.engine.reset()
     return shared

@@ -1,4 +1,4 @@
-"""The log: one line per request and per record, with the facts that operators need and without payloads."""
+"""The log: one line per request and per record, with useful fields and without payloads."""
 
 import io
 import json

@@ -15,19 +15,20 @@ import torch
 
 from tests import artifacts
 
-DEVICE_MEMORY_NBYTES = 64 << 20  # what the servers under test are given
-SLACK_NBYTES = 64 << 10  # what BIG leaves free: less than any other artifact needs
+DEVICE_MEMORY_NBYTES = 64 << 20  # memory of the servers under test
+SLACK_NBYTES = 64 << 10  # free memory beside BIG: less than any other artifact needs
 SLOW_POSITIONS = 4096
 SLOW_VOCABULARY = 700_000
 NARROW_QUEUE = 4
 
 
 class Zoo:
-    """Artifacts below one directory, each written when it is first asked for.
+    """Artifacts below one directory, each written at its first use.
 
-    `device_memory_nbytes`: what servers that load them are given. `slack_nbytes`: by how much the bytes
-    that one of them holds may change while it serves. `process`: the name of those that compute them;
-    `isolated`: each has one to itself, whose SIGKILL is taken for want of memory: `killed` says so.
+    `device_memory_nbytes`: memory of the servers that load them. `slack_nbytes`: allowed change of a model's
+    memory while it answers requests. `process`: name of the processes that compute. `isolated`: whether each
+    model has its own process. `killed`: status of a request whose process was killed; 507 for an isolated
+    process, whose kill counts as a lack of memory.
     """
 
     device_memory_nbytes = DEVICE_MEMORY_NBYTES
@@ -67,7 +68,7 @@ class Zoo:
 
     @cached_property
     def slow(self) -> Path:
-        """Generates as many tokens as it is asked for: see `tokens`. Echoes its prompt."""
+        """Generates the requested number of tokens (see `tokens`) after the prompt."""
         return self._at("slow", lambda to: artifacts.gpt2(to, positions=SLOW_POSITIONS))
 
     @cached_property
@@ -77,7 +78,7 @@ class Zoo:
 
     @cached_property
     def narrow(self) -> Path:
-        """SLOW with a queue of four."""
+        """SLOW with a queue limit of four."""
         shutil.copytree(self.slow, directory := self.root / "narrow" / "model")
         (directory / "serving.properties").write_text(
             f"job_queue_size={NARROW_QUEUE}\nbatch_size=1\n"
@@ -91,7 +92,7 @@ class Zoo:
 
     @cached_property
     def raising(self) -> Path:
-        """Raises at pairs of texts: it has no embedding for the second one's token type."""
+        """Raises an error for pairs of texts: it has no embedding for the second text's token type."""
         return self._at("raising", _raising)
 
     @cached_property
@@ -117,11 +118,11 @@ class Zoo:
         return directory
 
     def dressed(self, directory: Path) -> Path:
-        """Another such artifact as this zoo has them, made from the files of a Hugging Face model."""
+        """Convert the files of a Hugging Face model to an artifact of this zoo's kind."""
         return directory
 
     def held_nbytes(self, directory: Path) -> int:
-        """About how many bytes one of those holds."""
+        """Approximate memory of such an artifact's model, in bytes."""
         return (directory / "model.safetensors").stat().st_size
 
     def copy(self, name: str, of: Path) -> Path:
@@ -165,7 +166,7 @@ def _header(file: Path) -> dict[str, Any]:
 
 
 def _nbytes(tensor: dict[str, Any]) -> int:
-    """All of the tiny models' weights are float32."""
+    """Bytes of a tiny model's weights, which are float32."""
     size = 4
     for dimension in tensor["shape"]:
         size *= dimension

@@ -15,7 +15,7 @@ from tests.contract.waiting import until
 
 CONFIGURATION = REPOSITORY / "image/containers.conf"  # a setting of podman; docker ignores it
 IMAGE = os.environ.get("IMAGE", "localhost/mme:cpu")
-# As the platform has it, but for the network, on which the tests find it
+# as on the platform, except for the network, by which the tests reach the container
 OPTIONS = ("--network", "host", "--read-only", "--tmpfs", "/tmp")
 NOT_INSIDE = ("PATH", "HOME", "PYTHONDONTWRITEBYTECODE")
 

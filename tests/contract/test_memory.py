@@ -1,4 +1,4 @@
-"""Group G: memory. The servers under test are given 64 MiB; weights of zeros in sparse files do the rest."""
+"""Group G: memory. The servers under test have 64 MiB; large models have weights of zeros in sparse files."""
 
 import contextlib
 import time
@@ -13,7 +13,7 @@ from tests.contract.targets import RESERVED, Target, memory, newcomer, worker
 from tests.contract.waiting import background, together, until
 
 ROUNDS = 20
-RESIDENT_TOLERANCE = 64 << 20  # one leaked BIG would show; 20 of them would be 1.2 GiB
+RESIDENT_TOLERANCE = 64 << 20  # less than one leaked BIG; 20 would be 1.2 GiB
 POSSIBLE, IMPOSSIBLE = {"inputs": [3]}, {"inputs": [10**15]}
 
 
@@ -151,8 +151,8 @@ def read_nbytes(process: psutil.Process) -> int:
 @pytest.mark.differs("mms", reason="not compared: it has no memory ledger to observe")
 @pytest.mark.case(55)
 def test_reserved_bytes_are_those_held(client: Client, target: Target, zoo: Zoo) -> None:
-    """Reserved bytes are those of the files' tensors, give or take the file headers and buffers; for a
-    process of its own, what would come back if it ended."""
+    """Reserved bytes are those of the files' tensors, apart from file headers and buffers; for an isolated
+    process, the memory that its end would free."""
     client.load("A", zoo.a)
     if zoo.isolated:
         maps = worker(target, zoo).memory_maps()

@@ -206,8 +206,8 @@ def test_caching_disabled(sage: Platform) -> None:
 def test_a_load_that_takes_too_long_for_its_caller(
     models: list[Path], nbytes: int, tmp_path: Path
 ) -> None:
-    """ModelNotReadyException, and the load goes on: later requests succeed. This test is the last: a second
-    platform in one process forgets, when it ends, what the first one stored."""
+    """ModelNotReadyException, and the load continues: later requests succeed. This test must be the last,
+    because the end of a second platform in the process deletes the first one's resources."""
     for slow in platform(tmp_path, models, nbytes, PlatformLimits(load_wait_s=0.01)):
         endpoint = slow.endpoint()
         runtime = slow.aws.client("sagemaker-runtime")
@@ -222,6 +222,6 @@ def test_a_load_that_takes_too_long_for_its_caller(
 
 
 def containers(root: Path) -> list[psutil.Process]:
-    """Those of the platform whose instances are there, and not the suite's own server."""
+    """The containers of the platform with these instances, without the suite's own server."""
     children = [child for child in psutil.Process().children() if "container" in child.cmdline()]
     return [child for child in children if child.environ()["MME_MODEL_ROOT"].startswith(str(root))]

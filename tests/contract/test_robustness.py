@@ -73,7 +73,7 @@ def test_malformed_requests(client: Client, target: Target, request_bytes: bytes
     """4xx or a closed connection, never a 2xx; the server keeps serving."""
     with raw.connect(address(target), timeout_s=10) as connection:
         connection.sendall(request_bytes)
-        connection.shutdown(1)  # no more to come
+        connection.shutdown(1)  # the end of the request
         said = raw.flood(connection, ())
     assert not said or said.startswith(b"HTTP/1.1 4")
     assert client.ping().status_code == 200

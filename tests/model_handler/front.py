@@ -1,4 +1,4 @@
-"""The front's end of a worker that runs on a thread of the tests' process."""
+"""A test client of a worker that runs in a thread of the test process."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""What the ledger's invariants are about and no public interface shows. Other tests do not look inside."""
+"""Internal values of the engine for tests of the ledger's invariants. Other tests use public interfaces."""
 
 from collections.abc import Mapping
 
@@ -14,15 +14,15 @@ def residency(engine: Engine) -> Residency:
 
 
 def residences(residency: Residency) -> Mapping[int, Residence]:
-    """By model id. A copy: nothing can be changed through it."""
+    """A copy of the residences, by model id."""
     return dict(residency._residences)
 
 
 def overhead_nbytes(residency: Residency) -> int:
-    """Reserved for processes by themselves."""
+    """Bytes reserved for processes, without their models."""
     return residency._overheads.nbytes
 
 
 def queued_nbytes(scheduler: Scheduler) -> int:
-    """Of the bodies of all requests that are not answered yet."""
+    """Bytes of the bodies of all requests without an answer."""
     return scheduler._held_nbytes

@@ -67,6 +67,6 @@ def pair(root: Path, build: Builder, task: str) -> Iterator[Pair]:
 
 
 def groups(handler: PipelineHandler, *documents: dict[str, Any]) -> int:
-    """How many sorts of units these requests make: units of one sort may share a forward."""
+    """The number of groups of these requests' units: units of one group may share a forward."""
     prepared = [handler.preprocess(decode(request(document))) for document in documents]
     return len({unit.group for each in prepared for unit in each.units})

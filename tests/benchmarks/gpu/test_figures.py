@@ -1,4 +1,4 @@
-"""Numbers out of answers, of nvidia-smi and of pytest."""
+"""Parsing of numbers from responses, from nvidia-smi and from pytest."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from benchmarks.gpu.sections import custom_code, density, suite, swap
 from benchmarks.gpu.truth import TOLERANCE, Truth, difference
 from tests.benchmarks.fake_server import serving
 
-# As machines printed it
+# Output of real machines
 H100 = """\
 index, name, memory.total [MiB], clocks.current.sm [MHz], driver_version
 0, NVIDIA H100 80GB HBM3, 81559 MiB, 345 MHz, 590.48.01

@@ -1,4 +1,4 @@
-"""Predictions beside outcomes on the page, from a made-up day."""
+"""The page with predictions and results, from invented results."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A section that fails, hangs or has nothing to do ends no other; what it found until then is kept."""
+"""A section that fails, hangs or is not run does not affect others; its results up to then are kept."""
 
 import json
 import math
@@ -145,7 +145,7 @@ def test_the_file_is_json_whatever_was_measured(tmp_path: Path) -> None:
 
 
 def test_a_server_that_does_not_start_leaves_its_last_lines(day: Day) -> None:
-    """A setting that the container refuses."""
+    """With a setting that the container refuses."""
 
     def serve(day: Day, found: Found) -> None:
         with day.serving("refused", MME_NO_SUCH_SETTING="1"):

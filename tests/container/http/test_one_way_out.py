@@ -1,4 +1,4 @@
-"""Every answer has one log line and one count, also the answer to bytes that are no request."""
+"""Every answer has one log line and one count, also the answer to bytes that are not a request."""
 
 import asyncio
 import json
@@ -69,7 +69,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 
 
 def test_each_answer_on_a_connection_is_counted_once(running: Running) -> None:
-    """Inferences by the engine, with their model; everything else with none, or as unknown."""
+    """The engine counts inferences with their model; other answers count without a model, or as unknown."""
     running.load("a")
     running.engine.answers.clear()
     with running.raw() as client:
@@ -149,7 +149,7 @@ def test_lines_written_to_a_descriptor_equal_those_of_the_formatter(
         written = [comparable(line) for line in file.read().decode().splitlines()]
     records = [each for each in caplog.records if each.getMessage() == "request"]
     formatted = [comparable(JsonFormatter().format(record)) for record in records]
-    assert len(written) == len(ASKED)  # the load's line, and all but the one with escapes
+    assert len(written) == len(ASKED)  # the load's line, and all others except the one with escapes
     assert len(formatted) == len(ASKED) + 2
     escaped = formatted.pop()
     assert escaped in formatted

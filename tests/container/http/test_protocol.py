@@ -29,8 +29,8 @@ def test_a_thousand_requests_on_one_connection(running: Running) -> None:
 
 
 def test_what_is_used_of_uvicorn_is_there() -> None:
-    """Its server makes a protocol for each connection and shares its state with it. None of that is a public
-    interface: pyproject.toml bounds the version, and a new one has to pass here."""
+    """uvicorn's server creates a protocol object per connection and shares state with it, by interfaces that
+    are not public. pyproject.toml therefore limits the version; a new version has to pass this test."""
     state = {"connections", "tasks", "default_headers", "total_requests"}
     assert state <= vars(ServerState()).keys()
     config = configuration(nothing, "127.0.0.1", 0)
@@ -46,7 +46,7 @@ def test_what_is_used_of_uvicorn_is_there() -> None:
 
 
 async def nothing(request: Request) -> None:
-    """An application that never answers."""
+    """An application without answers."""
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_http_1_0(running: Running) -> None:
 
 
 def test_http_1_0_has_no_chunks(running: Running) -> None:
-    """RFC 9112, 6.1: its framing is faulty, whatever its body says."""
+    """RFC 9112, 6.1: the framing of such a request is invalid."""
     running.load("a")
     with running.raw() as client:
         start = b"POST /models/a/invoke HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -49,7 +49,7 @@ def test_the_formula_agrees_with_a_simulated_cache(skew: float, share: float) ->
     st.integers(1, 40_000),
 )
 def test_more_memory_never_hits_less(sizes: list[int], skew: float, budget: int) -> None:
-    """If every model fits alone: one that does not takes no place at all."""
+    """For models that fit alone; a model that does not fit takes no memory at all."""
     budget = max(budget, *sizes)
     shares = sizing.popularity(len(sizes), skew)
     ratio = sizing.hit_ratio(sizes, shares, budget)
@@ -89,7 +89,7 @@ def test_without_a_gpu_nothing_is_promoted() -> None:
 
 
 def test_what_is_not_on_the_gpu_is_promoted() -> None:
-    """Ten models of 10 bytes, asked for equally often; room for 4 in main memory and 4 on the GPU."""
+    """Ten models of 10 bytes with equal traffic; memory for 4 in main memory and 4 on the GPU."""
     instance = sizing.InstanceType("x", 58, 48)
     found = sizing.tiers([10] * 10, sizing.popularity(10, 0.0), instance)
     assert (found.loaded, found.on_device) == (8, 4)
@@ -103,7 +103,7 @@ def plan(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command(tmp_path: Path) -> None:
-    """The bytes are the ledger's: parameters times four on a CPU, as stored on a GPU."""
+    """The bytes are those in the ledger: four per parameter on a CPU, as stored on a GPU."""
     directory = artifacts.bert_classifier(tmp_path / "classifier")
     done = plan(directory, "--copies", 100_000, "--instance", "ml.m5.xlarge")
     assert done.returncode == 0, done.stderr
@@ -139,7 +139,7 @@ def test_an_unknown_instance_type_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "bf16", "BF16", "torch.bfloat16"])
 def test_usual_spellings_of_a_dtype(tmp_path: Path, dtype: str) -> None:
-    """Half the bytes of float32."""
+    """bfloat16 and float16 need half the bytes of float32."""
     directory = artifacts.bert_classifier(tmp_path / "classifier")
     wide, narrow = (
         re.findall(r"classifier +([\d,]+) bytes", plan(directory, "--dtype", name).stdout)[0]

@@ -1,4 +1,4 @@
-"""How much main memory there is: what the machine has, or the container's limit of either cgroup version."""
+"""The size of main memory: the machine's memory, or the container's limit in cgroup version 1 or 2."""
 
 from pathlib import Path
 
@@ -9,7 +9,9 @@ from model_handler.engine.admission import main_memory_nbytes
 GIB = 1 << 30
 MACHINE = {"proc/meminfo": f"MemFree: 1 kB\nMemTotal: {8 * GIB // 1024} kB\n"}
 V2, V1 = "sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"
-UNLIMITED_V1 = str((1 << 63) - 4096)  # what a kernel says where nothing is set: whole pages
+UNLIMITED_V1 = str(
+    (1 << 63) - 4096
+)  # the kernel's value without a limit: a multiple of the page size
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The engine with its real fork server and worker: time limits, and the recovery from dead processes.
 
-Whatever ran out of time or died, the ledger ends at zero and the engine serves on.
+After every time-out and every death, the ledger is at zero and the engine can be used.
 """
 
 import asyncio
@@ -93,7 +93,7 @@ def reserved(engine: Engine) -> float:
 
 
 async def until(attempt: Callable[[], Awaitable[object]]) -> None:
-    """Repeat what is Unavailable for the moment; the caller's time-out bounds it."""
+    """Repeat the call while it raises Unavailable. The caller sets a time limit."""
     while True:
         try:
             await attempt()
@@ -149,7 +149,7 @@ def test_a_load_that_outlasts_its_limit_leaves_nothing(
 
 
 async def until_started(engine: Engine, zoo: Zoo) -> None:
-    """The first worker's imports count as loading time: let them pass."""
+    """Wait for the first worker's imports, which would count as loading time."""
     while True:
         try:
             await engine.load("first", str(zoo.b))
@@ -160,7 +160,7 @@ async def until_started(engine: Engine, zoo: Zoo) -> None:
 
 
 def test_requests_that_outlast_their_limit(zoo: Zoo, options: EngineOptions) -> None:
-    """The generation is stopped, queue time counts, and the model serves on."""
+    """The generation is stopped, time in the queue counts, and the model answers further requests."""
 
     async def scenario() -> None:
         async with running(replace(options, request_timeout_s=0.5)) as engine:
@@ -176,7 +176,7 @@ def test_requests_that_outlast_their_limit(zoo: Zoo, options: EngineOptions) -> 
 
 
 async def until_answered(engine: Engine, name: str) -> None:
-    """The worker may still be at the forward it is about to give up."""
+    """Repeat the request: the worker may still compute the forward that it will abandon."""
     while True:
         try:
             await engine.invoke(name, InferenceRequest(json.dumps(tokens(2)).encode()))
@@ -202,7 +202,7 @@ def test_a_full_queue_refuses_at_once(zoo: Zoo, options: EngineOptions) -> None:
 
 
 def test_an_unload_does_not_wait_for_ever(zoo: Zoo, options: EngineOptions) -> None:
-    """What is in flight when the limit passes is answered as unavailable, and the bytes come back."""
+    """Requests in flight at the limit are answered with Unavailable, and the bytes are released."""
 
     async def scenario() -> None:
         limits = replace(options, unload_timeout_s=0.2, request_timeout_s=3.0)
@@ -293,7 +293,7 @@ def test_short_requests_pass_a_long_generation(zoo: Zoo, shared: Shared) -> None
 
 
 def test_a_device_that_is_not_there_is_a_sickness(options: EngineOptions) -> None:
-    """/ping turns 503 once it is certain that no worker will come up; loads fail meanwhile."""
+    """After enough failed starts, health reports the reason; loads fail meanwhile."""
 
     async def scenario() -> None:
         hopeless = replace(options, device="cuda:99", load_timeout_s=0.1)

@@ -1,4 +1,4 @@
-"""Queues: first in, first out, bounded, nothing lost or served twice."""
+"""Queues: first in, first out, bounded; no request is lost or answered twice."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ def job(nbytes: int) -> Job:
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Against a plain list as the model."""
+    """Compares the queue with a plain list."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The registry: one model per name, only READY ones are listed, a number is never used twice."""
+"""The registry: one model per name, only READY models are listed, a model id is never reused."""
 
 import asyncio
 from pathlib import Path

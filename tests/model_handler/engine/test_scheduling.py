@@ -1,7 +1,7 @@
 """Residency and scheduler together, in any order of requests, loads, unloads and worker deaths.
 
-A leased model is never demoted, capacity is never exceeded, one load per model is in flight, every
-request ends exactly once, no model waits for ever, and after unloading all the ledger is empty.
+Invariants: a leased model is not demoted; capacity is not exceeded; at most one load per model is in flight;
+every request ends exactly once; no model waits forever; after all unloads the ledger is empty.
 """
 
 import asyncio
@@ -32,8 +32,8 @@ from tests.model_handler.fake_worker import FakeWorker
 SIZES = {1: 30, 2: 40, 3: 50, 4: 60, 5: 90, 6: 20}
 CAPACITY = 100
 UNDERESTIMATE = 7  # of a load, corrected by what is measured
-ISOLATED = 2  # this model brings code and has a worker of its own
-ON_CPU = 6  # this one computes in main memory
+ISOLATED = 2  # a model with its own code and its own worker
+ON_CPU = 6  # a model that computes in main memory
 OVERHEADS = {
     4: Overhead("other", 10),
     5: Overhead("other", 10),
@@ -43,10 +43,12 @@ numbers = st.integers(0, 30)
 
 
 class Pair:
-    """The device's worker and that of the isolated model."""
+    """The device worker and the worker of the isolated model."""
 
     def __init__(self) -> None:
-        self.real_nbytes = CAPACITY  # what the device has, whatever the budget says
+        self.real_nbytes = (
+            CAPACITY  # the real size of the device, which may be smaller than its budget
+        )
         self.gpu = False
         self.shared = FakeWorker(lambda model: SIZES[model.model_id], free_nbytes=self.free_nbytes)
         self.own = FakeWorker(lambda model: SIZES[model.model_id], free_nbytes=self.free_nbytes)
@@ -112,7 +114,7 @@ class SchedulingMachine(RuleBasedStateMachine):
         return task
 
     def turn(self) -> None:
-        """Let everything happen that can without the worker."""
+        """Run the event loop until only the worker can continue."""
         self.loop.run_until_complete(self._turns())
 
     async def _turns(self) -> None:
@@ -157,7 +159,7 @@ class SchedulingMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.others)
     @rule(number=numbers)
     def give_up_load(self, number: int) -> None:
-        """As a load's time limit does, at whatever step it is."""
+        """Cancel a load at any step, as its time limit does."""
         task = self.others[number % len(self.others)]
         if task.get_name() == "load" and not task.cancelling():
             task.cancel()
@@ -166,7 +168,7 @@ class SchedulingMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.models)
     @rule(number=numbers)
     def unload_at_once(self, number: int) -> None:
-        """While its promotion has not even begun."""
+        """Unload a model before its promotion begins."""
         key = sorted(self.models)[number % len(self.models)]
         model = self.models.pop(key)
         self.departing.add(key)
@@ -207,7 +209,7 @@ class SchedulingMachine(RuleBasedStateMachine):
 
     @rule(isolated=st.booleans())
     def worker_dies(self, isolated: bool) -> None:
-        """Nothing that the other one holds is touched by it."""
+        """The models of the other worker are not affected."""
         models = self.residency.models()
         self.residency.lost([one for one in models if one.isolated == isolated])
         self.scheduler.lost([one for one in models if one.isolated == isolated])
@@ -218,12 +220,12 @@ class SchedulingMachine(RuleBasedStateMachine):
 
     @rule(nbytes=st.integers(40, CAPACITY))
     def device_has(self, nbytes: int) -> None:
-        """Another program on the device takes memory, or gives it back."""
+        """Another program on the device allocates or frees memory."""
         self.workers.real_nbytes = nbytes
 
     @rule(isolated=st.booleans())
     def memory_is_short(self, isolated: bool) -> None:
-        """The activations of the next batch do not fit."""
+        """The next batch runs out of memory."""
         (self.workers.own if isolated else self.workers.shared).starved = True
 
     @precondition(lambda self: self.host_capacity is not None and ISOLATED in self.models)
@@ -260,13 +262,13 @@ class SchedulingMachine(RuleBasedStateMachine):
 
     @invariant()
     def isolated_models_stay(self) -> None:
-        """Code of an artifact's own is never demoted to make room, only unloaded or lost."""
+        """An isolated model is not demoted; it leaves only by an unload or the death of its process."""
         place = ledger.residences(self.residency).get(ISOLATED)
         if place is not None and place.demotion is not None:
             assert place.closed or ISOLATED not in self.models
 
     def teardown(self) -> None:
-        """Whatever happened: a worker that goes on answers everybody, and the ledger empties."""
+        """After any steps, the worker can answer all requests, and the ledger becomes empty."""
         self.exhaust()
         for key in sorted(self.models):
             self.departing.add(key)

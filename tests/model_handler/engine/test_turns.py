@@ -1,4 +1,4 @@
-"""On a busy device models get equal shares of its time, or shares by weight, whatever their batches cost."""
+"""On a busy device models get device time in proportion to their weights, whatever their batches cost."""
 
 import asyncio
 from collections import Counter
@@ -36,7 +36,7 @@ def submit(scheduler: Scheduler, key: int) -> "asyncio.Task[object]":
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize(("weight", "batches"), [(1, 90), (9, 50)])
 def test_the_share_of_light_batches(weight: int, batches: int, depth: int) -> None:
-    """Of a hundred batches. `weight`: of the model with the heavy ones."""
+    """Share of a hundred batches. `weight`: the weight of the model with the heavy batches."""
 
     async def scenario() -> None:
         worker, residency = opened(host=None)

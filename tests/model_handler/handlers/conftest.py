@@ -1,4 +1,4 @@
-"""Models that several tests of handlers ask."""
+"""Models that several tests of handlers use."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a worker is started with."""
+"""The options with which a worker is started."""
 
 import asyncio
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from model_handler.processes.supervisor import Supervisor
 
 
 class Orders(ForkServerClient):
-    """A fork server that takes orders and starts nothing."""
+    """A fake fork server that records orders and starts no process."""
 
     def __init__(self) -> None:
         super().__init__()
