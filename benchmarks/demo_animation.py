@@ -2,7 +2,7 @@
 
 Writes docs/images/demo.svg: a terminal that shows `make demo` with the pauses of the recorded run.
 `--record` runs scripts/demo.py first and stores its lines and their times in results/demo.json. Where the
-reader prefers reduced motion, and where CSS is not animated, the picture shows all lines at once.
+reader prefers reduced motion, or CSS is not animated, the picture shows all lines at once.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def record(command: Sequence[str]) -> list[Printed]:
-    """What it prints, as it comes. Raises CalledProcessError where it fails."""
+    """Run the command and record its lines with their times. Raises CalledProcessError if it fails."""
     began = time.perf_counter()
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -76,7 +76,8 @@ def read(file: Path) -> list[Printed]:
 
 
 def shown(printed: Sequence[Printed]) -> list[Printed]:
-    """Steps, the first loads and the table of answers; what is left out is counted."""
+    """The lines for the animation: steps, the first loads and the table of answers. Omitted lines are
+    counted."""
     end = next(number for number, each in enumerate(printed) if each.text.startswith("4."))
     kept = [each for each in printed[:end] if each.text.strip()]
     log = [each for each in kept if each.text.startswith(LOG)]
@@ -107,7 +108,7 @@ def _buttons() -> Iterator[str]:
 
 
 def _moment(number: int, at_s: float, length_s: float) -> str:
-    """Invisible until then, in a loop as long as the run and a pause."""
+    """CSS that shows a line from its time on, in a loop of the run and a pause."""
     share = at_s / length_s * 100
     return (
         f".l{number}{{animation:a{number} {length_s:.2f}s step-end infinite}}"

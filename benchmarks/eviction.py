@@ -63,7 +63,7 @@ CLAIRVOYANT = "next use last"  # knows the future: evicts the model whose next u
 
 @dataclass(frozen=True)
 class Setting:
-    """`drift`: after so many requests per model one of the popular tenth changes places; 0: never."""
+    """`drift`: number of requests per model after which one popular model swaps its rank; 0: never."""
 
     models: int
     skew: float
@@ -77,7 +77,7 @@ def settings() -> Iterator[Setting]:
 
 
 def sizes(setting: Setting) -> list[int]:
-    """In bytes, independent of popularity."""
+    """Sizes of the models in bytes, independent of popularity."""
     kinds = list(SIZES_MB.values())
     found = [kinds[number % len(kinds)] * MB for number in range(setting.models)]
     random.Random(SEED).shuffle(found)

@@ -184,7 +184,7 @@ class Loop:
 
 
 def _requests(plan: Plan) -> Iterator[tuple[str, bytes]]:
-    """An endless sequence: models drawn by their weights, and the bodies of each in turn."""
+    """Yield requests without end: a kind is drawn by its weight, and its bodies are used in turn."""
     payloads = [
         [request("POST", kind.path, body.encode()) for body in kind.bodies] for kind in plan.kinds
     ]

@@ -1,6 +1,6 @@
-"""The chart on the README's first screen: throughput as ratios to others, and what fifty models take.
+"""The chart in the README: throughput as ratios to other servers, and memory of fifty models.
 
-Plain SVG on a white card, so that it reads the same on light and dark pages.
+Plain SVG with a white background, so that it can be read on light and dark pages.
 """
 
 import math
@@ -12,7 +12,7 @@ from benchmarks.svg import Card
 from benchmarks.targets import PEER, TRITON, Raw, throughput
 
 PEERS = {PEER: ("Hugging Face toolkit", "#0969da"), TRITON: ("Triton", "#bc4c00")}
-WORKLOADS = (  # in words, clients, the scenarios that measured it: one a peer
+WORKLOADS = (  # name, number of clients, scenarios (one per peer)
     ("one small model", 1, ("hot-tiny-015", "hot-tiny-015-triton")),
     ("one small model", 8, ("hot-tiny-015", "hot-tiny-015-triton")),
     ("one small model", 32, ("hot-tiny-015", "hot-tiny-015-triton")),
@@ -44,7 +44,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """What all models of one mix take on one side, after each has answered."""
+    """Memory and processes of one server with all models of a mix, after each has answered."""
 
     who: str
     gigabytes: float
@@ -59,7 +59,7 @@ def count(number: int, noun: str) -> str:
 
 
 def workloads(results: Mapping[str, Raw]) -> Iterator[Workload]:
-    """Those that were measured."""
+    """The measured workloads."""
     for label, clients, names in WORKLOADS:
         ratios = {}
         for raw in (results[name] for name in names if name in results):
@@ -80,7 +80,7 @@ def footprints(results: Mapping[str, Raw]) -> tuple[MemoryUse, MemoryUse]:
 
 
 def described(results: Mapping[str, Raw]) -> str:
-    """What the chart shows, in one sentence, for those who do not see it."""
+    """The content of the chart in one sentence, for its alternative text."""
     ratios = [ratio for each in workloads(results) for ratio in each.ratios.values()]
     ours, theirs = footprints(results)
     return (
@@ -101,7 +101,7 @@ def chart(results: Mapping[str, Raw]) -> str:
 
 
 def _x(ratio: float) -> float:
-    """Logarithmic: twice as fast and half as fast are as far from 1."""
+    """The x position of a ratio, on a logarithmic scale."""
     share = math.log(ratio / LOWEST) / math.log(HIGHEST / LOWEST)
     return round(LEFT + share * (RIGHT - LEFT), 1)
 
@@ -141,7 +141,7 @@ def _rows(shown: list[Workload]) -> tuple[list[str], int]:
 
 
 def _bar(ratio: float, y: int, colour: str) -> Iterator[str]:
-    """From the line of equals to the ratio; pale where the other is faster."""
+    """A bar from ratio 1 to the measured ratio; pale if the other server is faster."""
     one, end = _x(1), _x(ratio)
     pale = ' fill-opacity="0.5"' if ratio < 1 else ""
     left, width = min(one, end), round(abs(end - one), 1)

@@ -54,7 +54,7 @@ class Churn:
 
 @dataclass(frozen=True)
 class Storm:
-    """All models are loaded, eight at a time as by the platform, then each is invoked."""
+    """All models are loaded, eight at a time like on the platform; then each is invoked."""
 
     models: int
     repetitions: int = 5
@@ -83,7 +83,7 @@ class Hog:
 
 @dataclass(frozen=True)
 class Cycles:
-    """Load, invoke, unload; memory at intervals, and a refused load at times."""
+    """Rounds of load, invoke and unload. Memory is read at intervals; some loads are refused."""
 
     models: int = 20
     cycles: int = 2000
@@ -100,7 +100,7 @@ class Cold:
 
 @dataclass(frozen=True)
 class Start:
-    """From the start of the process to /ping."""
+    """The time from the start of the process to the first /ping."""
 
     repetitions: int = 5
 
@@ -146,7 +146,7 @@ SCENARIOS: dict[str, Scenario] = {
     "cycles": Cycles(),
 }
 
-# Together within twenty minutes on two cores; the others are asked for by name
+# Regular scenarios, twenty minutes on two cores. The others run only if they are named
 REGULAR = (
     "start",
     "cold",

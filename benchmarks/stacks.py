@@ -41,7 +41,7 @@ _START = str(ROOT / "benchmarks/peers/start.py")
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "SAGEMAKER_MODEL_SERVER_WORKERS": "1"}
 HUGGING_FACE = Stack("hugging-face", (_PEER, _START, "hugging-face"), _OFFLINE)
 PIPELINES = Stack("mms-pipelines", (_PEER, _START, "pipelines"), _OFFLINE)
-# PyTorch's default, a thread per core, is many times slower with any other work on the machine
+# PyTorch's default of one thread per core is many times slower when other programs run
 TRITON = Stack(
     "triton",
     (str(ROOT / ".venv-triton/bin/python"), str(ROOT / "benchmarks/peers/triton_server/start.py")),
@@ -196,7 +196,7 @@ def _rollup(pid: int, field_name: str) -> int:
 
 
 def free_port() -> int:
-    """Below 32767: multi-model-server refuses the others."""
+    """A free port below 32767, because multi-model-server refuses higher ports."""
     for port in random.sample(range(26_000, 32_000), 100):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))

@@ -1,4 +1,4 @@
-"""What both hand-made pictures begin with: a card with its own background, for light and dark pages."""
+"""The common beginning of the generated pictures: a background for light and dark pages."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

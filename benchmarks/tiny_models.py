@@ -41,7 +41,7 @@ def main() -> None:
 def save_tokenizer(
     directory: Path, size: int = VOCABULARY, inputs: tuple[str, ...] = INPUTS
 ) -> None:
-    """Readable by transformers 4 too, which does not know the class that 5 writes down."""
+    """Write the tokenizer with a class name that transformers 4 has too."""
     _tokenizer(size).save_pretrained(directory)
     path = directory / "tokenizer_config.json"
     own = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": inputs}

@@ -29,14 +29,14 @@ class Engine(AbstractAsyncContextManager["Engine"], Protocol):
         """Counts its outcome, also when it raises. Cancel it when the client has disconnected."""
 
     def answered(self, model: str, outcome: str) -> None:
-        """Count an answer that did not come from `invoke`. `model`: "unknown", or empty for requests that are
-        not inferences; `outcome`: "ok" or the error's class name."""
+        """Count an answer that is not a result of `invoke`. `model`: "unknown", or empty for requests that
+        are not inferences; `outcome`: "ok" or the error's class name."""
 
     def health(self) -> str | None:
         """None, or one line with the reason why this container should be replaced."""
 
     def drain(self) -> None:
-        """From now on `load` and `invoke` raise Draining."""
+        """After this call, `load` and `invoke` raise Draining."""
 
     async def idle(self) -> None:
         """Returns when nothing is in flight."""

@@ -31,7 +31,7 @@ class NotAllowed(ValueError):
 
 
 def truth(text: str) -> bool:
-    """In upper or lower case: SageMaker sets `true`, AWS's tests set `True`."""
+    """A boolean in upper or lower case: SageMaker sets `true`, AWS's tests set `True`."""
     word = text.strip().lower()
     if word not in ("true", "false", ""):
         raise NotAllowed("true or false")
@@ -67,7 +67,7 @@ def seconds(high: float) -> Parse:
 
 
 def size(text: str) -> int:
-    """In bytes, from `512MiB`, `1.5GB` or `1048576`."""
+    """A size in bytes, from texts such as `512MiB`, `1.5GB` or `1048576`."""
     match = _SIZE.fullmatch(text)
     factor = _UNITS.get(match[2]) if match else None
     nbytes = math.floor(float(match[1]) * factor) if match and factor else 0

@@ -39,7 +39,7 @@ class PlainTorchProcess:
 
 @contextlib.contextmanager
 def running(directory: Path, device: str) -> Iterator[PlainTorchProcess]:
-    """With the model in memory."""
+    """Start the process, and wait until it has loaded the model."""
     command = [sys.executable, "-m", "benchmarks.peers.bare", str(directory), device]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)

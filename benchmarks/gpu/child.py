@@ -10,11 +10,11 @@ ROOT = Path(__file__).parents[2]
 
 
 class ChildFailed(Exception):
-    """`str(error)` has the end of what it wrote to stderr."""
+    """The program failed; `str(error)` has the end of its stderr."""
 
 
 def run(module: str, *arguments: object, timeout_s: float = 120.0) -> Any:
-    """Its last line of output, as JSON. Raises ChildFailed and subprocess.TimeoutExpired."""
+    """Run the program and parse its last line of output as JSON. Raises ChildFailed and TimeoutExpired."""
     return json.loads(output(f"gpu.{module}", *arguments, timeout_s=timeout_s).splitlines()[-1])
 
 

@@ -49,7 +49,7 @@ class Day:
 
     @contextlib.contextmanager
     def serving(self, label: str, **settings: object) -> Iterator[MeasuredServer]:
-        """A container. What goes wrong in the block carries the last lines of its log as a note."""
+        """Start a container. An exception in the block gets the last lines of its log as a note."""
         log = self.output / f"server-{label}.log"
         stack = dataclasses.replace(OURS, settings={"MME_DEVICE": self.device})
         text = {name: str(value) for name, value in settings.items()}
@@ -62,7 +62,7 @@ class Day:
                 raise
 
     def expected(self) -> dict[str, Any]:
-        """What the models answer on the CPU: {"texts": […], "answers": [[[label, score], …], …]}."""
+        """The models' answers on the CPU: {"texts": […], "answers": [[[label, score], …], …]}."""
         found: dict[str, Any] = json.loads((self.models / "expected.json").read_text())
         return found
 

@@ -1,4 +1,4 @@
-"""A section of the day: one question, its measurement, its time budget, and what was predicted."""
+"""A section of the GPU day: one question with its measurement, time budget and predictions."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,12 +12,12 @@ Measure = Callable[[Day, Found], None]
 
 
 class NotRun(Exception):
-    """This section has nothing to measure here; `str(error)` is the reason."""
+    """The section cannot be measured on this machine; `str(error)` is the reason."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A statement from before the first run about the number at `path` in the section's results.
+    """A prediction, made before the first run, of the number at `path` in the section's results.
 
     `low` and `high` are the predicted range. `most` and `least` are targets of the project; `name` is the
     target's own.
@@ -34,7 +34,7 @@ class Prediction:
     least: float | None = None
 
     def beside(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        """For the JSON: the prediction, the target and the outcome, which is null where there is none."""
+        """The prediction, the target and the measured value (None: not measured), for the JSON."""
         return {
             "what": self.what,
             "unit": self.unit,
@@ -55,7 +55,7 @@ def number_at(found: Any, path: tuple[str, ...]) -> float | None:
 
 @dataclass(frozen=True)
 class Section:
-    """`measure` fills a dict step by step, so that a section cut short keeps what it has.
+    """`measure` fills a dict step by step, so that an interrupted section keeps its results so far.
 
     `seconds`: its budget. `serves`: whether it starts the container.
     """

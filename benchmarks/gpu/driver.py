@@ -27,9 +27,9 @@ def query(*fields: str) -> dict[str, str] | None:
 
 
 def parse(text: str) -> dict[str, str] | None:
-    """The first device of nvidia-smi's CSV, without what it does not know; the header's units are dropped.
+    """The values of the first device in nvidia-smi's CSV, without unknown values and without units in names.
 
-    Raises nothing: an answer that is no table is None.
+    Returns None, and does not raise, if the output is not a table.
     """
     rows = list(csv.reader(io.StringIO(text.strip()), skipinitialspace=True))
     if len(rows) < 2 or len(rows[0]) != len(rows[1]):

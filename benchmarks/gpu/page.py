@@ -28,7 +28,7 @@ README_UNMEASURED = (
 
 
 class NoGpu(ValueError):
-    """A result that is not of a real GPU must not stand on the page as one."""
+    """The result was not measured on a real GPU, so the page must not show it as one."""
 
 
 def read(results: Path) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def _not_run(records: Mapping[str, Any]) -> Iterator[str]:
 
 
 def short(days: Days) -> Iterator[str]:
-    """The targets with a name alone."""
+    """A short text with the targets that have a name."""
     if not days:
         yield README_UNMEASURED
     for of_card in _by_card(days):

@@ -24,13 +24,16 @@ ReportCallback = Callable[[str, dict[str, Any]], None]
 
 
 class OutOfTime(BaseException):
-    """Not an Exception, so that no handler on the way takes it for a failure of its own."""
+    """The section's time is over. A BaseException, so that `except Exception` does not catch it."""
 
 
 def run(
     day: Day, sections: Iterable[Section], ends: float, report: ReportCallback
 ) -> dict[str, Any]:
-    """By name what each section found. `ends`: of `time.monotonic()`; `report` is called after each."""
+    """Run the sections. Returns the record of each, by name.
+
+    `ends`: time limit, a time of `time.monotonic()`. `report` is called after each section.
+    """
     records: dict[str, Any] = {}
     for section in sections:
         budget = min(section.seconds, ends - time.monotonic())
@@ -47,7 +50,7 @@ def run(
 
 
 def _nothing_to_measure(records: dict[str, Any]) -> str | None:
-    """The state of all sections where the machine has no such device."""
+    """The state of all sections if the machine does not have the device."""
     state = str(records.get(ENVIRONMENT, {}).get("state", ""))
     return state if state.startswith(NOT_RUN) else None
 
@@ -87,7 +90,7 @@ def _since(began: float) -> float:
 
 @contextlib.contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Raises OutOfTime in the block once its time is over. Of the main thread only."""
+    """Raise OutOfTime in the block after a time limit. For the main thread only."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise OutOfTime(f"{seconds:.0f} s were over")
@@ -112,7 +115,7 @@ def write(path: Path, document: dict[str, Any]) -> None:
 
 
 def finite(value: Any) -> Any:
-    """JSON knows neither NaN nor infinity: null instead."""
+    """Replace NaN and infinities, which JSON does not have, by None."""
     if isinstance(value, dict):
         return {str(key): finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -1,7 +1,7 @@
-"""python start.py hugging-face|pipelines: multi-model-server as a SageMaker image would start it.
+"""python start.py hugging-face|pipelines: starts multi-model-server as a SageMaker image does.
 
 hugging-face: with sagemaker-huggingface-inference-toolkit. pipelines: with sagemaker-inference and
-pipeline_service.py. Whatever it writes goes below TMPDIR, so that several can run on one machine.
+pipeline_service.py. All files are written below TMPDIR, so that several servers can run on one machine.
 """
 
 import os

@@ -24,7 +24,7 @@ class ModelUsage:
         self._order[name] = None
 
     def drop(self, name: str) -> None:
-        """For a model that is no longer loaded, or is about to be unloaded. Its leases stay."""
+        """Remove a model that is no longer loaded, or is about to be unloaded. Its leases stay."""
         self._order.pop(name, None)
 
     def lease(self, name: str) -> None:

@@ -137,7 +137,8 @@ class MultiModelContainer:
             self._begin_unload(location.model_name)
 
     async def _wait_for_load(self, location: S3Location) -> None:
-        """Waits no longer than a caller does; the load itself continues. Raises InvocationFailed."""
+        """Waits for the load up to the caller's time limit; the load itself continues. Raises
+        InvocationFailed."""
         load = self._loads.get(location.model_name)
         if load is None:
             load = self._loads[location.model_name] = _background(self._load(location))

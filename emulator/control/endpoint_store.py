@@ -142,7 +142,7 @@ class EndpointStore:
     async def _update(
         self, endpoint: Endpoint, config_name: str, variants: tuple[VariantSpec, ...]
     ) -> None:
-        """After a failure the endpoint stays in service with its previous configuration."""
+        """Update the endpoint. After a failure it stays in service with its previous configuration."""
         failure = await _failure_reason(self._hosting.update(endpoint.name, variants))
         if not failure:
             endpoint.config_name, endpoint.variants = config_name, variants

@@ -105,7 +105,7 @@ def _matches(resource: Resource, members: Mapping[str, Any]) -> bool:
 
 
 def _is_after(position: Position, last: Position, descending: bool) -> bool:
-    """Compares positions instead of indexes, so that pages stay right when resources come or go."""
+    """Compares positions instead of indexes, so that pages stay right when resources are added or deleted."""
     try:
         return position < last if descending else position > last
     except TypeError:  # the token comes from a listing with another SortBy

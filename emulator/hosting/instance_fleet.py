@@ -111,7 +111,8 @@ class InstanceFleet:
         raise instance.connection_closed()
 
     async def _choose(self, target: str | None) -> Instance:
-        """If no instance is left, waits for a replacement, no longer than an invocation may take."""
+        """Select an instance. If there is none, waits for a replacement, up to the time limit of an
+        invocation."""
         try:
             async with asyncio.timeout(self._context.limits.invoke_s):
                 while not self._instances and not self._closing.is_set():

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 def wordpiece(
     texts: Iterable[str], size: int, max_length: int, lowercase: bool
 ) -> PreTrainedTokenizerFast:
-    """With BERT's special tokens: `[CLS] text [SEP]`."""
+    """A WordPiece tokenizer with BERT's special tokens: `[CLS] text [SEP]`."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -50,7 +50,7 @@ def wordpiece(
 
 
 def marian_bpe(texts: Iterable[str], size: int, max_length: int) -> PreTrainedTokenizerFast:
-    """With Marian's special token: `text </s>`. Both languages share one vocabulary."""
+    """A BPE tokenizer with Marian's special token: `text </s>`. Both languages share one vocabulary."""
     tokenizer = _byte_level_bpe(texts, size, ["</s>", "<unk>", "<pad>"])
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", pair="$A $B </s>", special_tokens=[("</s>", 0)]
@@ -66,7 +66,7 @@ def marian_bpe(texts: Iterable[str], size: int, max_length: int) -> PreTrainedTo
 
 
 def bart_bpe(texts: Iterable[str], size: int, max_length: int) -> PreTrainedTokenizerFast:
-    """With BART's special tokens: `<s> text </s>`."""
+    """A BPE tokenizer with BART's special tokens: `<s> text </s>`."""
     tokenizer = _byte_level_bpe(texts, size, ["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>",

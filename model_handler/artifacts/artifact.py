@@ -1,4 +1,4 @@
-"""The files of one model on disk, read-only: their location, and what their metadata says before a load.
+"""The files of one model on disk, which are only read: their location, and their metadata before a load.
 
 Everything here blocks on the file system: never call it on the event loop.
 """
@@ -26,7 +26,7 @@ WEIGHTS = (
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """What a load needs to know.
+    """Properties of an artifact that a load needs.
 
     `nbytes`: size of the weights on the device, in the dtype they will run in. For conventions other than
     Hugging Face it is an estimate; the measurement after the load corrects it. `task` is empty where the

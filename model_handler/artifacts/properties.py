@@ -21,7 +21,7 @@ ParseValue = Callable[[str, str], Any]
 
 
 class Isolation(StrEnum):
-    """Where an artifact's own code runs: in a process for this model alone, or in one shared with others.
+    """The process that runs an artifact's code: one for this model only, or one shared with other models.
 
     Models that share a process have to trust each other.
     """

@@ -42,8 +42,8 @@ csv.field_size_limit(2**31 - 1)
 def decode(request: InferenceRequest) -> Payload:
     """Decode a request. Images and audio stay bytes: the handler checks later whether its task takes them.
 
-    Raises UnsupportedContentType for an unknown media type, InvalidRequest for a body that is not
-    what its media type says.
+    Raises UnsupportedContentType for an unknown media type, InvalidRequest for a body that does not
+    have the format of its media type.
     """
     if request.content_type is None or not request.content_type.strip():
         return _decode_unlabelled(request.body)

@@ -17,7 +17,7 @@ CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limi
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """`host_nbytes` is None where main memory is the device."""
+    """Memory budgets. `host_nbytes` is None without a GPU, where main memory is the device's memory."""
 
     device_nbytes: int
     host_nbytes: int | None

@@ -48,7 +48,7 @@ class Codec(Protocol):
         ...
 
     def decode(self, request: InferenceRequest) -> Payload:
-        """Raises InvalidRequest for a body that is not what its media type says."""
+        """Decode the body. Raises InvalidRequest if it does not have the format of its media type."""
         ...
 
     def encode(self, answer: Any, accept: str | None) -> tuple[bytes, str]:

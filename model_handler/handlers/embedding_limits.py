@@ -71,7 +71,8 @@ class EmbeddingLimits:
             raise InferenceFailed("the tokenizer has more kinds of tokens than the model")
 
     def _check_boxes(self, boxes: Any) -> None:
-        """Also right >= left and bottom >= top, because models look up the differences too."""
+        """Boxes must also have right >= left and bottom >= top, because models look up the differences
+        too."""
         if not isinstance(boxes, torch.Tensor) or boxes.numel() == 0 or self.boxes is None:
             return
         inside = bool((boxes >= 0).all()) and int(boxes.max()) < self.boxes

@@ -1,4 +1,4 @@
-"""scikit-learn estimators, read by skops, which builds only types that cannot run code."""
+"""scikit-learn estimators, read by skops, which only creates objects whose types cannot run code."""
 
 import importlib
 import re

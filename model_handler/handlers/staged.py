@@ -50,7 +50,8 @@ class _Stages:
 
 @functools.cache
 def _staged(kind: Any) -> Any:
-    """One class per pipeline class, not per model: classes are reference cycles, and models come and go."""
+    """The staged class of a pipeline class. Cached, because a class per model would stay in memory as a
+    reference cycle."""
     return type(f"Staged{kind.__name__}", (_Stages, kind), {})
 
 

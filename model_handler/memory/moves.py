@@ -61,9 +61,9 @@ class Moves:
             residence.arriving = None
 
     async def leave(self, *residences: Residence) -> None:
-        """Demote models, or unload those that are closed or never arrived, and wait for it.
+        """Demote the models and wait. Those that are closed or were never on the device are unloaded instead.
 
-        None of them can be leased from now on, not even while the first of them is still being demoted.
+        After this call none of them can be leased, even while the first one is still being demoted.
         """
         for residence in residences:
             if residence.demotion is None and residence.device is not None:

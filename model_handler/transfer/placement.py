@@ -119,7 +119,7 @@ def nbytes(tensor: torch.Tensor) -> int:
 
 
 def _precise(model: Any) -> Callable[[str], bool]:
-    """A predicate on names: is the tensor in a module that stays in float32, whatever the model runs in?"""
+    """A predicate on names: whether the tensor is in a module that stays in float32 in every run dtype."""
     lenient = getattr(model, "_keep_in_fp32_modules", None) or ()
     strict = getattr(model, "_keep_in_fp32_modules_strict", None) or ()
     parts = {*lenient, *strict}

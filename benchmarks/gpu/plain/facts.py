@@ -1,4 +1,4 @@
-"""python -m benchmarks.gpu.plain.facts DEVICE: versions, and what PyTorch says of the device."""
+"""python -m benchmarks.gpu.plain.facts DEVICE: versions, and PyTorch's properties of the device."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ def versions() -> dict[str, Any]:
 
 
 def device_facts() -> dict[str, Any]:
-    """With a context, whose memory is part of what is not free."""
+    """Properties of the device, read with a CUDA context, whose memory counts as used."""
     free, total = torch.cuda.mem_get_info()
     properties = torch.cuda.get_device_properties(0)
     return {

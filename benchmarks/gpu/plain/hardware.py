@@ -46,7 +46,7 @@ def copies(device: str) -> Rows:
 
 
 def pieces(device: str) -> Rows:
-    """As many bytes as a bert-base has, in one copy for each of its tensors."""
+    """Copy the bytes of a bert-base, with one copy per tensor."""
     target = torch.empty(PIECES * MIB, dtype=torch.uint8, device=device)
     source = torch.empty(PIECES * MIB, dtype=torch.uint8, pin_memory=device == "cuda").random_()
 

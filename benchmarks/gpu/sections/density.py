@@ -85,7 +85,7 @@ def per_model(slope_mib: float | None, nbytes: int) -> dict[str, float | None]:
 
 
 def _loads(day: Day, server: MeasuredServer, kind: str, fits: int) -> Iterator[CallerAnswer]:
-    """Beside the first. Ends with the first that is refused; of more than fit, some would be demoted."""
+    """Load further models until one is refused, but no more than fit on the device, to avoid demotions."""
     ends = time.monotonic() + day.pick(LOADING_S, 5.0)
     for number in range(1, fits):
         answer = load(server, f"n{number}", day.bert(kind, 0))

@@ -36,7 +36,7 @@ def measure(day: Day, found: Found) -> None:
 def marked(tests: Path) -> list[Path]:
     """Files with tests that have this mark: other files may need packages that a GPU machine lacks.
 
-    Those of the fake CUDA runtime run on nothing else.
+    Without the tests that need the fake CUDA runtime.
     """
     files = sorted(set(tests.rglob("test_*.py")) - set((tests / "fake_cuda").rglob("*")))
     return [file for file in files if MARK in file.read_text(encoding="utf-8")]

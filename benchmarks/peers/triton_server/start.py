@@ -1,7 +1,7 @@
-"""python start.py: Triton for a multi-model endpoint, as `docker/sagemaker/serve` of its image starts it.
+"""python start.py: starts Triton for a multi-model endpoint, as `docker/sagemaker/serve` in its image does.
 
 The server is the one in the wheel of nvidia-pytriton, which has stubs for CPython 3.8 to 3.13 with a shared
-libpython. Whatever is written lies below TMPDIR.
+libpython. All files are written below TMPDIR.
 """
 
 import os
@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def _backends() -> Path:
-    """The Python backend wants the stub of this Python's version beside its library."""
+    """The directory of backends. The Python backend needs the stub for this Python beside its library."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     backend = SCRATCH / "backends/python"
     backend.mkdir(parents=True)

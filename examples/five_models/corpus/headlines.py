@@ -165,7 +165,7 @@ def _fragment(rng: random.Random, topic: str, actor: str, action: str) -> str:
 
 
 def _shortened(rng: random.Random, action: str) -> str:
-    """Without articles, as in headlines."""
+    """The text without articles, as in headlines."""
     return re.sub(r"\b(the|a|an|its) ", "", action) if rng.random() < 0.5 else action
 
 

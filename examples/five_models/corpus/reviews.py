@@ -258,7 +258,7 @@ def _intensified(rng: random.Random, word: str) -> str:
 
 
 def _styled(rng: random.Random, text: str) -> str:
-    """With or without a capital letter and a final punctuation mark."""
+    """The text with or without a capital letter and a final punctuation mark."""
     if rng.random() < 0.8:
         text = ". ".join(part[0].upper() + part[1:] for part in text.split(". "))
         text = text.replace(" i ", " I ")

@@ -118,7 +118,7 @@ def _question(rng: random.Random) -> Pair:
 
 
 def _fronted(rng: random.Random) -> Pair:
-    """With a time in front; in German the subject is then behind the verb."""
+    """The clause with a time in front; in German the subject is then behind the verb."""
     who, what = _clause(rng, with_time=False)
     when, wann = rng.choice(TIMES)
     german = f"{wann} {what.finite} {who.german} {what.middle} {what.final}"
