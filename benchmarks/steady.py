@@ -102,7 +102,7 @@ def comparable(answer: Any) -> list[tuple[tuple[Any, ...], tuple[float, ...]]]:
 
 
 def difference(mine: list[Any], theirs: list[Any]) -> float:
-    """Raises SystemExit if anything except scores differs."""
+    """The largest difference of the scores. Raises SystemExit if anything else differs."""
     if [row[0] for row in mine] != [row[0] for row in theirs]:
         raise SystemExit(f"answers differ: {mine} {theirs}")
     pairs = zip(mine, theirs, strict=True)

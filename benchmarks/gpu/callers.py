@@ -101,7 +101,7 @@ def ping(server: MeasuredServer) -> int:
 
 
 def gauges(server: MeasuredServer) -> dict[str, float]:
-    """The container's own counts, without histograms' buckets and series of single models."""
+    """The container's metrics, without buckets of histograms and without labels of single models."""
     found = _SAMPLE.findall(server.client.get("/metrics").text)
     return {name.replace('"', ""): float(value) for name, value in found}
 

@@ -1,4 +1,4 @@
-"""One client connection: bytes to requests, answers to bytes, on httptools and uvicorn's server.
+"""One client connection: parses requests with httptools and writes answers; runs in uvicorn's server.
 
 Invariant: of request lines, headers, chunk framing and trailers at most MAX_HEAD_NBYTES and one read of
 the socket are held. Reading pauses when MAX_PIPELINED requests wait, and while more than MAX_UNREAD_NBYTES

@@ -112,7 +112,7 @@ class Engine:
         return self._registry.ready(name).info
 
     def resolve(self, target: str) -> str:
-        """A loaded name from a name or from the TargetModel its load carried."""
+        """The name of the loaded model with this name, or whose load had this TargetModel."""
         return self._registry.resolve(target)
 
     # ---- load ----

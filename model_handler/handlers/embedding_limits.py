@@ -119,7 +119,7 @@ def _of_texts(model: Any) -> EmbeddingLimits | None:
 
 
 def _first_place(model: Any) -> int:
-    """The first usable position: RoBERTa and its relatives start behind the padding token's index."""
+    """The first usable position: RoBERTa-like models number positions after the padding token's index."""
     for name, module in model.named_modules():
         if name.endswith("text_model.embeddings.position_embeddings"):
             return 0 if module.padding_idx is None else int(module.padding_idx) + 1

@@ -287,7 +287,7 @@ class PipelineHandler:
         return "left" if self._family == "text-generation" else str(side), pad_id
 
     def _unpadded(self, row: Row, output: Any) -> Any:
-        """A generated output without the padding, on either side, to the batch's longest row."""
+        """A generated output without the padding to the length of the batch's longest row, on either side."""
         if self._family == "text-generation" and (length := _length(row.inputs)):
             padded = output["input_ids"].shape[1] - length
             sequences = output["generated_sequence"][0][:, padded:]

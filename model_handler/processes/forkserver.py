@@ -216,11 +216,11 @@ def _tell(control: socket.socket, report: dict[str, int]) -> None:
     try:
         control.sendall(json.dumps(report).encode() + b"\n")
     except OSError:
-        log.debug("nobody listens any more")  # the loop sees the end of file next
+        log.debug("control socket closed")  # the loop sees the end of file next
 
 
 def _name_process(name: str) -> None:
-    """What `ps` and /proc/PID/comm show."""
+    """Set the name that `ps` and /proc/PID/comm show, at most 15 characters."""
     _prctl(PR_SET_NAME, ctypes.c_char_p(name.encode()))
 
 

@@ -200,7 +200,7 @@ class _Copies:
 
 
 def _staging_nbytes(chunks: Iterable[Chunk]) -> int:
-    """Conversions run one after the other on one stream: room for the largest is enough."""
+    """Size of the staging buffer: that of the largest conversion, since they run one after the other."""
     return max((copy.nbytes for chunk in chunks for copy in chunk.copies if copy.cast), default=0)
 
 
