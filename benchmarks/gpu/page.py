@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.gpu.schedule import RAN
 from benchmarks.gpu.sections import ALL
+from benchmarks.gpu.wording import plain
 
 FILE = "gpu_day.json"
 Days = Mapping[str, Mapping[str, Any]]  # what `make gpu-day` wrote, by the directory it is in
@@ -67,7 +68,8 @@ def _predicted() -> Iterator[str]:
     for each in ALL:
         for prediction in each.predictions:
             row = prediction.beside({})
-            cells = (each.name, row["what"], _range(row), _target(row), row["because"])
+            what = plain(each.name, row["what"])
+            cells = (each.name, what, _range(row), _target(row), row["because"])
             yield _line(cells)
 
 
@@ -84,13 +86,14 @@ def _measured(days: Days) -> Iterator[str]:
     records = merged(days)
     for title, record in records.items():
         for row in record["predictions"]:
-            yield _line((title, *_cells(row, record["state"])))
+            what = plain(title, row["what"])
+            yield _line((title, what, *_cells(row, record["state"])))
     yield ""
     yield from _not_run(records)
 
 
 def _by_card(days: Days) -> Iterator[Days]:
-    """The days of each card, the earliest first."""
+    """The GPU days by card, the earliest first."""
     cards: dict[str, dict[str, Mapping[str, Any]]] = {}
     for name, day in sorted(days.items(), key=lambda each: str(each[1]["began"])):
         cards.setdefault(_driver(day)["name"], {})[name] = day
@@ -129,17 +132,17 @@ def _found(day: Mapping[str, Any]) -> dict[str, Any]:
 def _cells(row: Mapping[str, Any], state: str) -> tuple[str, ...]:
     if row["outcome"] is None:
         missing = "no figure" if state == RAN else state
-        return row["what"], _range(row), missing, "–", _target(row), "–"
+        return _range(row), missing, "–", _target(row), "–"
     low, high = row["predicted"]
     as_predicted = "yes" if low <= row["outcome"] <= high else "no"
     outcome = _outcome(row)
-    return row["what"], _range(row), outcome, as_predicted, _target(row), _met(row)
+    return _range(row), outcome, as_predicted, _target(row), _met(row)
 
 
 def _not_run(records: Mapping[str, Any]) -> Iterator[str]:
     states = {name: record["state"] for name, record in records.items()}
     if missing := [f"{name} ({state})" for name, state in states.items() if state != RAN]:
-        yield f"Not measured or not whole: {', '.join(missing)}.\n"
+        yield f"Not measured, or not completely: {', '.join(missing)}.\n"
 
 
 # ---- README.md ----
@@ -152,12 +155,13 @@ def short(days: Days) -> Iterator[str]:
     for of_card in _by_card(days):
         last = list(of_card.values())[-1]
         day = f"{_driver(last)['name']}, {last['began'][:10]}"
-        yield f"{day} ([all of it](docs/performance.md#on-a-gpu)):\n"
+        yield f"Measured: {day} ([all results](docs/performance.md#on-a-gpu)):\n"
         yield "| | target | measured |"
         yield "|---|---|---|"
-        for row in rows({"sections": merged(of_card)}):
-            if row["target"]["name"]:
-                yield _line((row["what"], _target(row), _outcome(row)))
+        for title, record in merged(of_card).items():
+            for row in record["predictions"]:
+                if row["target"]["name"]:
+                    yield _line((plain(title, row["what"]), _target(row), _outcome(row)))
 
 
 # ---- the terminal ----

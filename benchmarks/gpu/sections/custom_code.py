@@ -28,7 +28,7 @@ def measure(day: Day, found: Found) -> None:
 
 
 def of_second(found: Found) -> Found:
-    """Of the second process. The first reading may be from before the main worker has its context."""
+    """The figures of the second process: the first reading may be older than the main worker's context."""
     before = found["c0"]["after_large"]
     return {
         f"uncharged_after_{which}_MiB": uncharged(before, found["c1"][f"after_{which}"])
@@ -57,12 +57,12 @@ SECTIONS = (
         measure,
         (
             Prediction(
-                "device memory of custom code minus that in the ledger, after a small request",
+                "device memory of custom code beyond the ledger's, after a small request",
                 ("uncharged_after_small_MiB",),
                 0,
                 300,
                 "the ledger counts the context that the main worker measured, and the allocator's blocks;"
-                " CUDA libraries that the code loads are not counted",
+                " libraries of CUDA that the code loads add to it",
                 "MiB",
             ),
             Prediction(

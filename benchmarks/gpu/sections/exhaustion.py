@@ -87,7 +87,7 @@ SECTIONS = (
                 ("not_answered_after",),
                 0,
                 0,
-                "a failed batch is answered 507 and its memory is freed",
+                "a failed batch is answered 507 and leaves nothing behind",
                 most=0,
             ),
             Prediction(
@@ -95,17 +95,12 @@ SECTIONS = (
                 ("load_after_status",),
                 200,
                 200,
-                "the ledger has room, and the device has it again",
+                "the ledger has room, and now the device has it too",
                 least=200,
                 most=200,
             ),
             Prediction(
-                "workers that died",
-                ("worker_restarts",),
-                0,
-                0,
-                "out of memory does not end a worker",
-                most=0,
+                "workers lost", ("worker_restarts",), 0, 0, "out of memory loses no device", most=0
             ),
         ),
     ),

@@ -1,8 +1,8 @@
-"""What a forward costs beside its arithmetic: plans for new shapes, and launches one by one."""
+"""Costs of a forward besides its arithmetic: planning for new shapes, and single kernel launches."""
 
 from benchmarks.gpu import child
 from benchmarks.gpu.day import Day
-from benchmarks.gpu.section import Found, Prediction, Section
+from benchmarks.gpu.day_section import Found, Prediction, Section
 
 MODELS = 4
 

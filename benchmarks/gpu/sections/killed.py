@@ -80,18 +80,17 @@ SECTIONS = (
         measure,
         (
             Prediction(
-                "time from the kill of a worker with 200 models on the GPU to the first right answer",
+                "worker killed with 200 models on the GPU, until the first right answer",
                 ("first_right_answer_s",),
                 1,
                 10,
-                "a fork takes 20 ms, a CUDA context about 0.3 s; models are loaded in"
-                " the order of their last use",
+                "a fork takes 20 ms, a CUDA context some 0.3 s; models return in the order of their last use",
                 "s",
                 "G4",
                 most=1,
             ),
             Prediction(
-                "wrong answers of all models afterwards",
+                "wrong answers of all of them afterwards",
                 ("asked_after", "wrong"),
                 0,
                 0,

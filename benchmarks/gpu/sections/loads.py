@@ -70,12 +70,11 @@ SECTIONS = (
         measure,
         (
             Prediction(
-                "load of a bfloat16 bert-base, divided by the time to read and copy its file",
+                "load of a bfloat16 bert-base over plain reading and copying",
                 ("b16_over_plain",),
                 0.3,
                 1.3,
-                "copies come from page-locked memory and modules are reused; the"
-                " comparison uses pageable memory and new modules",
+                "copies from page-locked memory and kept modules against pageable copies and new ones",
                 "×",
                 "T2",
                 most=1.3,
@@ -98,11 +97,11 @@ SECTIONS = (
         warm_up,
         (
             Prediction(
-                "first answer of the first model divided by a later one, with warm-up",
+                "first answer of the first model over a hot one, warmed up",
                 ("first_over_hot_true",),
                 1,
                 3,
-                "handles and kernels are loaded; only this text length is new",
+                "handles and kernels are there; this length was not seen before",
                 "×",
             ),
             Prediction(

@@ -64,11 +64,11 @@ SECTIONS = (
         measure,
         (
             Prediction(
-                "throughput in bfloat16 divided by float32",
+                "throughput in bfloat16 over float32",
                 ("bfloat16_over_float32",),
                 1,
                 1.4,
-                "small batches are limited by kernel launches, not by arithmetic",
+                "small batches are bound by launches, not by arithmetic",
                 "×",
             ),
         ),

@@ -85,18 +85,18 @@ SECTIONS = (
                 ("wrong",),
                 0,
                 0,
-                "on a fake runtime that copies as late as allowed, no tensor was wrong after a promotion",
+                "on an emulated runtime with the laziest copies no tensor was wrong after its return",
                 most=0,
             ),
             Prediction(
                 "requests without an answer", ("not_answered",), 0, 0, "they wait in queues", most=0
             ),
             Prediction(
-                "throughput with memory for a third of the models, divided by memory for all",
+                "throughput with room for a third of the models, over room for all",
                 ("a_third_over_all",),
                 0.3,
                 0.8,
-                "a promotion takes 8 to 15 ms, a batch of a model on the device 6 ms",
+                "a return takes 8 to 15 ms, while a batch of a resident model takes 6",
                 "×",
             ),
         ),

@@ -60,7 +60,7 @@ SECTIONS = (
                 ("failed",),
                 0,
                 3,
-                "none has run on a GPU before; on a fake CUDA runtime the code that they test worked",
+                "none has run on a GPU before; on an emulated CUDA runtime what they cover was sound",
                 most=0,
             ),
         ),

@@ -89,7 +89,7 @@ def returned(
 
 
 def registered(day: Day, found: Found) -> None:
-    """As `measure` for bfloat16, which is without."""
+    """Like `measure` for bfloat16, with registered memory."""
     if REGISTERED not in settings.describe():
         raise NotRun(f"the container has no {REGISTERED}")
     nbytes = day.device_nbytes("b16")
@@ -99,7 +99,7 @@ def registered(day: Day, found: Found) -> None:
         found["of_plain_copy"] = round(found["swap_in_GBps"] / plain, 3)
 
 
-_READS = "about 1 ms of Python; several threads read the file into pinned buffers at 20 to 36 GB/s"
+_READS = "about 1 ms of Python; the file's pages are read into the ring by several threads at 20 to 36 GB/s"
 
 SECTIONS = (
     Section(
@@ -108,7 +108,7 @@ SECTIONS = (
         measure,
         (
             Prediction(
-                "rate of a promotion of a bfloat16 bert-base, divided by a plain copy's",
+                "return of a bfloat16 bert-base, of a plain copy's rate",
                 ("b16", "of_plain_copy"),
                 0.35,
                 0.7,
@@ -118,21 +118,21 @@ SECTIONS = (
                 least=0.9,
             ),
             Prediction(
-                "rate of a promotion of a float32 bert-base, divided by a plain copy's",
+                "return of a float32 bert-base, of a plain copy's rate",
                 ("f32", "of_plain_copy"),
                 0.35,
                 0.7,
-                "as above, with twice the bytes",
+                "the same beside twice the bytes",
                 "×",
                 "T3",
                 least=0.9,
             ),
             Prediction(
-                "rate of a promotion of float32 files as bfloat16",
+                "return of float32 files as bfloat16",
                 (AS_BFLOAT16, "swap_in_GBps"),
                 18,
                 36,
-                "float32 bytes are copied as above; the device converts while the next chunk is copied",
+                "float32 bytes through the ring as above; the device converts while the next chunk is copied",
                 "GB/s",
             ),
             Prediction(

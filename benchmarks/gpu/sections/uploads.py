@@ -2,7 +2,7 @@
 
 from benchmarks.gpu import child
 from benchmarks.gpu.day import Day
-from benchmarks.gpu.section import Found, Prediction, Section
+from benchmarks.gpu.day_section import Found, Prediction, Section
 
 
 def measure(day: Day, found: Found) -> None:

@@ -37,11 +37,11 @@ SECTIONS = (
         measure,
         (
             Prediction(
-                "32 bert-bases get one request of 32 tokens each: time until the last answer",
+                "32 bert-bases × one request of 32 tokens, until the last answer",
                 ("round_ms",),
                 100,
                 300,
-                "32 forwards one after the other with 6 ms of kernel launches each",
+                "32 forwards one after the other at 6 ms of launches each",
                 "ms",
                 "G3",
                 most=10,

@@ -10,6 +10,7 @@ from benchmarks import document, environment
 from benchmarks.gpu import page, schedule
 from benchmarks.gpu.day_section import Prediction, Section
 from benchmarks.gpu.sections import ALL
+from benchmarks.gpu.wording import TEXTS, plain
 
 CARD = {"name": "NVIDIA Example", "driver_version": "580.01"}
 RATIO = Prediction("return over copy", ("b16", "ratio"), 0.1, 0.25, "why", "×", "G1", least=0.9)
@@ -43,7 +44,7 @@ def test_without_a_day_the_page_says_so_and_lists_every_prediction() -> None:
     assert "No line of this project has been measured on a real GPU yet" in text
     for section in ALL:
         for prediction in section.predictions:
-            assert f"| {section.name} | {prediction.what} |" in text
+            assert f"| {section.name} | {plain(section.name, prediction.what)} |" in text
     assert "outcome" not in text
 
 
@@ -71,7 +72,7 @@ def test_what_was_missed_or_has_no_figure_is_said(tmp_path: Path) -> None:
 def test_what_was_not_run_is_listed(tmp_path: Path) -> None:
     text = "\n".join(lines(stored(tmp_path, day(record({}, schedule.NO_TIME)))))
     assert "| 0.1 to 0.25 × | not run: time | – |" in text
-    assert "Not measured or not whole: swap (not run: time)." in text
+    assert "Not measured, or not completely: swap (not run: time)." in text
 
 
 @pytest.mark.parametrize(
@@ -167,3 +168,8 @@ def test_the_readme_has_one_table_for_a_card(tmp_path: Path) -> None:
     rows = list(page.short(two_days(tmp_path)))
     assert "| return over copy | ≥ 0.9 × (G1) | 0.5 × (before: 0.2) |" in rows
     assert len([row for row in rows if row.startswith("| | target")]) == 1
+
+
+def test_every_plainer_text_belongs_to_a_prediction() -> None:
+    known = {(section.name, each.what) for section in ALL for each in section.predictions}
+    assert TEXTS.keys() <= known
