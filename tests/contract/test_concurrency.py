@@ -59,7 +59,7 @@ def test_409_does_not_wait_for_the_load(client: Client, zoo: Zoo) -> None:
 
 @pytest.mark.case(67, 68)
 def test_during_a_load(client: Client, zoo: Zoo) -> None:
-    """Not listed, not described; an invoke waits for it or is 404."""
+    """A loading model is not listed and not described; an invoke waits for the load or is 404."""
     url = zoo.slow_load
     with background(lambda: client.load("slow-load", url)) as loading:
         begun(client)

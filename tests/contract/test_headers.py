@@ -100,7 +100,8 @@ def post(client: Client, target: str | None = None) -> httpx.Response:
 )
 @pytest.mark.case(48)
 def test_invocations(client: Client, zoo: Zoo) -> None:
-    """By name, by the target a load carried, or the only model there is; else 400, unknown 404."""
+    """The header has a name or the TargetModel of a load; without it the only model answers. Else 400 or
+    404."""
     assert post(client).status_code == 400
     client.load("A", zoo.a, target="models/a.tar.gz")
     assert label(post(client)).startswith("A")

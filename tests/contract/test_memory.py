@@ -42,7 +42,7 @@ def test_a_model_that_can_never_fit(client: Client, target: Target, zoo: Zoo) ->
 @pytest.mark.differs("mms", reason="it has no memory budget, so no 507 before memory runs out")
 @pytest.mark.case(58, 59)
 def test_evict_and_retry(client: Client, zoo: Zoo) -> None:
-    """As the platform does after a 507: unload another model, then repeat the load."""
+    """Like the platform after a 507: unload another model, then repeat the load."""
     client.load("A", zoo.a)
     assert client.load("big", zoo.big).status_code == 507
     assert label(client.invoke("A")).startswith("A")

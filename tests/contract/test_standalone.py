@@ -63,14 +63,14 @@ def post(client: Client, document: object = TEXT, target: str | None = None) -> 
 
 
 def test_header_chooses(client: Client) -> None:
-    """By the directory's name, and by the archive's with and without its ending."""
+    """The header has a directory's name, or an archive's name with or without its suffix."""
     assert label(post(client, target="A")).startswith("A")
     assert label(post(client, target="B")).startswith("B")
     assert label(post(client, target="B.tar.gz")).startswith("B")
 
 
 def test_model_id_chooses(client: Client) -> None:
-    """As with the multi-model handler of Inference Endpoints."""
+    """`model_id` in the body, as for the multi-model handler of Inference Endpoints."""
     for letter in "AB":
         assert label(post(client, TEXT | {"model_id": letter})).startswith(letter)
 

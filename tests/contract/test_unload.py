@@ -87,7 +87,7 @@ def test_files_are_closed(client: Client, target: Target, zoo: Zoo, which: str) 
 def test_files_of_a_failed_load_are_closed(
     client: Client, target: Target, zoo: Zoo, kind: str
 ) -> None:
-    """As after an unload."""
+    """After a failed load no descriptor and no mapping is left either."""
     url = zoo.broken(kind)
     assert client.load("bad", url).status_code >= 400
     assert held(target, url) == []

@@ -124,7 +124,7 @@ def test_a_client_that_leaves_while_sending(small: Running, framing: str) -> Non
 
 
 def test_a_client_that_leaves_while_waiting(small: Running) -> None:
-    """Its request is cancelled every time."""
+    """The request of a client that disconnects is cancelled, every time."""
     for _ in range(20):
         small.engine.waiting.clear()
         small.engine.cancelled.clear()
@@ -135,7 +135,8 @@ def test_a_client_that_leaves_while_waiting(small: Running) -> None:
 
 
 def test_a_client_that_leaves_after_a_large_body(small: Running) -> None:
-    """Reading pauses when much has arrived and is not read yet; it has to go on, to see the client leave."""
+    """Reading from the socket pauses while a large body is unread. It must resume, to detect the
+    disconnect."""
     body = b"wait " + bytes(100_000)
     all_sent = threading.Event()
     with small.raw() as client:

@@ -42,7 +42,7 @@ def test_a_drain_answers_what_is_in_flight(serve: Serve) -> None:
 
 @pytest.mark.parametrize("patience", ["once", "twice"])
 def test_a_drain_has_an_end(serve: Serve, patience: str) -> None:
-    """Its timeout, or a second signal: requests that still wait are answered with 503."""
+    """At the timeout or at a second signal, requests in flight are answered with 503."""
     running = serve(MME_DRAIN_TIMEOUT="5.2" if patience == "once" else "1000")
     running.load("a")
     with running.raw() as client:

@@ -92,7 +92,7 @@ result = [context.get_response_headers(0)["X-One"], context.get_response_content
     ],
 )
 def test_headers_that_would_split_the_response_are_refused(deploy: Deploy, call: str) -> None:
-    """By the setter, so that the traceback names the line of the code."""
+    """The setter raises, so that the traceback has the line of the artifact's code."""
     model = deploy(ASKING)
     assert model.refusal(f"context.{call}").message.startswith("ValueError: a header")
     caught = f"""

@@ -26,7 +26,7 @@ def output_fn(prediction, accept): return " ".join([*prediction, accept])
 
 
 def test_every_step_may_take_the_context(deploy: Deploy) -> None:
-    """By taking one parameter more than required. Each request has its own context."""
+    """A function with one more parameter than required gets the context. Each request has its own context."""
     model = deploy("""
 SEEN = []
 def model_fn(model_dir, context): return context.system_properties["model_dir"] == model_dir

@@ -273,7 +273,7 @@ def test_the_process_exits_when_its_socket_closes(process: Process, deploy: Depl
 
 
 def test_unloading_one_of_two(start: Callable[..., Process], tmp_path: Path) -> None:
-    """Its memory is freed, the other model still answers, and requests for it are refused."""
+    """The memory of the unloaded model is freed, requests for it are refused, and the other model answers."""
     process = start(alone=False)
     code = """
 import os, torch
