@@ -7,7 +7,7 @@ from model_handler.messages import InferenceRequest, InferenceResponse
 from model_handler.model import ModelInfo
 
 
-class Engine(AbstractAsyncContextManager["Engine"], Protocol):
+class EngineInterface(AbstractAsyncContextManager["EngineInterface"], Protocol):
     """Entering returns at once; workers start in the background."""
 
     async def load(self, name: str, url: str, *, target: str | None = None) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from model_handler.errors import InvalidRequest
 from model_handler.handlers import bounds
-from model_handler.handlers.traits import CHOICES, TRAITS
+from model_handler.handlers.task_parameters import CHOICES, TASK_PARAMETERS
 
 # Parameters that contain parameters of the tokenizer and of `generate`
 _TOKENIZING = ("tokenizer_kwargs", "tokenize_kwargs")
@@ -23,8 +23,8 @@ def accepted(given: Mapping[str, Any], family: str, vocabulary: int) -> dict[str
             raise InvalidRequest(f"{family} takes no {name[:60]!r}; it takes {allowed}")
     _check_choices(given)
     _check_nested(given)
-    direct = bounds.PARAMETERS if traits.generates else frozenset()
-    return {**traits.defaults, **_settled(given, direct, vocabulary)}
+    direct = bounds.PARAMETERS if task.generates else frozenset()
+    return {**task.defaults, **_settled(given, direct, vocabulary)}
 
 
 def asks(given: Mapping[str, Any]) -> bool:
@@ -48,7 +48,7 @@ def _settled(given: Mapping[str, Any], direct: frozenset[str], vocabulary: int) 
 def _check_nested(given: Mapping[str, Any]) -> None:
     """Apply the allow-lists to nested parameters, which would bypass them otherwise."""
     tokenizing = [given.get(name) for name in _TOKENIZING]
-    _check_keys(tokenizing, TRAITS["text-classification"].allowed)
+    _check_keys(tokenizing, TASK_PARAMETERS["text-classification"].allowed)
     _check_keys([given.get(name) for name in _GENERATING], bounds.PARAMETERS)
     _check_keys([given.get("preprocess_params")], frozenset({"voice_preset"}))
 
