@@ -11,9 +11,9 @@ RUN python3 -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
 COPY constraints.txt image/requirements.lock image/build.lock ./
-# Every file by its hash but PyTorch's, of which each flavor and index has another file. Its CUDA is the label's:
-# `===` takes no build with a name of its own, such as +cpu. Triton (0.7 GB) is torch.compile's, which also wants a
-# C compiler; the two go in together or not at all
+# Files are checked by their hash, except PyTorch's, which differs by flavor and index. `===` accepts no local version
+# such as +cpu; PyTorch's CUDA version is compared with the one in the label. Triton (0.7 GB) is removed: only
+# torch.compile uses it, which would also need a C compiler
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=pip,target=/etc/pip.conf \
     pip install --require-hashes --no-deps --requirement requirements.lock --requirement build.lock

@@ -176,7 +176,7 @@ sbom: $(STAMP) ## list the image's Python packages as CycloneDX in build/sbom.js
 UV_COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --constraints constraints.txt \
   --python-version 3.11 --python-platform x86_64-manylinux_2_28 --custom-compile-command 'make lock'
 
-lock: $(STAMP) ## image/*.lock: the image's packages by version and hash; UPGRADE=--upgrade moves what has no pin
+lock: $(STAMP) ## write image/*.lock, the image's packages with hashes; UPGRADE=--upgrade updates unpinned ones
 	$(UV_COMPILE) $(UPGRADE) pyproject.toml --extra formats --excludes image/not-locked.txt --no-emit-package torch \
 	  --output-file image/requirements.lock > /dev/null
 	printf 'setuptools\nwheel\n' | $(UV_COMPILE) $(UPGRADE) - --output-file image/build.lock > /dev/null

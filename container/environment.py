@@ -19,8 +19,10 @@ class SettingsError(Exception):
 
 
 class Variable(NamedTuple):
-    """Where a field is read from: the first of `names` that is set. `default`: in words, for fields whose
-    default value does not tell."""
+    """The environment variables of a field, of which the first that is set applies.
+
+    `default`: description of the default, if its value alone is not clear.
+    """
 
     names: tuple[str, ...]
     parse: Parse
@@ -29,7 +31,7 @@ class Variable(NamedTuple):
 
 
 def variable(value: Any, *names: str, parse: Parse, text: str, default: str = "") -> Any:
-    """A field with the default `value` that is read from environment variables."""
+    """A dataclass field with the default `value` that is set by environment variables."""
     about = Variable(names, parse, text, default)
     return dataclasses.field(default=value, metadata={Variable: about})
 

@@ -34,7 +34,8 @@ class Settings:
         False,
         "SAGEMAKER_MULTI_MODEL",
         parse=variables.truth,
-        text="true: SageMaker loads and unloads models; false: all models in MME_MODEL_DIR are served",
+        text="true: SageMaker loads and unloads models; false: all models in"
+        " MME_MODEL_DIR are served",
     )
     front: str = variable(
         FRONTS[0],
@@ -52,7 +53,7 @@ class Settings:
         None,
         "SAGEMAKER_SAFE_PORT_RANGE",
         parse=variables.port_range,
-        text="range of further ports that the container may use; it needs none",
+        text="range of ports for further servers in the container; accepted, but not used",
         default="none",
     )
     log_level: int = variable(
@@ -73,26 +74,26 @@ class Settings:
         _ENGINE.default_task,
         "HF_TASK",
         parse=variables.task,
-        text="task of artifacts that do not name one",
+        text="task of models whose artifact does not set one",
         default="none",
     )
     model_roots: tuple[Path, ...] = variable(
         _ENGINE.model_roots,
         "MME_MODEL_ROOT",
         parse=variables.directories,
-        text="directories that models may be loaded from",
+        text="directories that contain the models, separated by ':'",
     )
     install_requirements: bool = variable(
         _ENGINE.install_requirements,
         "MME_INSTALL_REQUIREMENTS",
         parse=variables.truth,
-        text="true: install code/requirements.txt of artifacts that bring code",
+        text="true: a load installs the artifact's code/requirements.txt",
     )
     requirements_dir: Path = variable(
         _ENGINE.requirements_dir,
         "MME_REQUIREMENTS_DIR",
         parse=variables.directory,
-        text="directory for the packages that were installed",
+        text="directory for the installed packages",
     )
     model_dir: Path = variable(
         Path("/opt/ml/model"),
@@ -123,27 +124,30 @@ class Settings:
         None,
         "MME_DEVICE_MEMORY",
         parse=variables.size,
-        text="memory for all models on the device, in bytes or as in 512MiB",
+        text="memory for all models on the device, in bytes or with a unit such as 512MiB",
         default="85 % of free GPU memory, or 70 % of the memory limit on a CPU",
     )
     host_memory_nbytes: int | None = variable(
         None,
         "MME_HOST_MEMORY",
         parse=variables.size,
-        text="main memory for models that are loaded but not on the GPU, in bytes or as in 512MiB",
+        text="main memory for models that are loaded but not on the GPU, in bytes"
+        " or with a unit such as 512MiB",
         default="70 % of the memory limit",
     )
     eviction: str = variable(
         _ENGINE.eviction,
         "MME_EVICTION",
         parse=variables.one_of(tuple(POLICIES)),
-        text="models that leave a full GPU first: gdsf, rarely used and large; lru, least recently used",
+        text="models that are evicted first from a full GPU: gdsf (rarely used and"
+        " large) or lru (least recently used)",
     )
     matmul_precision: str = variable(
         _ENGINE.worker.matmul_precision,
         "MME_MATMUL_PRECISION",
         parse=variables.one_of(MATMUL_PRECISIONS),
-        text="precision of float32 matrix products on a GPU: highest, high (TF32) or medium (bfloat16)",
+        text="precision of float32 matrix products on a GPU: highest, high (TF32)"
+        " or medium (bfloat16)",
     )
     warmup: bool = variable(
         _ENGINE.worker.warmup,
@@ -155,7 +159,8 @@ class Settings:
         _ENGINE.worker.registered_nbytes,
         "MME_REGISTERED_MEMORY",
         parse=variables.size_or_zero,
-        text="page-locked model files, for faster copies to the GPU, in bytes or as in 4GiB; 0: none",
+        text="main memory for page-locked model files, which are copied to the GPU"
+        " faster, in bytes or with a unit such as 4GiB",
     )
     max_batch_size: int = variable(
         _ENGINE.max_batch_size,
@@ -174,7 +179,7 @@ class Settings:
         "MME_REQUEST_TIMEOUT",
         "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS",
         parse=variables.seconds(86_400),
-        text="time limit for one answer, and for the arrival of one request body, in seconds",
+        text="time limit for answering a request, and for receiving its body, in seconds",
     )
     load_timeout_s: float = variable(
         _ENGINE.load_timeout_s,
@@ -186,25 +191,26 @@ class Settings:
         _ENGINE.unload_timeout_s,
         "MME_UNLOAD_TIMEOUT",
         parse=variables.seconds(86_400),
-        text="time that an unload waits for requests in flight, in seconds",
+        text="time limit for requests in flight when their model is unloaded, in seconds",
     )
     max_body_nbytes: int = variable(
         32 << 20,
         "MME_MAX_BODY",
         parse=variables.size,
-        text="largest request body, in bytes or as in 32MiB",
+        text="largest request body, in bytes or with a unit such as 32MiB",
     )
     max_payload_nbytes: int = variable(
         0,
         "SAGEMAKER_MAX_PAYLOAD_IN_MB",
         parse=variables.megabytes,
-        text="largest payload of the endpoint, in MiB; raises MME_MAX_BODY if that is lower",
+        text="largest payload of the endpoint, in MiB; MME_MAX_BODY is at least this",
     )
     drain_timeout_s: float = variable(
         25.0,
         "MME_DRAIN_TIMEOUT",
         parse=variables.seconds(3600),
-        text="time from SIGTERM to the end of the process, in seconds; the last 5 are for stopping",
+        text="time from SIGTERM to the end of the process, in seconds; requests in"
+        " flight get all but the last 5 s",
     )
 
     @classmethod

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# What osv.dev knows against the versions that are pinned, by pip-audit, which is on PATH.
+# Looks up the pinned versions in osv.dev with pip-audit (from PATH), and fails if one has a known vulnerability.
 #
-#   image/audit.sh [FILE …]      default: constraints.txt and the locks
+#   image/audit.sh [FILE …]      (default: constraints.txt and the lock files)
 #
-# Fails on any finding but the exceptions (EXCEPTIONS=image/audit-exceptions.txt), each until its day. Where the
-# service (OSV_URL) cannot be reached nothing is audited: one line says so, and that is no failure.
+#   EXCEPTIONS=…  file of vulnerabilities to ignore, each until a date (default: image/audit-exceptions.txt)
+#   OSV_URL=…     the service (default: osv.dev). If it cannot be reached, a line says so and the exit status is 0.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 exceptions=${EXCEPTIONS:-image/audit-exceptions.txt}
@@ -16,11 +16,11 @@ audit() {
     --progress-spinner off "$@"
 }
 
-# CVE-2019-11324. A service that does not know of it, such as a mirror that answers everything, knows nothing
+# CVE-2019-11324. A service that does not report it is not osv.dev
 known=$(audit --requirement <(echo urllib3==1.24.1) 2>/dev/null) || true
 case $known in *urllib3*) ;; *) echo "not audited: $service cannot be reached" >&2; exit ;; esac
 
-# shellcheck disable=SC2046  # the options are words
-# Without hashes: pip-audit wants them on all lines or on none, and would advise them
+# shellcheck disable=SC2046  # each word of the output is one argument
+# Without hashes, which pip-audit accepts only if all lines have one
 PIP_AUDIT_LOGLEVEL=error audit --requirement <(grep -hoE '^[^ #]+==[^ ]+' "$@" | sort -u) \
   $(awk -v today="$(date +%F)" '/^[^#]/ && $2 >= today && NF > 2 {print "--ignore-vuln", $1}' "$exceptions")

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Prints what Python packages the image holds, as CycloneDX 1.6 in JSON, by cyclonedx-py, which is on PATH.
+# Prints the image's Python packages as CycloneDX 1.6 in JSON, with cyclonedx-py (from PATH).
 #
-# They are those of requirements.lock with the hashes of their files, and PyTorch in the version of constraints.txt,
-# whose file and CUDA libraries differ by flavor and index. cyclonedx-py has no option for a container as the whole,
-# and describes each package by its line of the lock, hashes included: sed mends both.
+# They are the packages of requirements.lock with the hashes of their files, and PyTorch in the version of
+# constraints.txt, without hashes, because its file differs by flavor and index. cyclonedx-py has no option to describe
+# the whole as a container, and it puts the line of the lock file into each description: sed corrects both.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 { cat image/requirements.lock; grep '^torch==' constraints.txt; } |

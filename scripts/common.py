@@ -1,4 +1,4 @@
-"""What the scripts beside this file share."""
+"""Functions that several scripts in this folder use."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 ApiObject = dict[str, Any]
-# From the documentation of InferenceAmiVersion: the newest CUDA that each image's driver runs.
+# From AWS's documentation of InferenceAmiVersion: the AMI whose driver supports this CUDA version.
 AMI_OF_CUDA = {
     "12.2": "al2-ami-sagemaker-inference-gpu-2-1",
     "12.4": "al2-ami-sagemaker-inference-gpu-3-1",
@@ -33,7 +33,7 @@ class ScriptError(Exception):
 
 @contextmanager
 def errors_in_one_line(explained: Callable[[Exception], str] = str) -> Iterator[None]:
-    """Ends the script with one line instead of a traceback after an error of the user or of a service."""
+    """End the script with one line instead of a traceback on errors of the user or of a service."""
     try:
         yield
     except (ScriptError, OSError, BotoCoreError, ClientError, S3UploadFailedError) as error:
@@ -76,7 +76,7 @@ def multi_model_prefixes(endpoint: str) -> list[str]:
 
 
 def upload(archive: Path, prefix: str, name: str, *, otherwise: str) -> None:
-    """Never overwrites a key; `otherwise`: the option that chooses another."""
+    """Upload without overwriting a key. `otherwise`: the option that selects another key, for the message."""
     bucket, _, start = prefix.removeprefix("s3://").partition("/")
     key = start + name
     s3 = boto3.client("s3")

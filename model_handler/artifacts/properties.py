@@ -80,7 +80,7 @@ def _warn_unknown(directory: Path, key: str) -> None:
 
 
 def dtype_name(text: str) -> str | None:
-    """PyTorch's name, also from the short ones and with `torch.` in front; None for anything else."""
+    """PyTorch's name of a data type, from that name, with or without `torch.`, or a short one; else None."""
     return DTYPES.get(text.lower().removeprefix("torch."))
 
 

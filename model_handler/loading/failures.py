@@ -1,4 +1,4 @@
-"""The error with which a load fails, whatever the libraries below it raised."""
+"""Converts errors that libraries raise in a load to errors of the engine."""
 
 import logging
 

@@ -47,5 +47,5 @@ def without_aws() -> dict[str, str]:
 
 
 def tools() -> dict[str, str]:
-    """This process's environment, with the commands beside this Python first on PATH."""
+    """This process's environment, with the folder of this Python first on PATH."""
     return os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

@@ -1,4 +1,4 @@
-"""image/audit.sh with pip-audit itself, over a stand-in for osv.dev, which cannot be had everywhere."""
+"""image/audit.sh with the real pip-audit and a fake osv.dev, because the real one is not always reachable."""
 
 import datetime
 import json

@@ -1,4 +1,4 @@
-"""The image's locks, and image/sbom.sh, which says what they say; tests/image compares it with the image."""
+"""The lock files, and image/sbom.sh, which lists their packages; tests/image compares it with the image."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def hashes(component: dict[str, list[dict[str, list[dict[str, str]]]]]) -> set[s
 
 
 def locked(file: Path) -> dict[str, set[str]]:
-    """Name and version, hashes: of all packages of the lock."""
+    """The hashes of all packages in the lock file, by name and version."""
     lock = file.read_text("utf-8")
     blocks = re.findall(r"^(\S+==\S+) \\\n((?:    --hash=\S+(?: \\)?\n)+)", lock, re.MULTILINE)
     assert len(blocks) == lock.count("==") > 0
