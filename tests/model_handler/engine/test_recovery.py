@@ -1,4 +1,4 @@
-"""Which model is blamed for a lost device, and in which process it then runs. The workers are fakes."""
+"""Which model is blamed for a lost device, and which process carries it then. The workers are fakes."""
 
 import asyncio
 from functools import partial
@@ -26,7 +26,7 @@ def options(zoo: Zoo) -> EngineOptions:
 def test_a_model_that_ends_its_workers_while_being_restored_is_given_up(
     zoo: Zoo, options: EngineOptions
 ) -> None:
-    """It is unloaded after two deaths; the model that was restored before it stays."""
+    """Twice under suspicion is enough; the model that was restored before it stays."""
 
     async def scenario() -> None:
         fake = FakeEngine(options)
@@ -61,14 +61,14 @@ async def lost_while_computing(fake: FakeEngine, name: str, culprit: int) -> Non
 
 
 def settled(worker: FakeSupervisor, model_id: int) -> bool:
-    """The worker has that model, and no call is in progress."""
+    """It holds that model, and nothing is under way."""
     return model_id in worker.held and not worker.calls
 
 
 def test_a_model_that_loses_the_device_twice_goes_on_alone(
     zoo: Zoo, options: EngineOptions
 ) -> None:
-    """The other model stays in the device worker, and is not blamed although it is being restored."""
+    """Its neighbour stays where it is, and is not blamed for being restored meanwhile."""
 
     async def scenario() -> None:
         fake = FakeEngine(options)
@@ -95,7 +95,7 @@ def test_a_model_that_loses_the_device_twice_goes_on_alone(
 
 
 def test_on_a_gpu_graphs_have_a_process_for_themselves(zoo: Zoo, options: EngineOptions) -> None:
-    """One process for all graphs; the ledger counts its context; it ends with the last graph."""
+    """One for all of them, charged with its context, and ended with the last."""
 
     async def scenario() -> None:
         fake = FakeEngine(options, device="cuda:0")
