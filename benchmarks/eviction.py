@@ -163,7 +163,7 @@ def next_uses(asked: Sequence[int]) -> list[int]:
 
 
 def figures(setting: Setting, missed: Sequence[int]) -> dict[str, Any]:
-    """Ratios are of requests; bytes and milliseconds are per request."""
+    """The results of one setting. Ratios are shares of the requests; bytes and ms are per request."""
     counted = REQUESTS - WARM_UP
     found = sizes(setting)
     asked = requests(setting)[WARM_UP:]

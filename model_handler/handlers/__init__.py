@@ -91,7 +91,7 @@ class Encodes(Protocol):
     """A handler that can preprocess a whole batch in one call, cheaper than request by request."""
 
     def encode(self, payloads: Sequence[Payload]) -> list[Any]:
-        """For each payload the `encoded` argument of its `preprocess`, or None.
+        """Encode a batch. Returns for each payload the `encoded` argument of its `preprocess`, or None.
 
         An exception concerns the batch as a whole: the caller then preprocesses each payload without
         `encoded`.

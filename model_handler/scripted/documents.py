@@ -1,4 +1,5 @@
-"""Bodies and answers in the formats of the Hugging Face toolkits: JSON unchanged, others as `inputs`."""
+"""Requests and answers in the formats of the Hugging Face toolkits: JSON is unchanged, other bodies are
+`inputs`."""
 
 import io
 from typing import Any

@@ -49,7 +49,7 @@ def _encoded(answer: Any, accept: str | None) -> tuple[bytes, str]:
 
 
 def _first_named(accept: str | None) -> str:
-    """The first media type in Accept, octets for a wildcard: only the handler knows what its bytes are."""
+    """The first media type in Accept; application/octet-stream for a wildcard, as the type is unknown."""
     media = (accept or "*").split(",")[0].partition(";")[0].strip().lower()
     return OCTETS if "*" in media else media
 
