@@ -15,7 +15,7 @@ from typing import Protocol, Self
 
 import msgspec
 
-from container.engine import Engine
+from container.engine import EngineInterface
 from container.http import names, responses, schemas
 from container.http.error_replies import ClientGone, ErrorReply, MethodNotAllowed, RouteNotFound
 from container.http.request import INFERENCE_ID, BodyLimit, Request
@@ -42,7 +42,7 @@ class ModelSelector(Protocol):
 class RouteContext(msgspec.Struct, frozen=True):
     """What all routes share."""
 
-    engine: Engine
+    engine: EngineInterface
     selector: ModelSelector
     body_limit: BodyLimit
     default_accept: str | None

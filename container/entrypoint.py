@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from container import settings
 from container.app import App, RouteContext
-from container.engine import Engine
+from container.engine import EngineInterface
 from container.http.request import BodyLimit
 from container.http.server import HttpServer, configuration
 from container.mms import multi_model_server

@@ -76,10 +76,10 @@ class PipelineHandler:
         self._nbytes = nbytes
         self._padding = self._safe_padding()
         self._padding_side, self._pad_id = self._row_padding()
-        self._limits = Limits.of(self.model, max_tokens)
-        self._generates = self._traits.generates and bool(self.model.can_generate())
+        self._limits = EmbeddingLimits.of(self.model, max_tokens)
+        self._generates = self._task.generates and bool(self.model.can_generate())
         self._samples = self._generates_with_sound_defaults()
-        self._plain = PlainTexts.of(self._family, pipeline, self._traits.defaults, self._limits)
+        self._plain = PlainTexts.of(self._family, pipeline, self._task.defaults, self._limits)
         self._plain_group: Hashable = None  # of plain rows that may be padded, after the first
 
     @property

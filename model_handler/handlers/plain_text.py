@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from transformers.pipelines.text_classification import sigmoid, softmax
 
-from model_handler.handlers.limits import Limits
+from model_handler.handlers.embedding_limits import EmbeddingLimits
 from model_handler.handlers.staged import PipelineCall, Staged
 
 # Families whose rows consist of the tokenizer's output only
@@ -27,7 +27,13 @@ class PlainTexts:
     """
 
     def __init__(
-        self, staged: Staged, call: PipelineCall, limits: Limits, *, listed: bool, classifies: bool
+        self,
+        staged: Staged,
+        call: PipelineCall,
+        limits: EmbeddingLimits,
+        *,
+        listed: bool,
+        classifies: bool,
     ) -> None:
         self.call = call
         self.listed = listed
@@ -40,7 +46,7 @@ class PlainTexts:
 
     @classmethod
     def of(
-        cls, family: str, staged: Staged, defaults: dict[str, Any], limits: Limits
+        cls, family: str, staged: Staged, defaults: dict[str, Any], limits: EmbeddingLimits
     ) -> Self | None:
         """None for models without this fast path. `defaults`: parameters of the task."""
         if family not in _FAMILIES or staged.pipeline.tokenizer is None:
@@ -59,7 +65,7 @@ class PlainTexts:
         return [dict(zip(names, row, strict=True)) for row in columns]
 
     def inputs(self, row: PlainRow) -> tuple[dict[str, torch.Tensor], int]:
-        """The model's inputs, and their length. Raises InvalidRequest or InferenceFailed, see Limits."""
+        """The model's inputs and their length. Raises InvalidRequest or InferenceFailed (EmbeddingLimits)."""
         inputs = {name: torch.tensor([column], dtype=torch.long) for name, column in row.items()}
         tokens, kinds = row["input_ids"], row.get("token_type_ids")
         length = len(tokens)
