@@ -3,7 +3,7 @@
 Invariant: the delay grows with each consecutive failure, until `reset`.
 """
 
-DELAYS_S = (0.0, 0.1, 0.5, 1.0, 5.0, 15.0, 30.0)  # by the number of earlier consecutive failures
+DELAYS_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)  # by the number of earlier consecutive failures
 
 
 class Backoff:
