@@ -84,7 +84,7 @@ test-contract: $(STAMP) ## run the conformance suite with artifacts that contain
 	$(BIN)/python -m tests.contract.document $(REPORT) --check
 
 # Environment with PyTorch's CUDA build, 3 GB; FAKE_CUDA_VENV=… names an existing one to use instead
-FAKE_CUDA_VENV := .venv-fake-cuda
+FAKE_CUDA_VENV ?= .venv-fake-cuda
 FAKE_CUDA_STAMP = $(filter .venv-fake-cuda/.installed,$(FAKE_CUDA_VENV)/.installed)
 FAKE_CUDA_RUNTIME := build/fake_cuda
 
