@@ -33,57 +33,47 @@ def wordpiece(
         vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        model_max_length=max_length,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-    )
+    roles = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    template = "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1"
+    return _framed(tokenizer, template, max_length, **dict(zip(roles, special, strict=True)))
 
 
 def marian_bpe(texts: Iterable[str], size: int, max_length: int) -> PreTrainedTokenizerFast:
     """A BPE tokenizer with Marian's special token: `text </s>`. Both languages share one vocabulary."""
     tokenizer = _byte_level_bpe(texts, size, ["</s>", "<unk>", "<pad>"])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="$A </s>", pair="$A $B </s>", special_tokens=[("</s>", 0)]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        model_max_length=max_length,
-        eos_token="</s>",
-        unk_token="<unk>",
-        pad_token="<pad>",
+    roles = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    return _framed(
+        tokenizer,
+        ("$A </s>", "$A $B </s>"),
+        max_length,
         clean_up_tokenization_spaces=False,
+        **roles,
     )
 
 
 def bart_bpe(texts: Iterable[str], size: int, max_length: int) -> PreTrainedTokenizerFast:
     """A BPE tokenizer with BART's special tokens: `<s> text </s>`."""
     tokenizer = _byte_level_bpe(texts, size, ["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    roles = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>"}
+    others = {"pad_token": "<pad>", "unk_token": "<unk>", "mask_token": "<mask>"}
+    template = "<s> $A </s>", "<s> $A </s> </s> $B </s>"
+    return _framed(
+        tokenizer, template, max_length, clean_up_tokenization_spaces=False, **roles, **others
+    )
+
+
+def _framed(
+    tokenizer: Tokenizer, template: tuple[str, str], max_length: int, **options: str | bool
+) -> PreTrainedTokenizerFast:
+    """`template`: special tokens around one text, and around a pair. `options`: of the fast tokenizer."""
+    used = sorted(set(" ".join(template).replace(":1", "").split()) - {"$A", "$B"})
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>",
-        pair="<s> $A </s> </s> $B </s>",
-        special_tokens=[("<s>", 0), ("</s>", 2)],
+        single=template[0],
+        pair=template[1],
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in used],
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        model_max_length=max_length,
-        bos_token="<s>",
-        pad_token="<pad>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        cls_token="<s>",
-        sep_token="</s>",
-        mask_token="<mask>",
-        clean_up_tokenization_spaces=False,
+        tokenizer_object=tokenizer, model_max_length=max_length, **options
     )
 
 
