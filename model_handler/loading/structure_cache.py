@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from model_handler.transfer import file_pages, mapped_weights
 # Keys of config.json that do not affect the structure
 _LABELS = ("id2label", "label2id")
 _UNSTRUCTURAL = (*_LABELS, "_name_or_path", "transformers_version")
+MOST = 64  # structures; their modules are outside the ledger
 _REGISTRIES = ("_parameters", "_buffers", "_modules")
 
 
@@ -37,10 +39,11 @@ class Structure:
 
 
 class StructureCache:
-    """Structures by key. Owned by one loading thread."""
+    """The `most` structures used last, by key. Owned by one loading thread."""
 
-    def __init__(self) -> None:
-        self._known: dict[str, Structure] = {}
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._known: OrderedDict[str, Structure] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -50,6 +53,7 @@ class StructureCache:
         structure = self._known.get(key)
         if structure is None:
             return None
+        self._known.move_to_end(key)
         model = _copied(structure.module, _own_tensors(structure.module, {}))
         model.config = copy.copy(model.config)
         for name in _LABELS:
@@ -74,6 +78,8 @@ class StructureCache:
         bare = {id(state[name]): _bare(state[name]) for name in stored}
         dtypes = {name: state[name].dtype for name in stored}
         self._known[key] = Structure(_copied(model, bare | _own_tensors(model, bare)), dtypes)
+        if len(self._known) > self._most:
+            self._known.popitem(last=False)
         return True
 
 

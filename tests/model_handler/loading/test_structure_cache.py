@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from model_handler.loading.loader import TorchLoader
+from model_handler.loading.structure_cache import StructureCache
 from tests import artifacts
 from tests.model_handler.harness import answers, implied_task, loader
 from tests.model_handler.tensors_alive import edit, failure, retensor
@@ -110,3 +112,14 @@ def test_a_structure_that_is_not_self_contained_is_not_cached(tmp_path: Path) ->
     for _ in range(2):
         assert owner.unload(owner.load(directory, "automatic-speech-recognition")) == 0
     assert known(owner) == 0
+
+
+def test_the_structure_used_longest_ago_leaves_a_full_cache() -> None:
+    cache, config = StructureCache(most=2), transformers.BertConfig()
+    for key in ("one", "two", "three"):
+        module: Any = torch.nn.Module()
+        module.config = config
+        assert cache.learn(key, module, [])
+        assert cache.build("one", [], config) is not None
+    assert len(cache) == 2
+    assert cache.build("two", [], config) is None
