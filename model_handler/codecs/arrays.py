@@ -147,6 +147,8 @@ def _table(rows: list[list[str]], first: int, width: int | None = None) -> Array
         if len(row) != width:
             raise InvalidRequest(f"line {line} has {len(row)} columns, others have {width}")
     try:
+        if any("_" in cell for row in rows for cell in row):
+            raise ValueError("Python would read 1_000 as a number")
         return np.array([[float(cell) if cell.strip() else np.nan for cell in row] for row in rows])
     except ValueError:
         raise InvalidRequest(_first_text(rows, first)) from None
@@ -168,7 +170,7 @@ def _is_number(cell: str) -> bool:
         float(cell)
     except ValueError:
         return False
-    return True
+    return "_" not in cell
 
 
 def _sparse(text: str, columns: int) -> Array:

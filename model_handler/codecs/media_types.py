@@ -57,9 +57,10 @@ def _range(item: str) -> tuple[str, float]:
     media, *parameters = (part.strip().lower() for part in item.split(";"))
     quality = next((part[2:] for part in parameters if part.startswith("q=")), "1")
     try:
-        return media, float(quality)
+        weight = float(quality)
     except ValueError:
-        return media, 0.0
+        weight = 0.0
+    return media, weight if 0 <= weight <= 1 else 0.0  # also of NaN
 
 
 def _weight(media: str, ranges: list[tuple[str, float]]) -> float:

@@ -262,7 +262,17 @@ def test_accept_chooses_the_media_type(accept: str | None, media: str) -> None:
     assert encode([{"label": "a"}], accept)[1] == media
 
 
-@pytest.mark.parametrize("accept", ["image/png", "text/html", "application/json;q=0", "nonsense"])
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "image/png",
+        "text/html",
+        "application/json;q=0",
+        "text/csv;q=nan",
+        "text/csv;q=2",
+        "nonsense",
+    ],
+)
 def test_unacceptable_accept_is_refused(accept: str) -> None:
     with pytest.raises(UnacceptableAccept):
         encode([{"label": "a"}], accept)

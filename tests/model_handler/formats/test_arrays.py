@@ -98,6 +98,7 @@ def test_decoding_is_lossless(rows: list[list[float]]) -> None:
         ("1,2\n3\n", CSV, "line 2 has 1 columns, others have 2"),
         ("1,2\n3,red\n", CSV, "line 2, column 2: not a number"),
         ("a,b\n1,x\n", CSV, "line 2, column 2: not a number"),
+        ("1,2\n3,1_000\n", CSV, "line 2, column 2: not a number"),
         ("a,b\n", CSV, "a header and no rows"),
         ("", CSV, "no rows"),
         ('"1,2', CSV, "not CSV"),
