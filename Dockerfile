@@ -43,7 +43,7 @@ COPY container container
 COPY model_handler model_handler
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     pip install --no-cache-dir --no-deps --no-build-isolation . \
-    && pip uninstall --yes --quiet pip setuptools wheel
+    && pip uninstall --yes --quiet setuptools wheel
 
 FROM ${BASE_IMAGE}
 ARG FRONT

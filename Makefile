@@ -197,7 +197,7 @@ test-image: $(STAMP) image image-mms registry ## test the built image: conforman
 
 GPU_DAY_SECONDS ?= 480
 
-gpu-day: $(STAMP) ## run all measurements that need a GPU, into build/gpu-day/gpu_day.json: make gpu-day GPU_DAY_SECONDS=480
+gpu-day: $(STAMP) ## run the measurements that need a GPU, as many as fit, into build/gpu-day/gpu_day.json: make gpu-day GPU_DAY_SECONDS=480
 	$(BIN)/python -m benchmarks.gpu --seconds $(GPU_DAY_SECONDS) --output build/gpu-day
 
 test-gpu: $(STAMP) ## run the tests that need a CUDA device

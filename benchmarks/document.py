@@ -204,7 +204,7 @@ def footprint_table(results: Mapping[str, Raw]) -> Iterator[str]:
     if not found:
         return
     yield "## Many models loaded\n"
-    yield "The models are loaded one after the other, and each is invoked once. Memory is the sum of the\n"
+    yield "The models are loaded one after the other, and each is invoked once. Memory is the sum of the"
     yield "processes' PSS, in which shared pages count once.\n"
     yield "| scenario | loads, s: ours | peer | memory, GB: ours | peer | processes: ours | peer |"
     yield "|---|---|---|---|---|---|---|"

@@ -191,7 +191,7 @@ class Settings:
         _ENGINE.unload_timeout_s,
         "MME_UNLOAD_TIMEOUT",
         parse=variables.seconds(86_400),
-        text="time limit for requests in flight when their model is unloaded, in seconds",
+        text="time that an unload waits for the model's unanswered requests, in seconds; then they get 503",
     )
     max_body_nbytes: int = variable(
         32 << 20,

@@ -47,7 +47,10 @@ class Hosting(Protocol):
     """Runs the instances of endpoints. All methods are called on one event loop."""
 
     async def create(self, endpoint: str, variants: Sequence[VariantSpec]) -> None:
-        """Returns when every instance is in service. On DeploymentFailed no container is left."""
+        """Start the instances of an endpoint; return when all are in service.
+
+        Raises DeploymentFailed; then no container remains.
+        """
         ...
 
     async def update(self, endpoint: str, variants: Sequence[VariantSpec]) -> None:

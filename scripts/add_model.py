@@ -31,7 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "where",
         metavar="S3_PREFIX|ENDPOINT",
-        help="destination: s3://bucket/prefix/ or an endpoint",
+        help="where to upload: s3://bucket/prefix/, or the name of an endpoint, whose prefix is used",
     )
     parser.add_argument(
         "--name",
@@ -53,11 +53,13 @@ def check(archive: Path) -> None:
             raise ScriptError(
                 f"{archive}: {member.name} is not a plain file below the archive's root"
             )
-    depth = min((len(PurePosixPath(m.name).parts) for m in members if is_config(m)), default=0)
-    if not 1 <= depth <= 2:
+    depths = [len(PurePosixPath(member.name).parts) for member in members if is_config(member)]
+    if depths and min(depths) > 2:
         raise ScriptError(
-            f"{archive} has no config.json at its root: pack it with package_model.py"
+            f"{archive} has its config.json too deep: pack the model with package_model.py"
         )
+    if not any(member.isfile() for member in members):
+        raise ScriptError(f"{archive} has no files: pack a model with package_model.py")
 
 
 def is_config(member: tarfile.TarInfo) -> bool:

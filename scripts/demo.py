@@ -22,6 +22,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+import common
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 FIVE_MODELS = REPOSITORY / "examples" / "five_models"
 BUCKET, PREFIX, NAME, VARIANT = "five-models", "models/", "five", "AllTraffic"
@@ -45,6 +47,7 @@ METRICS = {
 
 
 def main() -> None:
+    common.parser(__doc__).parse_args()
     models = json.loads((FIVE_MODELS / "requests.json").read_text(encoding="utf-8"))
     print("1. start the local SageMaker", flush=True)
     with local_sagemaker() as environment:

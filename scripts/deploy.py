@@ -1,4 +1,4 @@
-"""python scripts/deploy.py many-models --models s3://my-bucket/models/ \
+r"""python scripts/deploy.py many-models --models s3://my-bucket/models/ \
     --image 123456789012.dkr.ecr.us-east-1.amazonaws.com/mme:latest \
     --role arn:aws:iam::123456789012:role/many-models --instance-type ml.g5.xlarge
 
@@ -67,7 +67,12 @@ def arguments() -> argparse.Namespace:
         help="ARN of the execution role (default: the environment variable SAGEMAKER_ROLE)",
     )
     option("--instance-type", default="ml.m5.xlarge", help="instance type (default: %(default)s)")
-    option("--count", type=int, default=2, help="number of instances (default: %(default)s)")
+    option(
+        "--count",
+        type=int,
+        default=2,
+        help="initial number of instances of each variant (default: %(default)s)",
+    )
     option(
         "--variant",
         action="append",

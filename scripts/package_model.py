@@ -24,7 +24,10 @@ import common
 from common import ScriptError
 
 CODE = ("code/inference.py", "inference.py", "handler.py", "code/handler.py")
-SINGLE_FILES = ("*.pt2", "*.onnx", "*.skops", "*.ubj", "xgboost-model.json", "model.json", "*.pt")
+SINGLE_FILES = (
+    "*.pt2", "*.onnx", "*.skops", "*.ubj", "xgboost-model", "xgboost-model.json", "model.json",
+    "*.pt", "*.pth", "*.ts",
+)  # fmt: skip
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 PREPARATION = (
     "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "*.spm", "*.model",

@@ -81,7 +81,7 @@ TEXTS: Mapping[tuple[str, str], str] = {
         "throughput in bfloat16 over float32",
     ): "throughput in bfloat16 divided by float32",
     ("uploads", "upload of a bfloat16 bert-base in reads of 4 MiB"): (
-        "rate of copying a bfloat16 bert-base to the device, in reads of 4 MiB"
+        "rate of copying a bfloat16 bert-base to the device, in reads of 4 MiB by 15 threads"
     ),
     ("kernels", "first forward of a shape with cuDNN's attention"): (
         "first forward of a new input shape, with cuDNN's attention"

@@ -33,8 +33,8 @@ class Core:
         self.scheduler.open(model, work_queue, bounds)
 
     async def remove(self, model: Model, drain_s: float) -> None:
-        """Return when the model's bytes are back. Requests that take longer than `drain_s` get
-        ModelUnloading."""
+        """Unload the model; return when its memory is released. Requests that have no answer after `drain_s`
+        seconds get ModelUnloading."""
         with suppress(TimeoutError):
             async with asyncio.timeout(drain_s):
                 await self.scheduler.drained(model)

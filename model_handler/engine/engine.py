@@ -1,7 +1,7 @@
 """The engine: many models on one device behind five verbs. Held by `container`, usable without it.
 
 Invariant: what `models` lists can be invoked; after `unload`, and after a failed `load`, the model's
-bytes are back. All state changes on the event loop; files are read off it.
+memory is released. All state changes on the event loop; files are read off it.
 """
 
 import asyncio
@@ -42,9 +42,10 @@ Compose = Callable[[DeviceWorker, Ready, Spawn, Forget], Core]
 
 
 class Engine:
-    """`compose` makes the parts that need to know the device, when its worker is ready for the first time.
+    """Loads, unloads and invokes models on one device.
 
-    Until then loads wait, no model is listed, and `health` says whether the worker can still be expected.
+    `compose` creates the objects that depend on the device, when the device worker is ready for the first
+    time. Until then loads wait and `models` is empty; `health` reports an error after several failed starts.
     """
 
     def __init__(
@@ -178,7 +179,7 @@ class Engine:
     # ---- unload ----
 
     async def unload(self, name: str) -> None:
-        """Return when the model's bytes are back. Raises ModelNotFound.
+        """Return when the model's memory is released. Raises ModelNotFound.
 
         What is in flight is answered: by the model within `unload_timeout_s`, else with
         ModelUnloading.

@@ -132,10 +132,13 @@ class Fleet:
         return worker
 
     def _end_soon_if_unused(self, worker: DeviceWorker) -> None:
+        task = asyncio.create_task(self._end_if_unused(worker))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _end_if_unused(self, worker: DeviceWorker) -> None:
         if self._unused(worker):
-            task = asyncio.create_task(self._end(worker))
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+            await self._end(worker)
 
     def _unused(self, worker: DeviceWorker) -> bool:
         return not worker.models and worker is self._others.get(worker.name)

@@ -1,4 +1,8 @@
-"""Names to models. Invariant: one entry per name, and no GONE entry; a READY entry has its model."""
+"""The entry of each name, and the models that are ready.
+
+Invariant: at most one entry per name, none in state GONE; `models` holds exactly the names whose entry is
+READY.
+"""
 
 import itertools
 

@@ -99,7 +99,13 @@ class Scheduler:
         """Start the delay of a batch with its first request."""
         loop = asyncio.get_running_loop()
         model_queue.ripe_at = loop.time() + model_queue.delay_s
-        loop.call_at(model_queue.ripe_at, self.pump, model_queue.work_queue)
+        loop.call_at(model_queue.ripe_at, self._ripened, model_queue, model_queue.ripe_at)
+
+    def _ripened(self, model_queue: ModelQueue, ripe_at: float) -> None:
+        """The delay is over, whatever the clock says: a timer's rounding may end it a little before."""
+        if model_queue.ripe_at == ripe_at:
+            model_queue.ripe_at = 0.0
+        self.pump(model_queue.work_queue)
 
     async def drained(self, model: Model) -> None:
         """Return when nothing of the model waits or runs."""
@@ -170,10 +176,13 @@ class Scheduler:
         task = asyncio.current_task()
         assert task is not None
         charged_s = model_queue.expected_s
-        command, wedged = self._command(model_queue, work_queue, jobs)
         starved: list[Job] = []
         try:
-            done = await work_queue.worker.run(command)
+            command, wedged = self._command(model_queue, work_queue, jobs)
+            try:
+                done = await work_queue.worker.run(command)
+            finally:
+                wedged.cancel()
             self._check(model_queue, work_queue, jobs, done)
             if work_queue is model_queue.work_queue:
                 _settle_account(model_queue, charged_s, done.forward_s)
@@ -181,7 +190,6 @@ class Scheduler:
         except EngineError as error:
             _fail(jobs, error)
         finally:
-            wedged.cancel()
             model_queue.computing.difference_update(jobs)
             model_queue.running.discard(task)
             work_queue.in_flight -= 1

@@ -1,4 +1,7 @@
-"""scikit-learn estimators, read by skops, which only creates objects whose types cannot run code."""
+"""scikit-learn estimators in skops files.
+
+Only objects of types known to be harmless are created; no code from the file runs.
+"""
 
 import importlib
 import re

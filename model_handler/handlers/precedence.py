@@ -1,6 +1,6 @@
-"""Precedence of generation parameters: the caller's, then the checkpoint's, then the pipeline's defaults.
+"""Which value of a generation parameter applies: the caller's, else the checkpoint's, else the pipeline's.
 
-transformers applies them inside its pipelines, in places that differ between versions. This module uses only
+transformers decides this inside its pipelines, in places that differ between versions. This module needs only
 the model's generation config and the defaults of the pipeline's class, which all versions have.
 """
 

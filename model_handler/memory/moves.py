@@ -83,7 +83,7 @@ class Moves:
     async def _leave(self, residence: Residence) -> None:
         leaked = 0
         try:
-            residence.kept = residence.settled and not residence.closed
+            residence.kept = residence.settled and not residence.closed and residence.demotable
             if residence.kept:
                 leaked = await self._mover.demote(residence.model)
             else:

@@ -66,17 +66,29 @@ class IsolatedProcess:
         await self._backed_off()
         self.models[model.model_id] = model
         try:
-            return await (await self._running()).load(model)
+            worker = await self._running()
+        except EngineError as unstarted:
+            log.error(
+                "process did not start", extra={"model": self._name, "reason": str(unstarted)}
+            )
+            await self._not_loaded(model, unstarted)
+            raise
+        try:
+            return await worker.load(model)
         except WorkerDied:
             error = await self.failure()
             if isinstance(error, InferenceFailed):
                 raise ModelLoadFailed(str(error)) from None
             raise error from None
-        except EngineError as error:
-            self._backoff.note(str(error), _now())
-            self.models.pop(model.model_id, None)
-            await self._end_if_unused()
+        except EngineError as refused:
+            await self._not_loaded(model, refused)
             raise
+
+    async def _not_loaded(self, model: Model, error: EngineError) -> None:
+        """The process refused the model, or did not start (WorkerDied: it ended before it was ready)."""
+        self._backoff.note(str(error), _now())
+        self.models.pop(model.model_id, None)
+        await self._end_if_unused()
 
     async def unload(self, model: Model) -> int:
         """When this returns, the model's bytes are free. The process ends with its last model."""

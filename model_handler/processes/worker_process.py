@@ -155,7 +155,8 @@ class WorkerProcess(asyncio.Protocol):
         try:
             return await answer
         finally:
-            self._waiting.pop((kind, number), None)
+            if self._waiting.get((kind, number)) is answer:
+                del self._waiting[kind, number]
 
     def _send(
         self, kind: type[Expected], number: int, command: Command

@@ -23,7 +23,10 @@ class Case:
     elsewhere: str = ""
 
 
-GPU = "needs a CUDA device; `make test-fake-cuda` tests the loss of a fake device"
+GPU = (
+    "needs a CUDA device; `make test-fake-cuda` tests the loss of a fake device;"
+    " on it and on an H200 ping stays 200, since the worker is replaced at once"
+)
 
 HEALTH, LIST, LOAD, INVOKE = "start-up and health", "list and get", "load", "invoke"
 HEADERS, UNLOAD, MEMORY, CONCURRENCY = "headers", "unload", "memory", "concurrency"

@@ -17,7 +17,7 @@ def command(script: str) -> list[str]:
     """The first paragraph of the script's docstring, split into words like a shell command."""
     text = ast.get_docstring(ast.parse((SCRIPTS / script).read_text(encoding="utf-8")))
     assert text
-    words = shlex.split(text.partition("\n\n")[0])
+    words = shlex.split(text.partition("\n\n")[0].replace("\\\n", " "))
     assert words[:2] == ["python", f"scripts/{script}"]
     return words
 

@@ -58,9 +58,10 @@ def test_code_brings_what_it_needs(tmp_path: Path) -> None:
         assert sorted(tar.getnames()) == ["code/inference.py", "model.pkl"]
 
 
-def test_one_file_can_be_a_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["model.onnx", "xgboost-model"])
+def test_one_file_can_be_a_model(name: str, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "model.onnx").write_bytes(b"onnx")
+    (tmp_path / "model" / name).write_bytes(b"numbers")
     assert run(PACKAGE, tmp_path, {}).returncode == 0
 
 

@@ -102,6 +102,15 @@ def test_add_model_refuses_what_is_no_archive(deployment: Deployment) -> None:
     assert "not a readable tar.gz" in deployment.fail("add_model.py", "text.tar.gz", ENDPOINT)
 
 
+def test_a_model_of_one_file_can_be_added(deployment: Deployment) -> None:
+    (deployment.folder / "booster").mkdir()
+    (deployment.folder / "booster" / "model.ubj").write_bytes(b"a booster")
+    deployment.succeed("package_model.py", "booster")
+    assert "TargetModel=booster.tar.gz" in deployment.succeed(
+        "add_model.py", "booster.tar.gz", "s3://my-bucket/models/"
+    )
+
+
 def test_invoke(deployment: Deployment) -> None:
     (answer,) = json.loads(deployment.succeed("invoke.py"))
     assert 0 <= answer["score"] <= 1
