@@ -10,23 +10,23 @@ import argparse
 import tarfile
 from pathlib import Path, PurePosixPath
 
-import common
-from common import ScriptError
+import command_line
+from command_line import ScriptError
 
 
 def main() -> None:
     options = arguments()
-    with common.errors_in_one_line():
+    with command_line.errors_in_one_line():
         check(options.archive)
         name = options.name or options.archive.name
-        common.upload(
+        command_line.upload(
             options.archive, prefix(options.where), name, otherwise="a new name with --name"
         )
     print(f"TargetModel={name}")
 
 
 def arguments() -> argparse.Namespace:
-    parser = common.parser(__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument("archive", type=Path, help="the .tar.gz file to upload")
     parser.add_argument(
         "where",
@@ -69,8 +69,8 @@ def is_config(member: tarfile.TarInfo) -> bool:
 def prefix(where: str) -> str:
     """The given S3 prefix, or the prefix of the endpoint's multi-model containers."""
     if where.startswith("s3://"):
-        return common.with_slash(where)
-    prefixes = common.multi_model_prefixes(where)
+        return command_line.with_slash(where)
+    prefixes = command_line.multi_model_prefixes(where)
     if len(prefixes) != 1:
         found = ", ".join(prefixes) or "none"
         raise ScriptError(f"{where} should have one multi-model prefix, give one of: {found}")

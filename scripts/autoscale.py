@@ -10,15 +10,15 @@ from typing import Any
 
 import boto3
 
-import common
-from common import ScriptError
+import command_line
+from command_line import ScriptError
 
 DIMENSION = "sagemaker:variant:DesiredInstanceCount"
 
 
 def main() -> None:
     options = arguments()
-    with common.errors_in_one_line():
+    with command_line.errors_in_one_line():
         check_variant(options.endpoint, options.variant)
         client = boto3.client("application-autoscaling")
         target = {
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = common.parser(__doc__)
+    parser = command_line.parser(__doc__)
     option = parser.add_argument
     option("endpoint", help="name of the endpoint")
     option("--variant", default="AllTraffic", help="variant to scale (default: %(default)s)")

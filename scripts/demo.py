@@ -22,7 +22,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-import common
+import command_line
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FIVE_MODELS = REPOSITORY / "examples" / "five_models"
@@ -47,7 +47,7 @@ METRICS = {
 
 
 def main() -> None:
-    common.parser(__doc__).parse_args()
+    command_line.parser(__doc__).parse_args()
     models = json.loads((FIVE_MODELS / "requests.json").read_text(encoding="utf-8"))
     print("1. start the local SageMaker", flush=True)
     with local_sagemaker() as environment:

@@ -25,8 +25,8 @@ from botocore import xform_name
 from botocore.exceptions import ClientError, WaiterError
 from botocore.validate import ParamValidator
 
-import common
-from common import AMI_OF_CUDA, ApiObject, ScriptError, pairs
+import command_line
+from command_line import AMI_OF_CUDA, ApiObject, ScriptError, pairs
 
 ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
 GPU_FAMILY = re.compile(r"ml\.(p|g)\d")
@@ -45,7 +45,7 @@ class Variant:
 
 def main() -> None:
     options = arguments()
-    with common.errors_in_one_line(explained):
+    with command_line.errors_in_one_line(explained):
         variants = chosen_variants(options)
         requests = planned(options, variants)
         if options.dry_run:
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = common.parser(__doc__)
+    parser = command_line.parser(__doc__)
     option = parser.add_argument
     option("endpoint", help="name of the endpoint to create")
     option("--models", required=True, metavar="S3_PREFIX", help="prefix of the model archives")
@@ -164,7 +164,7 @@ def prefix(url: str) -> str:
         raise ScriptError(f"--models takes a prefix such as s3://my-bucket/models/, not {url!r}")
     if url.endswith(".tar.gz"):
         raise ScriptError(f"--models takes the prefix above the archives, not an archive: {url}")
-    return common.with_slash(url)
+    return command_line.with_slash(url)
 
 
 def planned(options: argparse.Namespace, variants: list[Variant]) -> list[tuple[str, ApiObject]]:
@@ -280,7 +280,7 @@ def send(requests: list[tuple[str, ApiObject]], endpoint: str) -> None:
         getattr(client, xform_name(operation))(**request)
         print(f"{operation} {next(v for k, v in request.items() if k.endswith('Name'))}")
     print(f"{endpoint}: starting; minutes on AWS", flush=True)
-    common.wait(client, endpoint)
+    command_line.wait(client, endpoint)
 
 
 # Explain errors

@@ -12,18 +12,18 @@ import base64
 
 import boto3
 
-import common
+import command_line
 
 
 def main() -> None:
     options = arguments()
-    with common.errors_in_one_line():
+    with command_line.errors_in_one_line():
         for line in options.answer(options):
             print(line)
 
 
 def arguments() -> argparse.Namespace:
-    parser = common.parser(__doc__)
+    parser = command_line.parser(__doc__)
     commands = parser.add_subparsers(required=True)
     for answer in (repository, tags):
         command = commands.add_parser(answer.__name__)

@@ -17,7 +17,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-import common
+import command_line
 
 # SageMaker responds within 60 s. Only boto3's legacy retry mode retries on ModelNotReadyException, with
 # exponential backoff.
@@ -26,7 +26,7 @@ CLIENT = Config(read_timeout=70, retries={"mode": "legacy", "max_attempts": 5})
 
 def main() -> None:
     options = arguments()
-    with common.errors_in_one_line(explained):
+    with command_line.errors_in_one_line(explained):
         body, content_type = payload(options)
         answer = invoke(
             boto3.client("sagemaker-runtime", config=CLIENT), options, body, content_type
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = common.parser(__doc__)
+    parser = command_line.parser(__doc__)
     option = parser.add_argument
     option("endpoint", help="name of the endpoint")
     option("model", metavar="TARGET_MODEL", help="key of the model below the endpoint's prefix")

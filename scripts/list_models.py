@@ -10,19 +10,19 @@ from collections.abc import Iterator
 
 import boto3
 
-import common
-from common import ScriptError
+import command_line
+from command_line import ScriptError
 
 
 def main() -> None:
     where = arguments().where
-    with common.errors_in_one_line():
+    with command_line.errors_in_one_line():
         for prefix in [where] if where.startswith("s3://") else endpoint_prefixes(where):
             show(prefix if prefix.endswith("/") else prefix + "/")
 
 
 def arguments() -> argparse.Namespace:
-    parser = common.parser(__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument(
         "where", metavar="ENDPOINT|S3_PREFIX", help="name of an endpoint, or s3://bucket/prefix/"
     )
@@ -30,7 +30,7 @@ def arguments() -> argparse.Namespace:
 
 
 def endpoint_prefixes(endpoint: str) -> list[str]:
-    prefixes = common.multi_model_prefixes(endpoint)
+    prefixes = command_line.multi_model_prefixes(endpoint)
     if not prefixes:
         raise ScriptError(f"{endpoint} is not a multi-model endpoint")
     return prefixes

@@ -20,8 +20,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import common
-from common import ScriptError
+import command_line
+from command_line import ScriptError
 
 CODE = ("code/inference.py", "inference.py", "handler.py", "code/handler.py")
 SINGLE_FILES = (
@@ -42,7 +42,7 @@ def main() -> None:
     options = arguments()
     name = options.model.rstrip("/").rpartition("/")[2]
     archive = options.output or Path(f"{name}.tar.gz")
-    with common.errors_in_one_line():
+    with command_line.errors_in_one_line():
         with tempfile.TemporaryDirectory() as folder:
             directory = Path(options.model)
             if not directory.is_dir():
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = common.parser(__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument(
         "model", metavar="DIRECTORY|HUB_ID", help="model directory, or id of a model on the hub"
     )
@@ -225,7 +225,9 @@ def pack(directory: Path, files: list[Path], archive: Path) -> None:
 def upload(archive: Path, prefix: str) -> None:
     if not prefix.startswith("s3://"):
         raise ScriptError(f"--upload takes a prefix such as s3://my-bucket/models/, not {prefix!r}")
-    common.upload(archive, common.with_slash(prefix), archive.name, otherwise="a new --output")
+    command_line.upload(
+        archive, command_line.with_slash(prefix), archive.name, otherwise="a new --output"
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
-import common
+import command_line
 
 POLL_S, POLLS = 5, 360
 
@@ -23,7 +23,7 @@ def main() -> None:
     options = arguments()
     if not options.yes:
         confirm(options)
-    with common.errors_in_one_line():
+    with command_line.errors_in_one_line():
         client = boto3.client("sagemaker")
         configs, models = belongings(client, options.endpoint)
         remove_scaling(options.endpoint)
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = common.parser(__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument("endpoint", help="name of the endpoint")
     parser.add_argument(
         "--archives", metavar="S3_PREFIX", help="also delete all objects below this prefix"

@@ -18,8 +18,8 @@ from typing import Any
 import boto3
 from botocore.exceptions import WaiterError
 
-import common
-from common import AMI_OF_CUDA, ApiObject, ScriptError, pairs
+import command_line
+from command_line import AMI_OF_CUDA, ApiObject, ScriptError, pairs
 
 GPU_FAMILY = re.compile(r"ml\.(p|g)\d")
 # Members that describe_* returns and create_* accepts.
@@ -32,21 +32,21 @@ CONFIG_MEMBERS = ("KmsKeyId",)
 
 def main() -> None:
     options = arguments()
-    with common.errors_in_one_line(explained):
+    with command_line.errors_in_one_line(explained):
         client = boto3.client("sagemaker")
         if options.weight or options.count:
             shift(client, options)
-            described = common.wait(client, options.endpoint)
+            described = command_line.wait(client, options.endpoint)
         else:
             config = options.config or new_config(client, options)
             replace_instances(client, options.endpoint, config)
-            described = common.wait(client, options.endpoint)
+            described = command_line.wait(client, options.endpoint)
             check_config(described, config)
         show(described)
 
 
 def arguments() -> argparse.Namespace:
-    parser = common.parser(__doc__)
+    parser = command_line.parser(__doc__)
     option = parser.add_argument
     option("endpoint", help="name of the endpoint")
     option(
