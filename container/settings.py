@@ -112,7 +112,14 @@ class Settings:
         _ENGINE.device,
         "MME_DEVICE",
         parse=variables.device,
-        text="device that runs the models: auto, cpu, cuda or cuda:<number>",
+        text="devices that run the models: auto, cpu, cuda (all GPUs) or cuda:<number>",
+    )
+    workers: int | None = variable(
+        None,
+        "MME_WORKERS",
+        parse=variables.number(1, 256),
+        text="processes that run models on a CPU; on GPUs there is one for each",
+        default="one per CPU core, without one in 8 for the front",
     )
     dtype: str = variable(
         _ENGINE.dtype,

@@ -54,21 +54,31 @@ class Entry:
 
 
 class Model:
-    """The model of an entry.
+    """The model of an entry in one worker.
 
-    `worker`: name of the device worker that serves the model; empty for a model in an isolated process.
-    `strikes`: number of times that it lost the device of other models.
+    `worker`: name of the device worker; empty for a model in an isolated process. `replica`: 0 for the one
+    that the load created and that lives until the unload. Further ones are opened in other workers when
+    requests wait; they can be closed at any time. `strikes`: number of times that it lost the device of
+    other models; counted in replica 0.
     """
 
-    __slots__ = ("artifact", "entry", "info", "model_id", "strikes", "worker")
+    __slots__ = ("artifact", "entry", "info", "key", "model_id", "replica", "strikes", "worker")
 
-    def __init__(self, entry: Entry, artifact: Artifact) -> None:
+    def __init__(self, entry: Entry, artifact: Artifact, replica: int = 0) -> None:
         self.entry = entry
         self.model_id = entry.model_id
+        self.replica = replica
+        self.key = entry.model_id, replica
         self.info = entry.info
         self.artifact = artifact
         self.worker = ""
         self.strikes = 0
+
+    def twin(self, replica: int, worker: str) -> "Model":
+        """A further replica, for another worker."""
+        twin = Model(self.entry, self.artifact, replica)
+        twin.worker = worker
+        return twin
 
     @property
     def ready(self) -> bool:

@@ -44,6 +44,9 @@ class EngineOptions:
     model_roots: tuple[Path, ...] = (Path("/opt/ml/models"),)
     device: str = "auto"  # auto | cpu | cuda | cuda:<n>
     dtype: str = "auto"  # auto | float32 | bfloat16 | float16
+    workers: int | None = (
+        None  # device workers on a CPU; None: from the cores; on GPUs one for each
+    )
     default_task: str | None = None  # HF_TASK: task of artifacts that do not name one
     device_memory_nbytes: int | None = None
     host_memory_nbytes: int | None = None

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_handler.artifacts.artifact import Artifact
+from model_handler.memory.pools import MemoryPool, Tier
 from model_handler.messages import Ready
 from model_handler.options import EngineOptions, ProcessOptions
 
@@ -15,33 +16,34 @@ MAIN_MEMORY_SHARE = 0.7  # of the container's limit: the rest is for processes a
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """Memory budgets. `host_nbytes` is None without a GPU, where main memory is the device's memory."""
-
-    device_nbytes: int
-    host_nbytes: int | None
-
-
-def budget(options: EngineOptions, ready: Ready) -> Budget:
-    """What models may hold, from the settings where they say, else from the machine."""
-    main_memory = int(MAIN_MEMORY_SHARE * main_memory_nbytes())
+def device_nbytes(options: EngineOptions, ready: Ready) -> int:
+    """What models may hold on a device, from the settings where they say, else from the machine."""
+    if options.device_memory_nbytes is not None:
+        return options.device_memory_nbytes
     if ready.device == "cpu":
-        return Budget(options.device_memory_nbytes or main_memory, None)
-    return Budget(
-        options.device_memory_nbytes or int(DEVICE_SHARE * ready.free_nbytes),
-        options.host_memory_nbytes or main_memory,
-    )
+        return _main_memory_share()
+    return int(DEVICE_SHARE * ready.free_nbytes)
 
 
-def process_options(options: EngineOptions, ready: Ready, budget: Budget) -> ProcessOptions:
+def host_pool(options: EngineOptions, ready: Ready) -> MemoryPool | None:
+    """Main memory for models of all GPUs; None without a GPU, where main memory is the device's memory."""
+    if ready.device == "cpu":
+        return None
+    return MemoryPool(Tier.HOST, options.host_memory_nbytes or _main_memory_share())
+
+
+def _main_memory_share() -> int:
+    return int(MAIN_MEMORY_SHARE * main_memory_nbytes())
+
+
+def process_options(options: EngineOptions, ready: Ready, device_nbytes: int) -> ProcessOptions:
     """For processes beside the main worker, which is `ready`: it has made a CUDA context and nothing else."""
-    on_gpu = budget.host_nbytes is not None
+    on_gpu = ready.device != "cpu"
     used = ready.total_nbytes - ready.free_nbytes
     return ProcessOptions(
         ready.device,
-        memory_nbytes=None if on_gpu else budget.device_nbytes,
-        device_share=min(1.0, budget.device_nbytes / ready.total_nbytes) if on_gpu else None,
+        memory_nbytes=None if on_gpu else device_nbytes,
+        device_share=min(1.0, device_nbytes / ready.total_nbytes) if on_gpu else None,
         context_nbytes=min(used, CONTEXT_NBYTES) if on_gpu else 0,
         matmul_precision=options.worker.matmul_precision,
         requirements_dir=str(options.requirements_dir) if options.install_requirements else None,

@@ -1,54 +1,74 @@
-"""One worker process of the device as the front sees it: its models, and the queues' way to it.
+"""One worker process of a device as the front sees it: its models, and its slots for batches.
 
-The first one, MAIN, carries what no other has to. GRAPHS carries TorchScript on a GPU: a graph can lose
-the device for its process by one index out of range. A model that did so twice gets a process for itself.
+Main workers carry what no other has to: one for each GPU, or several that share the CPU's cores. A worker
+for graphs carries TorchScript on a GPU: a graph can lose the device for its process by one index out of
+range. A model that did so twice gets a process for itself.
 """
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple, Self
 
 from model_handler.artifacts import tasks
-from model_handler.engine.queues import WorkQueue
+from model_handler.engine.queues import BatchSlots, WorkQueue
 from model_handler.messages import Ready
 from model_handler.model import Model
 from model_handler.processes.supervisor import Supervisor
+from model_handler.sharing.cores import WorkerLoad
 from model_handler.sharing.turnstile import GENERATIONS
 
-MAIN = "device"
 GRAPHS = "graphs"
 
-# The supervisor of a further worker, not started: calls the first on Ready, the second on a loss
-Supervise = Callable[[Callable[[Ready], None], Callable[[int], None]], Supervisor]
+# The supervisor of a worker of that device, not started: calls the first on Ready, the second on a loss
+Supervise = Callable[[str, Callable[[Ready], None], Callable[[int], None]], Supervisor]
+
+
+Place = tuple[WorkQueue, BatchSlots]  # where a model's batches wait, and where they run
+
+
+class WorkQueues(NamedTuple):
+    """The work of one or several workers: short forwards, and generations, which take many steps each."""
+
+    short: WorkQueue
+    generating: WorkQueue
+
+    @classmethod
+    def new(cls) -> Self:
+        return cls(WorkQueue(), WorkQueue())
 
 
 class DeviceWorker:
-    """`models`: ids of those it carries, on the device or demoted.
+    """`name`: unique in its engine. `device`: name of the device whose memory it uses, see BatchSlots.
 
-    `on_ready` and `on_lost`: as those of its supervisor, with this worker before the argument.
+    `work_queues`: those that it takes part in. `models`: ids of those at home here, on the device or demoted.
     """
 
     def __init__(
         self,
         name: str,
-        supervise: Supervise,
-        on_ready: "Callable[[DeviceWorker, Ready], None]",
-        on_lost: "Callable[[DeviceWorker, int], None]",
+        device: str,
+        supervisor: Supervisor,
+        work_queues: WorkQueues,
     ) -> None:
         self.name = name
-        self.supervisor = supervise(partial(on_ready, self), partial(on_lost, self))
+        self.device = device
+        self.supervisor = supervisor
+        self.work_queues = work_queues
         self.models: set[int] = set()
-        self._work_queue = WorkQueue(self.supervisor)
-        # Of the same process, which lets short batches pass between the tokens of a generating model
-        self._generating = WorkQueue(self.supervisor, depth=GENERATIONS, each=1)
+        slots = partial(
+            BatchSlots, supervisor, name=name, device=device, load=WorkerLoad(), shares_cores=True
+        )
+        # The process lets short batches pass between the tokens of a generating model
+        self._slots = slots(), slots(depth=GENERATIONS, each=1)
+        for work_queue, its_slots in zip(work_queues, self._slots, strict=True):
+            work_queue.slots.append(its_slots)
 
     @property
-    def work_queues(self) -> tuple[WorkQueue, WorkQueue]:
-        return self._work_queue, self._generating
+    def batches(self) -> int:
+        """In flight."""
+        return self._slots[0].load.in_flight
 
-    @property
-    def computing(self) -> bool:
-        return any(work_queue.in_flight for work_queue in self.work_queues)
-
-    def work_queue(self, model: Model) -> WorkQueue:
-        generates = tasks.generates(model.artifact.task)
-        return self._generating if generates else self._work_queue
+    def place(self, model: Model) -> Place:
+        """Where the model's batches wait and run."""
+        kind = tasks.generates(model.artifact.task)
+        return self.work_queues[kind], self._slots[kind]

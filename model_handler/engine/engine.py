@@ -1,4 +1,4 @@
-"""The engine: many models on one device behind five verbs. Held by `container`, usable without it.
+"""The engine: many models on one machine behind five verbs. Held by `container`, usable without it.
 
 Invariant: what `models` lists can be invoked; after `unload`, and after a failed `load`, the model's
 memory is released. All state changes on the event loop; files are read off it.
@@ -15,7 +15,7 @@ from typing import NoReturn, Self
 from model_handler.artifacts import artifact
 from model_handler.engine import admission
 from model_handler.engine.core import Core
-from model_handler.engine.device_worker import MAIN, DeviceWorker, Supervise
+from model_handler.engine.device_worker import Supervise
 from model_handler.engine.metrics import OK, Metrics
 from model_handler.engine.queues import Job
 from model_handler.engine.registry import Registry
@@ -33,18 +33,18 @@ from model_handler.messages import InferenceRequest, InferenceResponse, Ready
 from model_handler.model import Entry, Model, ModelInfo, State
 from model_handler.options import EngineOptions
 from model_handler.processes.forkserver_client import ForkServerClient
+from model_handler.processes.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
 Forget = Callable[[Model, str], None]
-Spawn = Callable[[str], DeviceWorker]
-Compose = Callable[[DeviceWorker, Ready, Spawn, Forget], Core]
+Compose = Callable[[Supervisor, Ready, Forget], Core]
 
 
 class Engine:
-    """Loads, unloads and invokes models on one device.
+    """Loads, unloads and invokes models.
 
-    `compose` creates the objects that depend on the device, when the device worker is ready for the first
+    `compose` creates the objects that depend on the devices, when the first worker is ready for the first
     time. Until then loads wait and `models` is empty; `health` reports an error after several failed starts.
     """
 
@@ -59,8 +59,7 @@ class Engine:
     ) -> None:
         self.options = options
         self._forks = forks
-        self._supervise = supervise
-        self._main = self._spawn(MAIN)
+        self._first = supervise(options.device, self._first_ready, self._first_lost)
         self._compose = compose
         self._core: Core | None = None
         self._registry = registry
@@ -75,7 +74,7 @@ class Engine:
 
     async def __aenter__(self) -> Self:
         """Returns at once: the worker starts in the background."""
-        self._main.supervisor.start()
+        self._first.start()
         return self
 
     async def __aexit__(
@@ -86,12 +85,14 @@ class Engine:
     ) -> None:
         if self._core is not None:
             await self._core.stop()
-        await self._main.supervisor.stop()
+        await self._first.stop()
         await self._forks.stop()
 
     def health(self) -> str | None:
         """None, or one line why this container should be replaced."""
-        return "draining" if self._draining else self._main.supervisor.sickness()
+        if self._draining:
+            return "draining"
+        return self._first.sickness() if self._core is None else self._core.sickness()
 
     def drain(self) -> None:
         """From now on `load` and `invoke` raise Draining."""
@@ -157,9 +158,9 @@ class Engine:
     async def _bring_up(self, entry: Entry) -> Model:
         try:
             async with asyncio.timeout(self.options.load_timeout_s):
-                await self._main.supervisor.available()
+                await (self._core or self._first).available()
                 core = self._core or self._not_started()
-                found = await asyncio.to_thread(self._inspect, entry.info.url, core.device)
+                found = await asyncio.to_thread(self._inspect, entry.info.url, core.kind)
                 model = Model(entry, found)
                 await core.admit(model, admission.queue_bounds(found, self.options))
                 return model
@@ -280,19 +281,16 @@ class Engine:
         if not self._busy:
             self._idle.set()
 
-    # ---- workers of the device ----
+    # ---- the first worker ----
 
-    def _spawn(self, name: str) -> DeviceWorker:
-        return DeviceWorker(name, self._supervise, self._worker_ready, self._worker_lost)
-
-    def _worker_ready(self, worker: DeviceWorker, ready: Ready) -> None:
+    def _first_ready(self, ready: Ready) -> None:
         if self._core is None:
-            self._core = self._compose(worker, ready, self._spawn, self._forget)
-        self._core.recovery.device_ready(worker)
+            self._core = self._compose(self._first, ready, self._forget)
+        self._core.recovery.device_ready(next(self._core.mains()))
 
-    def _worker_lost(self, worker: DeviceWorker, culprit: int) -> None:
+    def _first_lost(self, culprit: int) -> None:
         if self._core is not None:
-            self._core.recovery.device_lost(worker, culprit)
+            self._core.recovery.device_lost(next(self._core.mains()), culprit)
 
     def _not_started(self) -> NoReturn:
         raise Unavailable("the device worker has not started yet")
@@ -322,10 +320,7 @@ class Engine:
         return 0 if self._core is None else requests(self._core.scheduler)
 
     def _pools(self) -> list[MemoryPool]:
-        if self._core is None:
-            return []
-        residency = self._core.residency
-        return [pool for pool in (residency.device, residency.host) if pool is not None]
+        return [] if self._core is None else self._core.pools()
 
     def answered(self, model: str, outcome: str) -> None:
         """Count an answer that did not come from `invoke`: see `Metrics.answered`."""

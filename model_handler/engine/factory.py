@@ -1,21 +1,29 @@
 """The one place where the engine's parts meet."""
 
+from functools import partial
+
 from model_handler.engine import admission
 from model_handler.engine.core import Core
-from model_handler.engine.device_worker import DeviceWorker, Supervise
-from model_handler.engine.engine import Engine, Forget, Spawn
+from model_handler.engine.device_worker import DeviceWorker, Supervise, WorkQueues
+from model_handler.engine.engine import Engine, Forget
 from model_handler.engine.fleet import Fleet
 from model_handler.engine.metrics import Metrics
 from model_handler.engine.recovery import Recovery
 from model_handler.engine.registry import Registry
 from model_handler.engine.scheduler import Scheduler
 from model_handler.memory import eviction
+from model_handler.memory.pools import MemoryPool
 from model_handler.memory.residency import Residency
 from model_handler.messages import Ready
 from model_handler.options import EngineOptions
 from model_handler.processes.forkserver_client import ForkServerClient
 from model_handler.processes.prefork import PreforkPool
 from model_handler.processes.supervisor import Supervisor
+from model_handler.sharing import cores
+from model_handler.sharing.cores import Cores
+
+CPU = "cpu"
+ALL_GPUS = ("auto", "cuda")  # values of `EngineOptions.device`
 
 
 def create_engine(options: EngineOptions) -> Engine:
@@ -24,25 +32,107 @@ def create_engine(options: EngineOptions) -> Engine:
     return assemble(
         options,
         forks,
-        lambda ready, lost: Supervisor(options.device, forks, options.worker, ready, lost),
+        lambda device, ready, lost: Supervisor(device, forks, options.worker, ready, lost),
     )
 
 
 def assemble(options: EngineOptions, forks: ForkServerClient, supervise: Supervise) -> Engine:
-    """`supervise` creates the supervisor of each worker of the device."""
+    """`supervise` creates the supervisor of each worker of a device."""
     metrics = Metrics()
 
-    def compose(main: DeviceWorker, ready: Ready, spawn: Spawn, forget: Forget) -> Core:
-        budget = admission.budget(options, ready)
-        processes = admission.process_options(options, ready, budget)
-        spares = PreforkPool(forks)
-        # `recovery` is bound below: no isolated process exists before `compose` returns
-        fleet = Fleet(main, processes, spawn, spares, lambda lost: recovery.isolated_lost(lost))
-        cost = eviction.POLICIES[options.eviction]
-        residency = Residency(fleet, budget.device_nbytes, budget.host_nbytes, cost)
-        scheduler = Scheduler(residency, metrics)
-        recovery = Recovery(fleet, residency, scheduler, metrics, forget)
-        device = ready.device.partition(":")[0]
-        return Core(device, fleet, residency, scheduler, recovery)
+    def compose(first: Supervisor, ready: Ready, forget: Forget) -> Core:
+        return Composer(options, forks, supervise, metrics).compose(first, ready, forget)
 
     return Engine(options, forks, supervise, compose, Registry(), metrics)
+
+
+class Composer:
+    """Creates a Core, and adds workers to it: each when it is ready for the first time."""
+
+    def __init__(
+        self,
+        options: EngineOptions,
+        forks: ForkServerClient,
+        supervise: Supervise,
+        metrics: Metrics,
+    ) -> None:
+        self._options = options
+        self._forks = forks
+        self._supervise = supervise
+        self._metrics = metrics
+        self._work_queues = WorkQueues.new()
+        self._host: MemoryPool | None = None
+
+    def compose(self, first: Supervisor, ready: Ready, forget: Forget) -> Core:
+        """`first`: the supervisor of the worker that is ready."""
+        on_gpu = ready.device != CPU
+        available = 0 if on_gpu else cores.available()
+        fleets: dict[str, Fleet] = {}
+        residencies: dict[str, Residency] = {}
+        scheduler = Scheduler(residencies, self._metrics, Cores(available))
+        recovery = Recovery(fleets, residencies, scheduler, self._metrics, forget)
+        core = Core(ready.device.partition(":")[0], fleets, residencies, scheduler, recovery, [])
+        self._host = admission.host_pool(self._options, ready)
+        self._add(core, first, ready)
+        for device in self._further(ready, available):
+            self._start(core, device)
+        return core
+
+    def _further(self, ready: Ready, available: int) -> list[str]:
+        """The devices of the other main workers: on GPUs one for each, on a CPU several for all cores."""
+        if ready.device == CPU:
+            return [CPU] * ((self._options.workers or cores.workers(available)) - 1)
+        if self._options.device not in ALL_GPUS:
+            return []
+        return [f"cuda:{number}" for number in range(1, ready.devices)]
+
+    def _start(self, core: Core, device: str) -> None:
+        """Start a main worker in the background."""
+        worker: DeviceWorker | None = None
+
+        def on_ready(ready: Ready) -> None:
+            nonlocal worker
+            if worker is None:
+                core.starting.remove(supervisor)
+                worker = self._add(core, supervisor, ready)
+            core.recovery.device_ready(worker)
+
+        def on_lost(culprit: int) -> None:
+            assert worker is not None
+            core.recovery.device_lost(worker, culprit)
+
+        supervisor = self._supervise(device, on_ready, on_lost)
+        core.starting.append(supervisor)
+        supervisor.start()
+
+    def _add(self, core: Core, supervisor: Supervisor, ready: Ready) -> DeviceWorker:
+        """Let a main worker take part in the work."""
+        device = ready.device
+        number = len(core.fleets[device].mains) + 1 if device in core.fleets else 1
+        name = f"{device} {number}" if device == CPU else device
+        worker = DeviceWorker(name, device, supervisor, self._work_queues)
+        if device not in core.fleets:
+            self._add_device(core, worker, ready)
+        else:
+            core.fleets[device].join(worker)
+        return worker
+
+    def _add_device(self, core: Core, main: DeviceWorker, ready: Ready) -> None:
+        options, device = self._options, ready.device
+        nbytes = admission.device_nbytes(options, ready)
+        processes = admission.process_options(options, ready, nbytes)
+
+        def spawn(name: str) -> DeviceWorker:
+            supervisor = self._supervise(
+                device,
+                lambda _: core.recovery.device_ready(worker),
+                lambda culprit: core.recovery.device_lost(worker, culprit),
+            )
+            worker = DeviceWorker(name, device, supervisor, WorkQueues.new())
+            return worker
+
+        isolated_lost = partial(core.recovery.isolated_lost, device)
+        fleet = Fleet(main, processes, spawn, PreforkPool(self._forks), isolated_lost)
+        core.fleets[device] = fleet
+        cost = eviction.POLICIES[options.eviction]
+        core.residencies[device] = Residency(fleet, nbytes, self._host, cost)

@@ -1,7 +1,7 @@
-"""Which process carries which model: the main device worker, or a process of its own.
+"""Which process of one device carries which model: a main worker, or a process of its own.
 
-Invariant: between `assign` and `dismiss` a model has one worker. Artifacts that bring code have a process
-and a work queue of their own, so that their code does not delay other models.
+Invariant: between `assign` and `dismiss` a model has one home. Artifacts that bring code have a process and
+a work queue of their own, so that their code does not delay other models.
 """
 
 import asyncio
@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 from model_handler.artifacts.conventions import Convention
 from model_handler.artifacts.properties import Isolation
-from model_handler.engine.device_worker import GRAPHS, MAIN, DeviceWorker
-from model_handler.engine.queues import WorkQueue
+from model_handler.engine.device_worker import GRAPHS, DeviceWorker, Place
+from model_handler.engine.queues import BatchSlots, WorkQueue
 from model_handler.memory.overheads import Overhead
 from model_handler.memory.pools import Footprint
 from model_handler.model import Model
@@ -20,13 +20,14 @@ from model_handler.processes.prefork import PreforkPool
 
 GRACE_S = 1.0  # past its deadline an isolated model's process can be ended without harm to others
 SHARED = "(shared)"
+ISOLATED = "isolated"  # name of the slots of all isolated processes
 
 
 class Fleet:
-    """Moves models for Residency, and provides the scheduler's work queues.
+    """Moves models for Residency, and provides the places of their batches.
 
-    `main`: the worker that runs already. `spawn` creates another one, not started. `on_isolated_lost` is
-    called when an isolated process ended with models loaded.
+    `main`: a worker that is ready; on a CPU others join it. `spawn` creates another worker, not started.
+    `on_isolated_lost` is called when an isolated process ended with models loaded.
     """
 
     def __init__(
@@ -37,43 +38,49 @@ class Fleet:
         spares: PreforkPool,
         on_isolated_lost: Callable[[IsolatedProcess], None],
     ) -> None:
-        self.main = main
+        self.mains = [main]
         self._options = options
         self._spawn = spawn
         self._spares = spares
         self._on_isolated_lost = on_isolated_lost
         self._others: dict[str, DeviceWorker] = {}
         self._isolated: dict[int, IsolatedProcess] = {}
-        self._work_queues: dict[IsolatedProcess, WorkQueue] = {}
+        self._places: dict[IsolatedProcess, Place] = {}
         self._shared: IsolatedProcess | None = None
         self._ending: set[asyncio.Task[None]] = set()
 
     async def stop(self) -> None:
-        """End all processes but the main worker, without recovery."""
+        """End all processes, without recovery."""
         self._spares.close()
-        for process in self._work_queues:
+        for process in self._places:
             process.stop()
         for worker in [*self._others.values()]:
             await self._end(worker)
+        for worker in self.mains:
+            await worker.supervisor.stop()
+
+    def join(self, main: DeviceWorker) -> None:
+        """Add a main worker."""
+        self.mains.append(main)
 
     # ---- models ----
 
-    def assign(self, model: Model) -> WorkQueue:
-        """The work queue for the model's batches."""
+    def assign(self, model: Model) -> Place:
+        """Choose the model's home, and return the place of its batches."""
         if not model.isolated:
-            return self._carry(model, self._worker(self._name(model)))
+            return self._carry(model, self._home(model))
         process = self._process_for(model)
         self._isolated[model.model_id] = process
-        return self._work_queues[process]
+        return self._places[process]
 
-    def apart(self, model: Model) -> WorkQueue:
+    def apart(self, model: Model) -> Place:
         """Move the model to a device worker of its own, which starts with its next load."""
         self.carrier(model).models.discard(model.model_id)
-        return self._carry(model, self._worker(f"{MAIN} of {model.info.name}"))
+        return self._carry(model, self._other(f"{self.mains[0].name} of {model.info.name}"))
 
     def overhead(self, model: Model) -> Overhead | None:
         """The device memory of the model's process itself; None where that is counted otherwise."""
-        if model.isolated or model.worker == MAIN:
+        if model.isolated or model.worker not in self._others:
             return None
         return Overhead(model.worker, self._options.context_nbytes)
 
@@ -81,7 +88,7 @@ class Fleet:
         """Forget a model that was unloaded; end a process that has no model left."""
         process = self._isolated.pop(model.model_id, None)
         if process is not None and process not in self._isolated.values():
-            del self._work_queues[process]
+            del self._places[process]
             if process is self._shared:
                 self._shared = None
         if process is None and model.worker:
@@ -90,7 +97,8 @@ class Fleet:
     def interrupt(self, model: Model, reason: str) -> None:
         """End what an isolated model computes, if the process is its own."""
         process = self._isolated[model.model_id]
-        if len(process.models) == 1 and self._work_queues[process].in_flight:
+        _, slots = self._places[process]
+        if len(process.models) == 1 and slots.in_flight:
             process.replace(reason)
 
     def end(self, model: Model, reason: str) -> None:
@@ -100,28 +108,29 @@ class Fleet:
 
     def work_queue(self, model: Model) -> WorkQueue:
         process = self._isolated.get(model.model_id)
-        return (
-            self.carrier(model).work_queue(model) if process is None else self._work_queues[process]
-        )
+        place = self.carrier(model).place(model) if process is None else self._places[process]
+        return place[0]
 
     def carrier(self, model: Model) -> DeviceWorker:
-        """The device worker of a model that is not isolated."""
-        return self._others.get(model.worker, self.main)
+        """The device worker of a replica that is not isolated."""
+        if model.worker in self._others:
+            return self._others[model.worker]
+        return next((main for main in self.mains if main.name == model.worker), self.mains[0])
 
     # ---- workers of the device ----
 
-    def _name(self, model: Model) -> str:
+    def _home(self, model: Model) -> DeviceWorker:
         graph = model.artifact.convention is Convention.TORCHSCRIPT
-        return GRAPHS if graph and self._options.on_gpu else MAIN
+        if graph and self._options.on_gpu:
+            return self._other(f"{GRAPHS} of {self.mains[0].name}")
+        return min(self.mains, key=_load)
 
-    def _carry(self, model: Model, worker: DeviceWorker) -> WorkQueue:
+    def _carry(self, model: Model, worker: DeviceWorker) -> Place:
         model.worker = worker.name
         worker.models.add(model.model_id)
-        return worker.work_queue(model)
+        return worker.place(model)
 
-    def _worker(self, name: str) -> DeviceWorker:
-        if name == MAIN:
-            return self.main
+    def _other(self, name: str) -> DeviceWorker:
         if name not in self._others:
             self._others[name] = self._spawn(name)
         return self._others[name]
@@ -162,18 +171,21 @@ class Fleet:
         process = IsolatedProcess(
             name, self._spares, self._options, self._on_isolated_lost, alone=alone
         )
-        self._work_queues[process] = WorkQueue(process, depth, GRACE_S)
+        slots = BatchSlots(process, depth, GRACE_S, name=ISOLATED, device=self.mains[0].device)
+        self._places[process] = WorkQueue(slots), slots
         return process
 
     # ---- moves ----
 
     async def load(self, model: Model) -> Footprint:
         process = self._isolated.get(model.model_id)
-        carrier = self.main if process is not None else self.carrier(model)
-        if self._options.on_gpu and (process is not None or carrier is not self.main):
-            await self.main.supervisor.trim()  # what it holds unused is missing to another process
+        other = process is not None or model.worker in self._others
+        if self._options.on_gpu and other:
+            for main in self.mains:  # what it holds unused is missing to another process
+                await main.supervisor.trim()
         if process is not None:
             return await process.load(model)
+        carrier = self.carrier(model)
         carrier.supervisor.start()
         return await carrier.supervisor.load(model)
 
@@ -184,14 +196,16 @@ class Fleet:
         process = self._isolated.get(model.model_id)
         if process is not None:
             return await process.unload(model)
-        worker = self._drop(model)
+        worker = self.carrier(model)
+        if not model.replica:
+            self._drop(model)
         if self._unused(worker):
             await self._end(worker)
             return 0
         return await worker.supervisor.unload(model)
 
     async def trim(self) -> int | None:
-        """The main worker comes last: what the others gave back is in its figure."""
+        """The main workers come last: what the others gave back is in their figure."""
         free = None
         for worker in self._all():
             free = await worker.supervisor.trim()
@@ -199,4 +213,9 @@ class Fleet:
 
     def _all(self) -> Iterator[DeviceWorker]:
         yield from [*self._others.values()]
-        yield self.main
+        yield from self.mains
+
+
+def _load(worker: DeviceWorker) -> tuple[bool, int, int]:
+    """Least for the worker that opens a model soonest: opening delays the forwards of its worker."""
+    return not worker.supervisor.running, worker.batches, len(worker.models)

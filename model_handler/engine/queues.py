@@ -1,20 +1,23 @@
-"""What waits and what runs, for one model and for one worker. Plain state, which only the scheduler changes.
+"""What waits and what runs, for each model and for each worker. Plain state, changed by the scheduler only.
 
 Invariant: a queue holds at most `limit` requests, and only such whose caller still waits.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Iterable
 from typing import Protocol
 
 from model_handler.engine.admission import QueueBounds
-from model_handler.errors import QueueFull
+from model_handler.errors import EngineError, QueueFull
 from model_handler.memory.lease import Lease, Residence
 from model_handler.messages import Done, InferenceRequest, InferenceResponse, Run
 from model_handler.model import Model
+from model_handler.sharing.cores import WorkerLoad, first_work_s
 from model_handler.sharing.fairness import Shares
 
 MAX_BATCH_NBYTES = 64 << 20  # bodies of one batch travel in one message
+RECENCY = 0.5  # weight of the last batch in the estimate for the next one
 
 
 class Job:
@@ -79,55 +82,257 @@ class BatchRunner(Protocol):
         """End the process; another one is started. `culprit`: the model_id to blame."""
         ...
 
+    @property
+    def running(self) -> bool: ...
 
-class WorkQueue:
-    """The work of one worker: the order of its models' turns, and its batches in flight.
+    @property
+    def failing(self) -> bool:
+        """No process runs, and the last attempt to start one failed."""
+        ...
+
+
+class Delays:
+    """How long requests of one model waited for busy workers while another worker was idle.
+
+    Times are on the event loop's clock. Waits that ended more than MEMORY_S ago do not count.
+    """
+
+    MEMORY_S = 10.0
+
+    def __init__(self) -> None:
+        self._total_s = 0.0
+        self._latest = -math.inf
+        self._since: float | None = None
+        self._not_before = -math.inf
+
+    def begin(self, now: float) -> bool:
+        """Requests wait from now on. False if they did before."""
+        if self._since is not None:
+            return False
+        self._since = now
+        return True
+
+    def end(self, now: float) -> None:
+        if self._since is not None:
+            self.add(now - self._since, now)
+            self._since = None
+
+    def add(self, seconds: float, now: float) -> None:
+        if now - self._latest > self.MEMORY_S:
+            self._total_s = 0.0
+        self._total_s += seconds
+        self._latest = now
+
+    def total_s(self, now: float) -> float:
+        """0 while `refused`."""
+        if self.refused(now):
+            return 0.0
+        past_s = self._total_s if now - self._latest <= self.MEMORY_S else 0.0
+        return past_s + (0.0 if self._since is None else now - self._since)
+
+    def clear(self) -> None:
+        self._total_s, self._since = 0.0, None
+
+    def refused(self, now: float) -> bool:
+        return now < self._not_before
+
+    def refuse(self, now: float) -> None:
+        """Another replica could not be opened: no attempt for MEMORY_S."""
+        self.clear()
+        self._not_before = now + self.MEMORY_S
+
+
+class BatchSlots:
+    """One worker's slots for batches of one kind of work.
 
     `depth`: batches in flight at a time; by default one computes while the next is prepared. `each`: the
-    same for one model. `grace_s`: a worker whose batch is this late after its deadline is replaced.
+    same for one model. `grace_s`: a worker whose batch is this late after its deadline is replaced. `name`:
+    the worker's; `device`: the device's, whose memory it uses. `load`: shared by all slots of the process.
+    `shares_cores`: its batches get CPU threads from Cores.
     """
 
     def __init__(
-        self, worker: BatchRunner, depth: int = 2, grace_s: float = 30.0, each: int | None = None
+        self,
+        worker: BatchRunner,
+        depth: int = 2,
+        grace_s: float = 30.0,
+        each: int | None = None,
+        *,
+        name: str = "",
+        device: str = "",
+        load: WorkerLoad | None = None,
+        shares_cores: bool = False,
     ) -> None:
         self.worker = worker
         self.depth = depth
         self.each = each or depth
         self.grace_s = grace_s
+        self.name = name
+        self.device = device
+        self.shares_cores = shares_cores
+        self.load = load or WorkerLoad()
         self.in_flight = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether the worker could start to compute at once."""
+        return not self.load.in_flight and self.worker.running
+
+
+class WorkQueue:
+    """One kind of work: the order of the models' turns, and the workers that compute it."""
+
+    def __init__(self, *slots: BatchSlots) -> None:
+        self.slots = list(slots)
         self.pumping = False
         self.turns: Shares[ModelQueue] = Shares()
 
+    @property
+    def full(self) -> bool:
+        return all(slots.in_flight >= slots.depth for slots in self.slots)
+
+
+class Replica:
+    """A model in one worker: its batches in flight there, and a lease for the next one.
+
+    `hold`: a lease taken when the replica was promoted for waiting requests. `fetch`: its promotion.
+    """
+
+    __slots__ = ("fetch", "hold", "residence", "running", "slots")
+
+    def __init__(self, slots: BatchSlots, residence: Residence) -> None:
+        self.slots = slots
+        self.residence = residence
+        self.running = 0
+        self.hold: Lease | None = None
+        self.fetch: asyncio.Task[None] | None = None
+
+    @property
+    def here(self) -> bool:
+        """Whether it is on the device, for its next batch."""
+        return self.hold is not None or self.residence.leasable
+
+    @property
+    def model(self) -> Model:
+        return self.residence.model
+
+    @property
+    def free(self) -> bool:
+        """Whether its worker takes another batch of it."""
+        slots = self.slots
+        return slots.in_flight < slots.depth and self.running < slots.each
+
+    def lease(self) -> Lease:
+        """For one batch. The replica must be `here`."""
+        lease, self.hold = self.hold, None
+        return lease or self.residence.lease()
+
+    def drop_hold(self) -> None:
+        if self.hold is not None:
+            self.hold.release()
+            self.hold = None
+
+
+class RunningBatch:
+    """A batch in flight. `threads`: those granted to it. `charged_s`: charged to its model at its start."""
+
+    __slots__ = ("charged_s", "jobs", "lease", "model_queue", "replica", "slots", "threads")
+
+    def __init__(
+        self,
+        model_queue: "ModelQueue",
+        replica: Replica,
+        jobs: list[Job],
+        lease: Lease,
+        threads: int,
+    ) -> None:
+        self.model_queue = model_queue
+        self.replica = replica
+        self.slots = replica.slots
+        self.jobs = jobs
+        self.lease = lease
+        self.threads = threads
+        self.charged_s = model_queue.expected_s * max(1, threads)
+
 
 class ModelQueue:
-    """The work of one model: waiting requests, batches in flight, and the lease for its next batch.
+    """The work of one model: waiting requests, batches in flight, and its replicas, the first one first.
 
-    `ripe_at`, on the event loop's clock: until then a batch that is not full waits for more requests.
-    `hold`: a lease taken when the model was promoted for waiting requests. `expected_s`: estimated device
-    time of the next batch. `waiting_for_memory`: requests to be tried again, see Scheduler.
+    `last`: the replica of the latest batch. `ripe_at`, on the event loop's clock: until then a batch that is
+    not full waits for more requests. `expected_s`: estimated compute time of the next batch. `work_s`: the
+    time in which one thread would have computed the last one. `delays`: see Delays. `waiting_for_memory`:
+    requests to be tried again, see Scheduler.
     """
 
     def __init__(
-        self, model: Model, residence: Residence, work_queue: WorkQueue, bounds: QueueBounds
+        self, model: Model, work_queue: WorkQueue, home: Replica, bounds: QueueBounds
     ) -> None:
         self.model = model
-        self.residence = residence
         self.work_queue = work_queue
+        self.replicas = [home]
+        self.last = home
         self.requests = RequestQueue(model.info.name, bounds.limit)
         self.batch_size = bounds.batch_size
         self.delay_s = bounds.delay_s
         self.weight = bounds.weight
         self.ripe_at = 0.0
         self.expected_s = 0.0
+        self.work_s = first_work_s(model.artifact.nbytes)
+        self.delays = Delays()
         self.running: set[asyncio.Task[None]] = set()
         self.waiting_for_memory: set[asyncio.Task[None]] = set()
         self.computing: set[Job] = set()
-        self.fetch: asyncio.Task[None] | None = None
-        self.hold: Lease | None = None
         self.empty = asyncio.Event()
         self.empty.set()
 
-    def drop_hold(self) -> None:
-        if self.hold is not None:
-            self.hold.release()
-            self.hold = None
+    @property
+    def home(self) -> Replica:
+        return self.replicas[0]
+
+    def begin(self, batch: RunningBatch, now: float) -> None:
+        """Count a batch that starts, and charge what it is expected to cost."""
+        slots, load = batch.slots, batch.slots.load
+        self.last = batch.replica
+        self.computing.update(batch.jobs)
+        batch.replica.running += 1
+        slots.in_flight += 1
+        load.in_flight += 1
+        load.busy_until = max(now, load.busy_until) + self.expected_s
+        self.work_queue.turns.charge(self, batch.charged_s, self.weight)
+
+    def computed(self, batch: RunningBatch, forward_s: float) -> None:
+        """Correct the charge and the estimates by the compute time of a batch."""
+        took_s = forward_s * max(1, batch.threads)
+        self.work_s = took_s
+        self.expected_s += RECENCY * (forward_s - self.expected_s)
+        if batch.replica in self.replicas:
+            self.work_queue.turns.charge(self, took_s - batch.charged_s, self.weight)
+
+    def end(self, batch: RunningBatch) -> None:
+        self.computing.difference_update(batch.jobs)
+        batch.replica.running -= 1
+        batch.slots.in_flight -= 1
+        batch.slots.load.in_flight -= 1
+
+    def settle(self) -> None:
+        """Update turn, leases and `empty` after the requests or batches of the model changed."""
+        if not self.requests:
+            self.work_queue.turns.leave(self)
+            self.drop_hold()
+        if self.requests or self.running or self.waiting_for_memory:
+            self.empty.clear()
+        else:
+            self.empty.set()
+
+    def drop_hold(self, model: Model | None = None) -> None:
+        """Release the leases of its replicas, or of one of them, for the next batch."""
+        for replica in self.replicas:
+            if model is None or replica.model is model:
+                replica.drop_hold()
+
+
+def fail(jobs: Iterable[Job], error: EngineError) -> None:
+    """Answer with the error, except those that have their answer."""
+    for job in list(jobs):
+        if not job.answer.done():
+            job.answer.set_exception(error)

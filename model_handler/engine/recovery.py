@@ -6,7 +6,7 @@ device twice gets a process of its own; a model whose restore did so twice is un
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -24,18 +24,19 @@ STRIKES = 2  # times that one model may lose the device of others
 
 
 class Recovery:
-    """`forget` is called with a model that cannot be restored, and the reason."""
+    """`fleets` and `residencies`: by device. `forget` is called with a model that cannot be restored, and the
+    reason."""
 
     def __init__(
         self,
-        workers: Fleet,
-        residency: Residency,
+        fleets: Mapping[str, Fleet],
+        residencies: Mapping[str, Residency],
         scheduler: Scheduler,
         metrics: Metrics,
         forget: Callable[[Model, str], None],
     ) -> None:
-        self._workers = workers
-        self._residency = residency
+        self._fleets = fleets
+        self._residencies = residencies
         self._scheduler = scheduler
         self._metrics = metrics
         self._forget = forget
@@ -56,28 +57,30 @@ class Recovery:
         """`culprit`: the model_id whose load or batch lost the device; 0 where that is not known."""
         if (restoring := self._restoring.pop(worker.name, None)) is not None:
             restoring.cancel()
-        self._lost([model for model in self._residency.models() if model.worker == worker.name])
-        self._residency.release_leaks(worker.name)
+        residency = self._residencies[worker.device]
+        self._lost(residency, [one for one in residency.models() if one.worker == worker.name])
+        residency.release_leaks(worker.name)
         suspect = self._under_restore.pop(worker.name, None)
-        blamed = self._residency.model(culprit)
+        blamed = self._scheduler.model(culprit)
         if blamed is not None:
             self._strike(blamed, restored=blamed is suspect)
-        elif suspect is not None and not worker.computing:
+        elif suspect is not None and not worker.batches:
             self._strike(suspect, restored=True)
 
-    def _lost(self, models: list[Model]) -> None:
+    def _lost(self, residency: Residency, models: list[Model]) -> None:
         self._metrics.worker_restarts.inc()
-        self._residency.lost(models)
+        residency.lost(models)
         self._scheduler.lost(models)
 
     async def _restore(self, worker: DeviceWorker) -> None:
-        """Bring back what was on the lost device, the most recently used first."""
-        for model in self._residency.displaced():
+        """Bring back what was at home in the lost worker, the most recently used first."""
+        residency = self._residencies[worker.device]
+        for model in residency.displaced():
             if not model.ready or model.worker != worker.name:
                 continue
             self._under_restore[worker.name] = model
             try:
-                await self._residency.promote(model)
+                await residency.promote(model)
             except WorkerDied:
                 return  # the next worker starts over
             except EngineError as error:
@@ -95,40 +98,44 @@ class Recovery:
             return
         if restored:
             self._forget(model, "its load ended the worker repeatedly")
-        elif len(self._workers.carrier(model).models) > 1:
+        elif len(self._fleet(model).carrier(model).models) > 1:
             self._revive_later(self._move_apart(model))
+
+    def _fleet(self, model: Model) -> Fleet:
+        return self._fleets[self._scheduler.device(model)]
 
     async def _move_apart(self, model: Model) -> None:
         log.error("moved to a process of its own", extra={"model": model.info.name})
-        self._scheduler.move(model, self._workers.apart(model))
+        fleet, residency = self._fleet(model), self._residencies[self._scheduler.device(model)]
+        await self._scheduler.move(model, *fleet.apart(model))
         try:
-            overhead = self._workers.overhead(model)
+            overhead = fleet.overhead(model)
             assert overhead is not None
-            await self._residency.hold(model, overhead)
-            await self._residency.promote(model)
+            await residency.hold(model, overhead)
+            await residency.promote(model)
         except WorkerDied:
             return  # its own worker's next start brings it back
         except EngineError as error:
             self._forget(model, str(error))
-        self._scheduler.pump(self._workers.work_queue(model))
+        self._scheduler.pump(fleet.work_queue(model))
 
     # ---- processes of isolated models ----
 
-    def isolated_lost(self, process: IsolatedProcess) -> None:
+    def isolated_lost(self, device: str, process: IsolatedProcess) -> None:
         models = list(process.models.values())
-        self._lost(models)
-        self._revive_later(self._revive(process, models))
+        self._lost(self._residencies[device], models)
+        self._revive_later(self._revive(device, process, models))
 
     def _revive_later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._revivals.add(task)
         task.add_done_callback(self._revivals.discard)
 
-    async def _revive(self, process: IsolatedProcess, models: list[Model]) -> None:
+    async def _revive(self, device: str, process: IsolatedProcess, models: list[Model]) -> None:
         """At once, unless it dies again and again: then the next request is the next attempt."""
         await process.failure()
         for model in models:
             if model.ready and not process.backing_off:
                 with suppress(EngineError):  # it is in the log, and the next request gets it
-                    await self._residency.promote(model)
-                self._scheduler.pump(self._workers.work_queue(model))
+                    await self._residencies[device].promote(model)
+                self._scheduler.pump(self._fleets[device].work_queue(model))

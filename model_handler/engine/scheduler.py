@@ -1,19 +1,30 @@
 """Which model's batch runs next, and the batches that are running.
 
-Batches form while the device is busy, without timers, unless a model's artifact asks for a delay. Turns
-go by device time had, so that a model with heavy batches does not slow the others down to its pace.
-Invariant: at most `depth` batches of a work queue are in flight, each under a lease; every submitted job
-ends, with an answer or with an error.
+Batches form while the workers are busy, without timers, unless a model's artifact asks for a delay. Turns
+go by compute time had, over all workers, so that a model with heavy batches does not slow the others down to
+its pace. Invariant: at most `depth` batches of a worker's slots are in flight, each under a lease; every
+submitted job ends, with an answer or with an error.
 """
 
 import asyncio
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from weakref import WeakSet
 
 from model_handler.engine.admission import QueueBounds
 from model_handler.engine.metrics import Metrics
-from model_handler.engine.queues import Job, ModelQueue, WorkQueue
+from model_handler.engine.placement import competitors, soonest
+from model_handler.engine.queues import (
+    BatchSlots,
+    Job,
+    ModelQueue,
+    Replica,
+    RunningBatch,
+    WorkQueue,
+    fail,
+)
+from model_handler.engine.replicas import Replicas
 from model_handler.errors import (
     EngineError,
     InsufficientMemory,
@@ -22,46 +33,69 @@ from model_handler.errors import (
     WorkerDied,
     from_wire,
 )
-from model_handler.memory.lease import Lease
 from model_handler.memory.pools import Footprint
 from model_handler.memory.residency import Residency
 from model_handler.messages import Done, InferenceResponse, Refusal, Run
 from model_handler.model import Model
+from model_handler.sharing.cores import Cores
 
 MAX_HELD_NBYTES = 1 << 30
-# Weight of the last batch in the estimate for the next one
-RECENCY = 0.5
 
 
 class Scheduler:
-    def __init__(self, residency: Residency, metrics: Metrics) -> None:
-        self._residency = residency
+    """`residencies`: by device, as in BatchSlots. `cores`: those that the batches of device workers share."""
+
+    def __init__(
+        self, residencies: Mapping[str, Residency], metrics: Metrics, cores: Cores | None = None
+    ) -> None:
+        self._residencies = residencies
         self._metrics = metrics
+        self._cores = cores or Cores(0)
+        self._replicas = Replicas(residencies, self._cores, self.pump)
+        self._sharing: WeakSet[WorkQueue] = WeakSet()  # those whose batches share the cores
         self._model_queues: dict[int, ModelQueue] = {}
         self._batch_ids = itertools.count(1)
         self._held_nbytes = 0
 
     # ---- the engine's side ----
 
-    def open(self, model: Model, work_queue: WorkQueue, bounds: QueueBounds) -> None:
-        """The model was admitted. `work_queue`: that of the worker which computes for it."""
-        residence = self._residency.residence(model)
-        self._model_queues[model.model_id] = ModelQueue(model, residence, work_queue, bounds)
+    def open(
+        self, model: Model, work_queue: WorkQueue, slots: BatchSlots, bounds: QueueBounds
+    ) -> None:
+        """The model was admitted. `slots`: those of its worker, one of `work_queue`."""
+        home = Replica(slots, self._residencies[slots.device].residence(model))
+        self._model_queues[model.model_id] = ModelQueue(model, work_queue, home, bounds)
+        if slots.shares_cores:
+            self._sharing.add(work_queue)
 
-    def close(self, model: Model) -> None:
-        """The queue must be empty: see `drained` and `abandon`."""
+    async def close(self, model: Model) -> None:
+        """Return when all workers have freed the model. Its queue must be empty, see `abandon`."""
         model_queue = self._model_queues.pop(model.model_id)
         assert model_queue.empty.is_set()
         model_queue.work_queue.turns.forget(model_queue)
+        await self._replicas.vacate(model_queue.replicas)
 
-    def move(self, model: Model, work_queue: WorkQueue) -> None:
-        """Let another worker compute for the model. Batches in flight end where they are."""
+    async def move(self, model: Model, work_queue: WorkQueue, slots: BatchSlots) -> None:
+        """Let another worker compute for the model, alone. Batches in flight end where they are."""
         if (model_queue := self._model_queues.get(model.model_id)) is None:
             return
+        home, *further = model_queue.replicas
         model_queue.work_queue.turns.forget(model_queue)
         model_queue.work_queue = work_queue
+        home.drop_hold()
+        model_queue.replicas = [Replica(slots, home.residence)]
         if model_queue.requests:
             work_queue.turns.enter(model_queue)
+        await self._replicas.vacate(further)
+
+    def device(self, model: Model) -> str:
+        """The device of the model's home."""
+        return self._model_queues[model.model_id].home.slots.device
+
+    def model(self, model_id: int) -> Model | None:
+        """The first replica of a model that was opened."""
+        model_queue = self._model_queues.get(model_id)
+        return None if model_queue is None else model_queue.model
 
     async def submit(self, model: Model, job: Job) -> InferenceResponse:
         """The job's answer. Raises QueueFull at once, or the error of its batch.
@@ -76,7 +110,7 @@ class Scheduler:
             self._held_nbytes -= len(job.request.body)
             if job in model_queue.requests:
                 del model_queue.requests[job]
-                _settle(model_queue)
+                model_queue.settle()
 
     def _enqueue(self, model_queue: ModelQueue, job: Job) -> None:
         """The queue bounds the number of its requests, this the bytes of all request bodies."""
@@ -88,10 +122,12 @@ class Scheduler:
         if model_queue.delay_s and len(model_queue.requests) == 1:
             self._ripen(model_queue)
         model_queue.empty.clear()
-        work_queue = model_queue.work_queue
-        work_queue.turns.enter(model_queue)
+        model_queue.work_queue.turns.enter(model_queue)
+        self._pump_soon(model_queue.work_queue)
+
+    def _pump_soon(self, work_queue: WorkQueue) -> None:
+        """Once per turn of the event loop, so that requests which arrive together share a batch."""
         if not work_queue.pumping:
-            # Once per turn of the event loop, so that requests which arrive together share a batch
             work_queue.pumping = True
             asyncio.get_running_loop().call_soon(self.pump, work_queue)
 
@@ -114,15 +150,16 @@ class Scheduler:
     def abandon(self, model: Model, error: EngineError) -> None:
         """Answer all requests of the model with the error; results of batches in flight are dropped."""
         model_queue = self._model_queues[model.model_id]
-        _fail(model_queue.requests.take_all(), error)
-        _fail(model_queue.computing, error)
-        _settle(model_queue)
+        fail(model_queue.requests.take_all(), error)
+        fail(model_queue.computing, error)
+        model_queue.settle()
 
     def lost(self, models: Iterable[Model]) -> None:
-        """Release the leases held for models whose worker died."""
+        """Release the leases held for replicas whose worker died; let other replicas compute."""
         for model in models:
             if (model_queue := self._model_queues.get(model.model_id)) is not None:
-                model_queue.drop_hold()
+                model_queue.drop_hold(model)
+                self._pump_soon(model_queue.work_queue)
 
     def waiting(self) -> int:
         return sum(len(model_queue.requests) for model_queue in self._model_queues.values())
@@ -133,97 +170,95 @@ class Scheduler:
     # ---- turns ----
 
     def pump(self, work_queue: WorkQueue) -> None:
-        """Start what can be started. Called when a request, a free slot or a model arrives."""
+        """Start what can be started. Called when a request, a free slot or a replica arrives."""
         work_queue.pumping = False
         turns = work_queue.turns
-        while turns.inside and work_queue.in_flight < work_queue.depth:
-            model_queue = turns.next(_can_run)
+        while turns.inside and not work_queue.full:
+            model_queue = turns.next(self._can_run)
             if model_queue is None:
                 break
             self._start(model_queue)
         for model_queue in turns.inside:
-            if model_queue.fetch is None and not _here(model_queue):
-                model_queue.fetch = asyncio.create_task(self._fetch(model_queue))
+            self._replicas.look_after(model_queue)
 
-    async def _fetch(self, model_queue: ModelQueue) -> None:
-        """Promote the model; its lease is kept in `hold` until its next turn."""
-        try:
-            model_queue.hold = await self._residency.acquire(model_queue.model)
-        except EngineError as error:
-            _fail(model_queue.requests.take_all(), error)
-        finally:
-            model_queue.fetch = None
-            _settle(model_queue)
-        self.pump(model_queue.work_queue)
+    def _can_run(self, model_queue: ModelQueue) -> bool:
+        return _ripe(model_queue) and soonest(model_queue, self._cores) is not None
 
     # ---- batches ----
 
     def _start(self, model_queue: ModelQueue) -> None:
-        work_queue = model_queue.work_queue
-        lease = model_queue.hold or model_queue.residence.lease()
-        model_queue.hold = None
+        replica = soonest(model_queue, self._cores)
+        assert replica is not None
+        now = asyncio.get_running_loop().time()
+        self._replicas.note_start(model_queue, replica, now)
+        slots = replica.slots
+        threads = 0
+        if slots.shares_cores:
+            others = competitors(model_queue, slots)
+            threads = self._cores.grant(slots.load, model_queue.work_s, others)
         jobs = model_queue.requests.take(model_queue.batch_size)
-        model_queue.computing.update(jobs)
-        work_queue.in_flight += 1
-        work_queue.turns.charge(model_queue, model_queue.expected_s, model_queue.weight)
-        task = asyncio.create_task(self._run(model_queue, work_queue, jobs, lease))
+        batch = RunningBatch(model_queue, replica, jobs, replica.lease(), threads)
+        model_queue.begin(batch, now)
+        task = asyncio.create_task(self._run(batch))
         model_queue.running.add(task)
-        _settle(model_queue)
+        model_queue.settle()
 
-    async def _run(
-        self, model_queue: ModelQueue, work_queue: WorkQueue, jobs: list[Job], lease: Lease
-    ) -> None:
+    async def _run(self, batch: RunningBatch) -> None:
+        model_queue, jobs = batch.model_queue, batch.jobs
         task = asyncio.current_task()
         assert task is not None
-        charged_s = model_queue.expected_s
         starved: list[Job] = []
         try:
-            command, wedged = self._command(model_queue, work_queue, jobs)
+            command, wedged = self._command(batch)
             try:
-                done = await work_queue.worker.run(command)
+                done = await batch.slots.worker.run(command)
             finally:
                 wedged.cancel()
-            self._check(model_queue, work_queue, jobs, done)
-            if work_queue is model_queue.work_queue:
-                _settle_account(model_queue, charged_s, done.forward_s)
+            self._check(batch, done)
+            model_queue.computed(batch, done.forward_s)
             starved = self._deliver(jobs, done)
         except EngineError as error:
-            _fail(jobs, error)
+            fail(jobs, error)
         finally:
-            model_queue.computing.difference_update(jobs)
             model_queue.running.discard(task)
-            work_queue.in_flight -= 1
-            lease.release()
+            model_queue.end(batch)
+            self._cores.give_back(batch.slots.load, batch.threads)
+            batch.lease.release()
             if starved:
                 self._retry_later(model_queue, starved)
-            _settle(model_queue)
-            self.pump(work_queue)
+            model_queue.settle()
+            self._pump_after(batch)
 
-    def _command(
-        self, model_queue: ModelQueue, work_queue: WorkQueue, jobs: list[Job]
-    ) -> tuple[Run, asyncio.TimerHandle]:
+    def _pump_after(self, batch: RunningBatch) -> None:
+        """Short and long work share the cores."""
+        self.pump(batch.model_queue.work_queue)
+        if batch.threads:
+            for work_queue in self._sharing:
+                if work_queue.turns.inside and work_queue is not batch.model_queue.work_queue:
+                    self.pump(work_queue)
+
+    def _command(self, batch: RunningBatch) -> tuple[Run, asyncio.TimerHandle]:
         """The message to the worker, and the timer that replaces a worker which does not answer it."""
-        self._metrics.batch_size.observe(len(jobs))
-        loop = asyncio.get_running_loop()
+        self._metrics.batch_size.observe(len(batch.jobs))
+        loop, slots = asyncio.get_running_loop(), batch.slots
         requests, deadline = [], -math.inf
-        for job in jobs:
+        for job in batch.jobs:
             requests.append(job.request)
             deadline = max(deadline, job.deadline)
-        model_id, left_s = model_queue.model.model_id, deadline - loop.time()
-        late_s, replace = left_s + work_queue.grace_s, work_queue.worker.replace
+        model_id, left_s = batch.model_queue.model.model_id, deadline - loop.time()
+        late_s, replace = left_s + slots.grace_s, slots.worker.replace
         wedged = loop.call_later(late_s, replace, "a batch never ended", model_id)
-        return Run(next(self._batch_ids), model_id, requests, left_s), wedged
+        return Run(next(self._batch_ids), model_id, requests, left_s, batch.threads), wedged
 
-    def _check(
-        self, model_queue: ModelQueue, work_queue: WorkQueue, jobs: list[Job], done: Done
-    ) -> None:
+    def _check(self, batch: RunningBatch, done: Done) -> None:
         """Raises WorkerDied for a report that does not fit the batch; records the memory that it states."""
-        if len(done.results) != len(jobs):
-            work_queue.worker.replace("a batch came back with the wrong number of results")
+        if len(done.results) != len(batch.jobs):
+            batch.slots.worker.replace("a batch came back with the wrong number of results")
             raise WorkerDied("the worker returned the wrong number of results")
         if done.held_nbytes or done.held_main_nbytes:
             footprint = Footprint(done.held_nbytes, done.held_main_nbytes)
-            self._residency.remeasure(model_queue.model, footprint)
+            residency = self._residencies[batch.slots.device]
+            residency.remeasure(batch.replica.model, footprint)
 
     def _deliver(self, jobs: list[Job], done: Done) -> list[Job]:
         """Answer the jobs; returns those that ran out of device memory for the first time."""
@@ -253,7 +288,8 @@ class Scheduler:
         task = asyncio.current_task()
         assert task is not None
         try:
-            relieved = await self._residency.relieve(model_queue.model)
+            last = model_queue.last
+            relieved = await self._residencies[last.slots.device].relieve(last.model)
         finally:
             model_queue.computing.difference_update(starved)
             model_queue.waiting_for_memory.discard(task)
@@ -261,48 +297,19 @@ class Scheduler:
             model_queue.requests.put_back([job for job in starved if not job.answer.done()])
             model_queue.work_queue.turns.enter(model_queue)
         else:
-            _fail(
+            fail(
                 starved,
                 InsufficientMemory("the request needs more memory than the device has left"),
             )
-        _settle(model_queue)
+        model_queue.settle()
         self.pump(model_queue.work_queue)
 
 
-def _here(model_queue: ModelQueue) -> bool:
-    """Whether the model is on the device, for its next batch."""
-    return model_queue.hold is not None or model_queue.residence.leasable
-
-
-def _can_run(model_queue: ModelQueue) -> bool:
-    if len(model_queue.running) >= model_queue.work_queue.each or not _here(model_queue):
-        return False
+def _ripe(model_queue: ModelQueue) -> bool:
+    """Whether its batch is full or has waited for more requests for long enough."""
     if not model_queue.delay_s or len(model_queue.requests) >= model_queue.batch_size:
         return True
     return asyncio.get_running_loop().time() >= model_queue.ripe_at
-
-
-def _settle(model_queue: ModelQueue) -> None:
-    """Update turn, lease and `empty` after the requests or batches of the model changed."""
-    if not model_queue.requests:
-        model_queue.work_queue.turns.leave(model_queue)
-        if model_queue.hold is not None:
-            model_queue.drop_hold()
-    if model_queue.requests or model_queue.running or model_queue.waiting_for_memory:
-        model_queue.empty.clear()
-    else:
-        model_queue.empty.set()
-
-
-def _settle_account(model_queue: ModelQueue, charged_s: float, took_s: float) -> None:
-    model_queue.work_queue.turns.charge(model_queue, took_s - charged_s, model_queue.weight)
-    model_queue.expected_s += RECENCY * (took_s - model_queue.expected_s)
-
-
-def _fail(jobs: Iterable[Job], error: EngineError) -> None:
-    for job in list(jobs):
-        if not job.answer.done():
-            job.answer.set_exception(error)
 
 
 def unloading(name: str) -> ModelUnloading:

@@ -7,7 +7,7 @@ At cost 0 all priorities are equal, and the least recently used model is evicted
 the two policies.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
 Cost = Callable[[int], float]  # bytes of a model -> cost of its promotion, in any one unit
@@ -43,7 +43,7 @@ class Standing:
 class Candidate:
     """A model on the device. Among equal priorities, the model with the smallest `used` is evicted first."""
 
-    model_id: int
+    key: Hashable
     nbytes: int
     priority: float
     used: int
@@ -57,8 +57,8 @@ class Choice:
     `clock`: the highest priority in `leave`, 0 if it is empty.
     """
 
-    leave: tuple[int, ...]
-    wait: tuple[int, ...]
+    leave: tuple[Hashable, ...]
+    wait: tuple[Hashable, ...]
     clock: float
 
 
@@ -79,8 +79,8 @@ def choose(candidates: Iterable[Candidate], needed: int) -> Choice:
     chosen = _without_superfluous(_enough(candidates, needed), needed)
     leave = [one for one in chosen if not one.leased]
     return Choice(
-        tuple(one.model_id for one in leave),
-        tuple(one.model_id for one in chosen if one.leased),
+        tuple(one.key for one in leave),
+        tuple(one.key for one in chosen if one.leased),
         max((one.priority for one in leave), default=0.0),
     )
 

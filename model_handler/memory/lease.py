@@ -1,7 +1,9 @@
-"""The memory of one admitted model, and the leases that keep the model on the device."""
+"""The memory of one replica of an admitted model, and the leases that keep the replica on the device."""
 
 import asyncio
+from collections.abc import Hashable
 from dataclasses import dataclass, field
+from functools import partial
 
 from model_handler.errors import InsufficientMemory
 from model_handler.memory import eviction
@@ -12,8 +14,10 @@ from model_handler.model import Model
 
 @dataclass(slots=True, eq=False)
 class Residence:
-    """The state of one admitted model. Owned by Residency.
+    """The state of one replica of an admitted model. Owned by Residency.
 
+    `extra`: a further replica, beside the one that the load created. Where main memory is the device, it
+    shares the weights and holds only what its worker allocates for it.
     `others`: all admitted models, this one included. `home`: pool of the memory in which the model computes.
     `device`: its reservation in `home`. `main`: main memory that the model's own process holds in addition.
     `waiting`: main memory for its weights while it is demoted. `settled`: it has been on the device before.
@@ -22,6 +26,7 @@ class Residence:
     the promotion's call to the worker, which may be cancelled. `leaving`: chosen for demotion, gets no new
     lease. `asking`: has or waits for the turn to find room. `closed`: being unloaded. `displaced`: was on a
     device that was lost. `losses`: number of times that its process died. `claims`: waiting leases.
+    `latest`: measured by its last load.
     """
 
     model: Model
@@ -29,6 +34,8 @@ class Residence:
     others: "Residences" = field(repr=False)
     home: MemoryPool
     host: MemoryPool | None
+    extra: bool = False
+    latest: Footprint = field(default_factory=partial(Footprint, 0))
     device: Reservation | None = None
     main: Reservation | None = None
     waiting: Reservation | None = None
@@ -59,9 +66,9 @@ class Residence:
 
     @property
     def demotable(self) -> bool:
-        """Models of its kind can be demoted and promoted again."""
-        on_device = self.home.tier is Tier.DEVICE
-        return on_device and self.host is not None and not self.model.isolated
+        """Replicas of its kind can be demoted and promoted again."""
+        on_device = self.home.tier is Tier.DEVICE and not self.model.isolated
+        return on_device and (self.extra or self.host is not None)
 
     @property
     def movable_nbytes(self) -> int:
@@ -86,7 +93,7 @@ class Residence:
         """Its record for the eviction policy."""
         standing = self.standing
         return Candidate(
-            self.model.model_id,
+            self.model.key,
             self.nbytes,
             standing.priority,
             standing.used,
@@ -101,11 +108,11 @@ class Residence:
     def descend(self) -> None:
         """Record that it is no longer on the device. Its device reservation stays.
 
-        Its files are counted to main memory if there is room for them; otherwise its next promotion reads
-        them from disk.
+        Its files are counted to main memory, once per model, if there is room for them; otherwise its next
+        promotion reads them from disk.
         """
         self.tier = Tier.DISK
-        if not self.demotable or self.closed or self.host is None or not self.settled:
+        if not self.demotable or self.closed or self.host is None or not self.settled or self.extra:
             return
         try:
             self.waiting = self.waiting or self.host.reserve(self.nbytes)
@@ -126,6 +133,12 @@ class Residence:
             self.waiting = None
         if self.tier is Tier.HOST:
             self.tier = Tier.DISK
+
+    def counted(self, footprint: Footprint) -> Footprint:
+        """The part of a measurement that the ledger does not count for another replica already."""
+        if self.extra and self.host is None:
+            return footprint._replace(nbytes=footprint.private_nbytes)
+        return footprint
 
     def measured(self, footprint: Footprint) -> None:
         """Replace the reserved estimates by a measurement. Raises InsufficientMemory."""
@@ -165,8 +178,8 @@ class Lease:
             self.residence.others.pulse()
 
 
-class Residences(dict[int, Residence]):
-    """All admitted models, by model_id, with the totals of the eviction policy.
+class Residences(dict[Hashable, Residence]):
+    """The replicas of all admitted models, by `Model.key`, with the totals of the eviction policy.
 
     `clock`: the highest priority of any model evicted so far.
     """

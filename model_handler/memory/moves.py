@@ -83,7 +83,7 @@ class Moves:
     async def _leave(self, residence: Residence) -> None:
         leaked = 0
         try:
-            residence.kept = residence.settled and not residence.closed and residence.demotable
+            residence.kept = _worth_keeping(residence)
             if residence.kept:
                 leaked = await self._mover.demote(residence.model)
             else:
@@ -108,3 +108,9 @@ class Moves:
             reservation.release()
         self._leaks = [leak for leak in self._leaks if leak[0] != worker]
         self._changed()
+
+
+def _worth_keeping(residence: Residence) -> bool:
+    """Whether its worker keeps handler and modules: on a GPU, where the weights are most of the memory."""
+    lives_on = residence.settled and not residence.closed
+    return lives_on and residence.demotable and residence.host is not None

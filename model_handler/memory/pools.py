@@ -20,10 +20,16 @@ class Tier(Enum):
 
 class Footprint(NamedTuple):
     """Measured memory of a loaded model: `nbytes` in the memory in which it computes, and `main_nbytes` of
-    main memory in addition."""
+    main memory in addition.
+
+    `private_nbytes`: main memory that its worker allocated for it, without pages that workers share.
+    `seconds`: duration of the load in the worker.
+    """
 
     nbytes: int
     main_nbytes: int = 0
+    private_nbytes: int = 0
+    seconds: float = 0.0
 
 
 class MemoryPool:

@@ -1,11 +1,11 @@
-"""Records where every model's weights are, and grants admission, leases and promotion.
+"""Records where the weights of every replica are, and grants admission, leases and promotion.
 
 Invariants: a leased model is not demoted; reservations cover all weights on the device or on their way to
 it. On a machine with a GPU, an idle model is demoted when another model needs its memory: its master copy
 is its file, which is counted to main memory while there is room for it. A load is refused if the models
 that it would demote do not fit into main memory; a promotion is not refused for that reason. Without a
-GPU no model is demoted, and a load on a full device is refused. An isolated model is never demoted, since
-its code may hold more in memory than weights.
+GPU only further replicas are demoted, and a load on a full device is refused. An isolated model is never
+demoted, since its code may hold more in memory than weights.
 """
 
 import asyncio
@@ -31,18 +31,18 @@ log = logging.getLogger(__name__)
 
 
 class Residency:
-    """Owns the state of all admitted models. `host_nbytes` is None if main memory is the device."""
+    """Owns the state of all models admitted to one device. `host`: see Room."""
 
     def __init__(
         self,
         mover: Mover,
         device_nbytes: int,
-        host_nbytes: int | None,
+        host: MemoryPool | None,
         cost: eviction.Cost = eviction.POLICIES["gdsf"],
     ) -> None:
         self._mover = mover
         self._residences = Residences(cost)
-        self._room = Room(mover, device_nbytes, host_nbytes, self._residences)
+        self._room = Room(mover, device_nbytes, host, self._residences)
         self._moves = self._room.moves
         self._overheads = Overheads()
 
@@ -67,7 +67,7 @@ class Residency:
         if nbytes > home.budget:
             raise InsufficientMemory(_too_large(nbytes, home))
         residences = self._residences
-        residences[model.model_id] = Residence(model, nbytes, residences, home, self.host)
+        residences[model.key] = Residence(model, nbytes, residences, home, self.host)
         try:
             if overhead is not None:
                 await self.hold(model, overhead)
@@ -76,17 +76,26 @@ class Residency:
             await asyncio.shield(self.vacate(model))
             raise
 
+    def enlist(self, replica: Model, nbytes: int) -> Residence:
+        """Admit a further replica without loading it; its first lease does. `nbytes`: estimate of the memory
+        that it adds."""
+        home = self.host if self.host is not None and replica.on_cpu else self.device
+        residences = self._residences
+        residence = Residence(replica, nbytes, residences, home, self.host, extra=True)
+        residences[replica.key] = residence
+        return residence
+
     async def hold(self, model: Model, overhead: Overhead) -> None:
         """Reserve the device memory of the model's process, unless another model has reserved it already."""
         wanting = self._admitted(model)
         async with self._room.turn(wanting):
-            if not self._overheads.join(model.model_id, overhead):
+            if not self._overheads.join(model.key, overhead):
                 reservation = await self._room.find(wanting, overhead.nbytes)
-                self._overheads.add(model.model_id, overhead, reservation)
+                self._overheads.add(model.key, overhead, reservation)
 
     async def vacate(self, model: Model) -> None:
         """Remove the model from every tier after its leases have ended, and release its reservations."""
-        residence = self._residences[model.model_id]
+        residence = self._residences[model.key]
         residence.closed = True
         self._residences.pulse()  # a promotion of this model that waits for room gives up
         if residence.arriving is not None:
@@ -96,16 +105,16 @@ class Residency:
         while residence.leases:
             await self._residences.changed()
         await self._moves.drop(residence)
-        del self._residences[model.model_id]
+        del self._residences[model.key]
         residence.free_all()
-        self._overheads.leave(model.model_id)
+        self._overheads.leave(model.key)
         self._residences.pulse()
 
     # ---- leases ----
 
     def residence(self, model: Model) -> Residence:
         """The record of an admitted model, for its leases."""
-        return self._residences[model.model_id]
+        return self._residences[model.key]
 
     async def acquire(self, model: Model) -> Lease:
         """Lease a model, after its promotion if necessary. The lease begins when the model arrives."""
@@ -134,7 +143,7 @@ class Residency:
         (await self._claim(self._admitted(model))).release()
 
     def _admitted(self, model: Model) -> Residence:
-        residence = self._residences.get(model.model_id)
+        residence = self._residences.get(model.key)
         if residence is None or residence.closed:
             raise ModelNotFound(f"model {model.info.name!r} is not loaded")
         return residence
@@ -189,7 +198,8 @@ class Residency:
     async def _fetch(self, residence: Residence) -> None:
         try:
             losses = residence.losses
-            footprint = await self._arrival(residence)
+            residence.latest = await self._arrival(residence)
+            footprint = residence.counted(residence.latest)
             await self._room.correct(residence, footprint)
             if residence.losses != losses:
                 raise WorkerDied("the model's process ended before the model could be used")
@@ -221,7 +231,7 @@ class Residency:
 
         On a machine with a GPU, idle models are demoted to make room.
         """
-        residence = self._residences.get(model.model_id)
+        residence = self._residences.get(model.key)
         if residence is None or residence.device is None or residence.tier is not Tier.DEVICE:
             return
         footprint = footprint._replace(nbytes=max(footprint.nbytes, residence.nbytes))
@@ -240,7 +250,7 @@ class Residency:
     async def relieve(self, model: Model) -> bool:
         """Demote idle models after a forward of this model ran out of device memory, and keep the freed
         memory for activations. False if none can be demoted. The caller holds no lease."""
-        residence = self._residences.get(model.model_id)
+        residence = self._residences.get(model.key)
         if residence is None or residence.closed:
             return False
         return await self._room.relieve(residence, for_activations=True)
@@ -254,15 +264,15 @@ class Residency:
         before they are loaded again.
         """
         for model in models:
-            residence = self._residences.get(model.model_id)
+            residence = self._residences.get(model.key)
             if residence is None:
                 continue
             residence.kept = False
             residence.losses += 1
             if residence.tier is Tier.DEVICE:
-                residence.displaced = True
+                residence.displaced = not residence.extra
                 residence.descend()
-                if self.host is not None and residence.home is self.device:
+                if residence.extra or (self.host is not None and residence.home is self.device):
                     residence.free_device()
         self._residences.pulse()
 
@@ -271,12 +281,8 @@ class Residency:
         self._moves.release_leaks(worker)
 
     def models(self) -> list[Model]:
-        """All admitted models."""
+        """The replicas of all admitted models."""
         return [residence.model for residence in self._residences.values()]
-
-    def model(self, model_id: int) -> Model | None:
-        residence = self._residences.get(model_id)
-        return None if residence is None else residence.model
 
     def displaced(self) -> list[Model]:
         """Models that were on a lost device and are not loaded again yet, the most recently used first."""

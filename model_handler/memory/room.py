@@ -6,7 +6,7 @@ room are served first come, first served. The holder of the turn never waits for
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
 from contextlib import asynccontextmanager
 
 from model_handler.errors import InsufficientMemory, ModelNotFound
@@ -21,7 +21,7 @@ LEARNED_SHARE = 0.85
 
 
 class Room:
-    """Owns the pools. `host_nbytes` is None if main memory is the device.
+    """Owns the device's pool. `host`: main memory, shared by all devices; None if it is the device.
 
     `residences`: owned by Residency.
     """
@@ -30,11 +30,11 @@ class Room:
         self,
         mover: Mover,
         device_nbytes: int,
-        host_nbytes: int | None,
+        host: MemoryPool | None,
         residences: Residences,
     ) -> None:
         self.device = MemoryPool(Tier.DEVICE, device_nbytes)
-        self.host = None if host_nbytes is None else MemoryPool(Tier.HOST, host_nbytes)
+        self.host = host
         self.moves = Moves(mover, residences.pulse)
         self._mover = mover
         self._residences = residences
@@ -56,14 +56,14 @@ class Room:
             residence.asking = False
 
     async def find(self, wanting: Residence, nbytes: int) -> Reservation:
-        """Reserve bytes in the pool of `wanting`; on a GPU, demote other models for it if necessary.
+        """Reserve bytes in the pool of `wanting`; demote other replicas for it if necessary.
 
         The caller holds the turn. Raises InsufficientMemory, or ModelNotFound once `wanting` is closed.
         """
         if wanting.home is not self.device:
             return wanting.home.reserve(nbytes)
         try:
-            while nbytes > self.device.free and self.host is not None:
+            while nbytes > self.device.free:
                 if not await self._made(wanting, nbytes):
                     break
                 check_open(wanting)
@@ -93,8 +93,8 @@ class Room:
             return False
         choice = eviction.choose(_candidates(others), needed)
         self._check_host(wanting, (*choice.leave, *choice.wait))
-        for model_id in choice.wait:
-            self._residences[model_id].leaving = True
+        for key in choice.wait:
+            self._residences[key].leaving = True
         await self._demote(choice)
         if choice.leave:
             return True
@@ -105,12 +105,14 @@ class Room:
 
     async def _demote(self, choice: eviction.Choice) -> None:
         self._residences.clock = max(self._residences.clock, choice.clock)
-        await self.moves.leave(*(self._residences[model_id] for model_id in choice.leave))
+        await self.moves.leave(*(self._residences[key] for key in choice.leave))
 
-    def _check_host(self, wanting: Residence, leaving: Iterable[int]) -> None:
+    def _check_host(self, wanting: Residence, leaving: Iterable[Hashable]) -> None:
         """A new model must not evict others from main memory; a model that was loaded before may."""
-        assert self.host is not None
-        needed = sum(self._residences[model_id].nbytes for model_id in leaving)
+        if self.host is None:
+            return
+        places = (self._residences[key] for key in leaving)
+        needed = sum(one.nbytes for one in places if not one.extra)
         if needed > self.host.free and not wanting.settled:
             raise InsufficientMemory(
                 f"{needed} bytes of host memory needed for models that would be demoted,"
@@ -182,7 +184,7 @@ class Room:
             self._check_host(residence, choice.leave)
             await self._demote(choice)
             if for_activations:
-                freed = sum(self._residences[model_id].nbytes for model_id in choice.leave)
+                freed = sum(self._residences[key].nbytes for key in choice.leave)
                 self.device.learn(self.device.limit - freed)
         return bool(choice.leave)
 

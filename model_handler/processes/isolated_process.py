@@ -58,6 +58,14 @@ class IsolatedProcess:
         self._backoff = Backoff()
         self._failure: asyncio.Task[EngineError] | None = None  # of the last worker that was lost
 
+    @property
+    def running(self) -> bool:
+        return self._worker is not None
+
+    @property
+    def failing(self) -> bool:
+        return self._worker is None and self._backoff.failures > 0
+
     # ---- what the worker does ----
 
     async def load(self, model: Model) -> Footprint:

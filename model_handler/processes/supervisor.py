@@ -74,6 +74,15 @@ class Supervisor:
         if self._worker is not None:
             self._worker.replace(reason, culprit)
 
+    @property
+    def running(self) -> bool:
+        return self._worker is not None
+
+    @property
+    def failing(self) -> bool:
+        """No worker runs, and the last attempt to start one failed."""
+        return self._worker is None and self._backoff.failures > 0
+
     # ---- what the worker does ----
 
     async def load(self, model: Model) -> Footprint:

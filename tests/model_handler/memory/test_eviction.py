@@ -18,13 +18,13 @@ from model_handler.memory.eviction import (
 candidates = st.lists(
     st.builds(
         Candidate,
-        model_id=st.integers(0, 10_000),
+        key=st.integers(0, 10_000),
         nbytes=st.integers(0, 50),
         priority=st.sampled_from([0.0, 0.5, 1.0, 7.0]),
         used=st.integers(0, 1_000),
         leased=st.booleans(),
     ),
-    unique_by=(lambda one: one.model_id, lambda one: one.used),
+    unique_by=(lambda one: one.key, lambda one: one.used),
     max_size=12,
 )
 GDSF = POLICIES["gdsf"]
@@ -38,7 +38,7 @@ def order(candidate: Candidate) -> tuple[bool, float, int]:
 def test_enough_models_are_chosen_or_all_and_none_unnecessarily(
     those: list[Candidate], needed: int
 ) -> None:
-    sizes = {one.model_id: one.nbytes for one in those}
+    sizes = {one.key: one.nbytes for one in those}
     choice = choose(those, needed)
     chosen = [*choice.leave, *choice.wait]
     freed = sum(sizes[model_id] for model_id in chosen)
@@ -53,7 +53,7 @@ def test_enough_models_are_chosen_or_all_and_none_unnecessarily(
 def test_leased_models_are_chosen_only_if_idle_ones_are_not_enough(
     those: list[Candidate], needed: int
 ) -> None:
-    by_id = {one.model_id: one for one in those}
+    by_id = {one.key: one for one in those}
     choice = choose(those, needed)
     assert not any(by_id[model_id].leased for model_id in choice.leave)
     assert all(by_id[model_id].leased for model_id in choice.wait)
@@ -64,7 +64,7 @@ def test_leased_models_are_chosen_only_if_idle_ones_are_not_enough(
 @given(candidates, st.integers(0, 300))
 def test_the_lowest_priority_is_chosen_first(those: list[Candidate], needed: int) -> None:
     """All models below the highest chosen priority together would not have freed enough."""
-    by_id = {one.model_id: one for one in those}
+    by_id = {one.key: one for one in those}
     choice = choose(those, needed)
     chosen = [by_id[model_id] for model_id in (*choice.leave, *choice.wait)]
     assert chosen == sorted(chosen, key=order)

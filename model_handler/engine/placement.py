@@ -1,0 +1,116 @@
+"""Which worker computes a batch, and in which workers a model is open. Decisions on plain state.
+
+A model is open in one worker, its home, which keeps the worker's caches warm and the batches large. It is
+opened in a further worker when its requests have waited, while that worker was idle, for longer than opening
+it there takes (the break-even rule of the ski rental problem: at most twice the cost of the best decision).
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from model_handler.engine.queues import BatchSlots, ModelQueue, Replica
+from model_handler.sharing.cores import Cores
+
+LEAST_OPENING_S = 0.005
+
+
+# ---- batches ----
+
+
+def soonest(model_queue: ModelQueue, cores: Cores) -> Replica | None:
+    """The replica for the next batch: in an idle worker, the latest used first, else in the one that is
+    expected to be idle first. None if no worker that has the model takes another batch."""
+    best, earliest = None, (True, 0.0, True)
+    for replica in model_queue.replicas:
+        if replica.free and replica.here and has_core(replica.slots, cores):
+            load = replica.slots.load
+            busy = load.in_flight > 0
+            order = busy, load.busy_until if busy else 0.0, replica is not model_queue.last
+            if best is None or order < earliest:
+                best, earliest = replica, order
+    return best
+
+
+def has_core(slots: BatchSlots, cores: Cores) -> bool:
+    return not (cores.total and slots.shares_cores) or cores.free_for(slots.load) > 0
+
+
+def competitors(model_queue: ModelQueue, slots: BatchSlots) -> int:
+    """Other workers that could start to compute for another waiting model."""
+    work_queue = model_queue.work_queue
+    waiting = len(work_queue.turns.inside) - (model_queue in work_queue.turns.inside)
+    if not waiting or len(work_queue.slots) == 1:
+        return 0
+    return min(waiting, sum(1 for other in work_queue.slots if other is not slots and other.idle))
+
+
+# ---- replicas ----
+
+
+def idle_elsewhere(model_queue: ModelQueue, cores: Cores) -> BatchSlots | None:
+    """An idle worker, with a core for it, in which the model is not open."""
+    work_queue = model_queue.work_queue
+    if len(work_queue.slots) == 1 or model_queue.model.strikes or _stays(model_queue):
+        return None
+    present = {replica.slots for replica in model_queue.replicas if replica.here or replica.fetch}
+    for slots in work_queue.slots:
+        if slots not in present and slots.idle and has_core(slots, cores):
+            return slots
+    return None
+
+
+def _stays(model_queue: ModelQueue) -> bool:
+    """Whether the model computes in main memory beside a GPU, where its home serves all."""
+    residence = model_queue.home.residence
+    return residence.home is residence.host
+
+
+def added_nbytes(model_queue: ModelQueue, slots: BatchSlots) -> int:
+    """Estimated device memory of a further replica in that worker: workers share weights in main memory."""
+    residence = model_queue.home.residence
+    shares = residence.host is None
+    return residence.latest.private_nbytes if shares else residence.nbytes
+
+
+def better_device(model_queue: ModelQueue, free_nbytes: Mapping[str, int]) -> BatchSlots | None:
+    """Where to open a model that is on no device, if not at home: its home does not start, or would have to
+    demote other models while another device has room."""
+    home = model_queue.home.slots
+    others = [one for one in model_queue.work_queue.slots if one is not home and one.worker.running]
+    if not others or model_queue.model.strikes or _stays(model_queue):
+        return None
+    if any(replica.fetch for replica in model_queue.replicas[1:]):
+        return None
+    nbytes = model_queue.home.residence.nbytes
+    if not home.worker.failing:
+        if free_nbytes[home.device] >= nbytes:
+            return None
+        others = [
+            one for one in others if one.device != home.device and free_nbytes[one.device] >= nbytes
+        ]
+    return max(others, key=lambda one: free_nbytes[one.device], default=None)
+
+
+def opening_s(model_queue: ModelQueue) -> float:
+    """The time to open the model in a further worker: as long as its last load."""
+    return max(LEAST_OPENING_S, model_queue.home.residence.latest.seconds)
+
+
+class DeviceRoom(NamedTuple):
+    """What is known of a device when a model needs one."""
+
+    name: str
+    running: bool
+    in_flight: int
+    free_nbytes: int
+
+
+def preferred(devices: Iterable[DeviceRoom], nbytes: int) -> list[str]:
+    """The devices in the order in which a load of `nbytes` tries them: those with free room before those that
+    must demote a model, then the least busy, then the freest."""
+
+    def order(device: DeviceRoom) -> tuple[bool, bool, int, int]:
+        full = device.free_nbytes < nbytes
+        return not device.running, full, device.in_flight, -device.free_nbytes
+
+    return [device.name for device in sorted(devices, key=order)]

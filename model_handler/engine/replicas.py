@@ -1,0 +1,129 @@
+"""Opens models in further workers, and brings back those that are not on a device.
+
+Invariant: at most one load of a replica is in progress. A further replica that cannot be opened costs no
+request.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+
+from model_handler.engine.placement import (
+    added_nbytes,
+    better_device,
+    idle_elsewhere,
+    opening_s,
+    soonest,
+)
+from model_handler.engine.queues import BatchSlots, ModelQueue, Replica, WorkQueue, fail
+from model_handler.errors import EngineError
+from model_handler.memory.residency import Residency
+from model_handler.sharing.cores import Cores
+
+log = logging.getLogger(__name__)
+
+
+class Replicas:
+    """`residencies`: by device, as in BatchSlots. `pump` is called when a replica can compute."""
+
+    def __init__(
+        self,
+        residencies: Mapping[str, Residency],
+        cores: Cores,
+        pump: Callable[[WorkQueue], None],
+    ) -> None:
+        self._residencies = residencies
+        self._cores = cores
+        self._pump = pump
+
+    async def vacate(self, replicas: Iterable[Replica]) -> None:
+        """Return when their workers have freed them."""
+        for replica in replicas:
+            replica.drop_hold()
+        residencies = self._residencies
+        each = (residencies[one.slots.device].vacate(one.model) for one in replicas)
+        await asyncio.gather(*each)
+
+    # ---- what waits ----
+
+    def look_after(self, model_queue: ModelQueue) -> None:
+        """Called for a model with waiting requests of which none was sent."""
+        if not any(replica.here for replica in model_queue.replicas):
+            self._bring(model_queue)
+        elif len(model_queue.work_queue.slots) > 1:
+            self._watch(model_queue)
+
+    def note_start(self, model_queue: ModelQueue, replica: Replica, now: float) -> None:
+        """A batch is about to start. In a busy worker it has to wait, though it is sent already."""
+        if len(model_queue.work_queue.slots) == 1:
+            return
+        delays = model_queue.delays
+        delays.end(now)
+        load = replica.slots.load
+        if load.in_flight and (idle := idle_elsewhere(model_queue, self._cores)):
+            delays.add(max(0.0, load.busy_until - now), now)
+            self._open_if_due(model_queue, idle, now)
+
+    def _watch(self, model_queue: ModelQueue) -> None:
+        now = asyncio.get_running_loop().time()
+        idle = idle_elsewhere(model_queue, self._cores)
+        if idle is None or soonest(model_queue, self._cores) is not None:
+            model_queue.delays.end(now)
+            return
+        if model_queue.delays.begin(now):
+            due_s = opening_s(model_queue) - model_queue.delays.total_s(now)
+            asyncio.get_running_loop().call_later(due_s, self._pump, model_queue.work_queue)
+        self._open_if_due(model_queue, idle, now)
+
+    def _open_if_due(self, model_queue: ModelQueue, idle: BatchSlots, now: float) -> None:
+        if model_queue.delays.total_s(now) >= opening_s(model_queue):
+            nbytes = added_nbytes(model_queue, idle)
+            if self._residencies[idle.device].device.free >= nbytes:
+                self._open(model_queue, idle, nbytes)
+            else:
+                model_queue.delays.refuse(now)
+
+    # ---- opening ----
+
+    def _bring(self, model_queue: ModelQueue) -> None:
+        """Promote the model where it is at home, unless another device is the better place for it now."""
+        better = None
+        if not model_queue.delays.refused(asyncio.get_running_loop().time()):
+            room = {name: one.device.free for name, one in self._residencies.items()}
+            better = better_device(model_queue, room)
+        if better is not None:
+            self._open(model_queue, better, added_nbytes(model_queue, better))
+        elif not any(replica.fetch for replica in model_queue.replicas):
+            home = model_queue.home
+            home.fetch = asyncio.create_task(self._fetch(model_queue, home))
+
+    def _open(self, model_queue: ModelQueue, slots: BatchSlots, nbytes: int) -> None:
+        """Promote the model's replica in that worker, which is created if necessary."""
+        replica = next((one for one in model_queue.replicas if one.slots is slots), None)
+        if replica is None:
+            twin = model_queue.model.twin(len(model_queue.replicas), slots.name)
+            residence = self._residencies[slots.device].enlist(twin, nbytes)
+            replica = Replica(slots, residence)
+            model_queue.replicas.append(replica)
+        model_queue.delays.clear()
+        replica.fetch = asyncio.create_task(self._fetch(model_queue, replica))
+
+    async def _fetch(self, model_queue: ModelQueue, replica: Replica) -> None:
+        """Promote the replica; its lease is kept in `hold` until its next batch."""
+        try:
+            residency = self._residencies[replica.slots.device]
+            replica.hold = await residency.acquire(replica.model)
+        except EngineError as error:
+            self._not_fetched(model_queue, replica, error)
+        finally:
+            replica.fetch = None
+            model_queue.settle()
+        self._pump(model_queue.work_queue)
+
+    def _not_fetched(self, model_queue: ModelQueue, replica: Replica, error: EngineError) -> None:
+        if replica is not model_queue.home:
+            model_queue.delays.refuse(asyncio.get_running_loop().time())
+            facts = {"model": model_queue.model.info.name, "worker": replica.slots.name}
+            log.info("not opened in another worker", extra=facts | {"reason": str(error)})
+        elif not any(other.here or other.fetch for other in model_queue.replicas[1:]):
+            fail(model_queue.requests.take_all(), error)

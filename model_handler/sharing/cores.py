@@ -1,0 +1,109 @@
+"""CPU cores: how many this container has, how many workers they are for, and the threads of each forward.
+
+Invariant: the threads granted to forwards that may compute at the same time never exceed the cores. Two
+batches of one worker never compute at the same time.
+"""
+
+import math
+import os
+from pathlib import Path
+
+THREAD_S = 0.005  # work per CPU thread that outweighs the cost of the thread
+HEAVY_S = 0.020  # work from which a forward gets all cores, including the front's
+READ_NBYTES_PER_S = 10e9  # memory bandwidth of one core
+CGROUP_QUOTA = "sys/fs/cgroup/cpu.max"
+CGROUP_V1 = "sys/fs/cgroup/cpu/cpu.cfs_quota_us", "sys/fs/cgroup/cpu/cpu.cfs_period_us"
+CORES_PER_FRONT_CORE = 8  # see docs/sizing.md
+
+
+def available(root: Path = Path("/")) -> int:
+    """Cores that this process may use: its affinity, limited by the quota of its cgroup (v2, then v1)."""
+    quota = min(_quota_v2(root), _quota_v1(root))
+    return max(1, min(len(os.sched_getaffinity(0)), math.ceil(quota)))
+
+
+def _quota_v2(root: Path) -> float:
+    quota, _, period = _read(root / CGROUP_QUOTA).partition(" ")
+    return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() else math.inf
+
+
+def _quota_v1(root: Path) -> float:
+    quota, period = (_read(root / name) for name in CGROUP_V1)
+    return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() else math.inf
+
+
+def _read(file: Path) -> str:
+    return file.read_text().strip() if file.is_file() else ""
+
+
+def workers(cores: int) -> int:
+    """The default number of device workers on a CPU: the front takes one core in CORES_PER_FRONT_CORE."""
+    return max(1, cores - cores // CORES_PER_FRONT_CORE)
+
+
+def first_work_s(nbytes: int) -> float:
+    """Least time of a model's first forward on one thread, in seconds: the time to read its weights."""
+    return nbytes / READ_NBYTES_PER_S
+
+
+def wanted(work_s: float, cores: int) -> int:
+    """Threads for a forward that takes one thread `work_s` seconds.
+
+    A second thread speeds up a 25 ms forward 1.49× (measured on two cores) and slows down a 3 ms forward: the
+    two threads wait for each other at every layer, and the front process and the tokenizers need a core most
+    while forwards are short.
+    """
+    if work_s >= HEAVY_S:
+        return cores
+    return max(1, min(cores - 1, int(work_s / THREAD_S)))
+
+
+class WorkerLoad:
+    """The batches in flight of one worker process, of all kinds of work.
+
+    `busy_until`: estimated end of its short batches, on the event loop's clock. `threads`: those granted to
+    each batch in flight, empty where a GPU computes.
+    """
+
+    __slots__ = ("busy_until", "in_flight", "threads", "used")
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.busy_until = 0.0
+        self.threads: list[int] = []
+        self.used = 0  # largest of `threads`
+
+
+class Cores:
+    """Grants threads to batches. `total`: 0 where a GPU computes, and nothing is granted."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._used = 0  # by all workers
+
+    def free_for(self, load: WorkerLoad) -> int:
+        """Threads that a further batch of this worker could get: those of its own batches are not in use at
+        the same time."""
+        return self.total - self._used + load.used
+
+    def grant(self, load: WorkerLoad, work_s: float, others: int) -> int:
+        """Take threads for a batch; 0 where nothing is granted.
+
+        `others`: other workers that could start to compute now; each gets at least one of the free cores.
+        """
+        if not self.total:
+            return 0
+        free = self.free_for(load)
+        threads = max(1, min(wanted(work_s, self.total), free - others))
+        load.threads.append(threads)
+        self._update(load)
+        return threads
+
+    def give_back(self, load: WorkerLoad, threads: int) -> None:
+        if threads:
+            load.threads.remove(threads)
+            self._update(load)
+
+    def _update(self, load: WorkerLoad) -> None:
+        before, load.used = load.used, max(load.threads, default=0)
+        self._used += load.used - before
