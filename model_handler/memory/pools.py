@@ -20,10 +20,16 @@ class Tier(Enum):
 
 class Footprint(NamedTuple):
     """Measured memory of a loaded model: `nbytes` in the memory in which it computes, and `main_nbytes` of
-    main memory in addition."""
+    main memory in addition.
+
+    `private_nbytes` and `seconds` are measured by a device worker only: main memory that opening the model in
+    one more worker costs, and the time of its load.
+    """
 
     nbytes: int
     main_nbytes: int = 0
+    private_nbytes: int = 0
+    seconds: float = 0.0
 
 
 class MemoryPool:
