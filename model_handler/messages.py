@@ -86,34 +86,47 @@ class Trim(msgspec.Struct, frozen=True, array_like=True, tag="trim"):
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):
-    """One batch for one model. `timeout_s`: time left until the latest deadline of its requests."""
+    """One batch for one model. `timeout_s`: time left until the latest deadline of its requests.
+
+    `threads`: PyTorch's thread count for the forward; 0: the worker's usual count.
+    """
 
     batch_id: int
     model_id: int
     requests: list[InferenceRequest]
     timeout_s: float
+    threads: Count = 0
 
 
 # ---- worker → front ----
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
-    """The worker's first message. The byte counts describe device memory and are 0 on a CPU."""
+    """The worker's first message. The byte counts describe device memory and are 0 on a CPU.
+
+    `devices`: number of devices of this kind that the machine has; a CPU counts as one.
+    """
 
     pid: int
     device: str
     total_nbytes: Count
     free_nbytes: Count
+    devices: Count = 1
 
 
 class Loaded(msgspec.Struct, frozen=True, array_like=True, tag="loaded"):
     """`nbytes`: memory that the model holds on the device. `main_nbytes`: main memory that the model's own
-    process holds in addition, on a machine with a GPU."""
+    process holds in addition, on a machine with a GPU.
+
+    `seconds`: time of the load, without its wait for earlier loads. `private_nbytes`: main memory that the
+    device worker now holds besides the weights for this model: structure, tokenizer, buffers.
+    """
 
     model_id: int
     nbytes: Count
     seconds: float
     main_nbytes: Count = 0
+    private_nbytes: Count = 0
 
 
 class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag="load_failed"):

@@ -30,6 +30,10 @@ class Device:
         """True if the device has bfloat16 arithmetic and does not emulate it."""
         return True
 
+    def count(self) -> int:
+        """Number of devices of this kind that this process can use."""
+        return 1
+
     def total_nbytes(self) -> int:
         """0 if the device has no memory of its own."""
         return 0
@@ -63,6 +67,9 @@ class CudaDevice(Device):
     @property
     def bfloat16(self) -> bool:
         return torch.cuda.get_device_capability(self.index) >= (8, 0)
+
+    def count(self) -> int:
+        return torch.cuda.device_count()
 
     def total_nbytes(self) -> int:
         return self._memory()[1]

@@ -33,8 +33,8 @@ class HeldMemory:
         """Growth since the last load or unload; for the first load, since the fork."""
         before, self._counted = self._counted, self._exact()
         self._anonymous_at_load = anonymous_nbytes()
-        nbytes, main_nbytes = (max(0, a - b) for a, b in zip(self._counted, before, strict=True))
-        return Footprint(nbytes, main_nbytes)
+        nbytes = self._counted.nbytes - before.nbytes
+        return Footprint(max(0, nbytes), max(0, self._counted.main_nbytes - before.main_nbytes))
 
     def unloaded(self) -> None:
         if self._started():

@@ -31,10 +31,11 @@ class Booster:
                 ' and save it with save_model("model.ubj")'
             )
         self._matrix = xgboost.DMatrix
-        self._threads = torch.get_num_threads()
+        self._threads = 0
         self.native = xgboost.Booster()
         self.native.load_model(bytearray(serialized))
-        self.native.set_param({"nthread": self._threads, "device": "cpu"})
+        self.native.set_param({"device": "cpu"})
+        self._use_threads(torch.get_num_threads())
         self.columns = int(self.native.num_features())
         self.names: Sequence[str] | None = self.native.feature_names
         self.nbytes = len(serialized)
@@ -54,6 +55,7 @@ class Booster:
 
     def run(self, call: ArrayCall) -> Arrays:
         (rows,) = call.inputs.values()
+        self._use_threads(torch.get_num_threads())
         if self._inplace:
             score = self.native.inplace_predict(
                 rows, iteration_range=self._trees, validate_features=False
@@ -62,6 +64,11 @@ class Booster:
             matrix = self._matrix(rows, nthread=self._threads)
             score = self.native.predict(matrix, validate_features=False)
         return {"score": np.asarray(score)}
+
+    def _use_threads(self, count: int) -> None:
+        if count != self._threads:
+            self._threads = count
+            self.native.set_param({"nthread": count})
 
 
 def _trees(native: Any) -> tuple[int, int]:

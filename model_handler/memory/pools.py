@@ -22,8 +22,8 @@ class Footprint(NamedTuple):
     """Measured memory of a loaded model: `nbytes` in the memory in which it computes, and `main_nbytes` of
     main memory in addition.
 
-    `private_nbytes`: main memory that its worker allocated for it, without pages that workers share.
-    `seconds`: duration of the load in the worker.
+    `private_nbytes` and `seconds` are measured by a device worker only: main memory that opening the model in
+    one more worker costs, and the time of its load.
     """
 
     nbytes: int

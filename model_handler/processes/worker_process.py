@@ -117,7 +117,7 @@ class WorkerProcess(asyncio.Protocol):
     async def load(self, model: Model) -> Footprint:
         """Raises the worker's error."""
         loaded = await self._ask(Loaded, model.model_id, _load(model))
-        return Footprint(loaded.nbytes, loaded.main_nbytes)
+        return Footprint(loaded.nbytes, loaded.main_nbytes, loaded.private_nbytes, loaded.seconds)
 
     async def unload(self, model: Model) -> int:
         """The bytes that are still held afterwards. A worker that takes too long is replaced."""

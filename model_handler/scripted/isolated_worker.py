@@ -215,7 +215,8 @@ class IsolatedWorker:
             self._answer(script, request) for request in run.requests
         ]
         seconds = time.monotonic() - began
-        self._send(Done(run.batch_id, results, 0.0, seconds, *self._held.now()))
+        held = self._held.now()
+        self._send(Done(run.batch_id, results, 0.0, seconds, held.nbytes, held.main_nbytes))
 
     def _answer(
         self, script: Script | None, request: InferenceRequest

@@ -5,7 +5,6 @@ request that caused it, unless the device is lost.
 """
 
 import logging
-import os
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,9 +35,6 @@ _SEARCHED = 200_000
 # A group is split where its longest row would have more than _WASTE times the tokens of its shortest, if
 # the padding costs more tokens than the fixed cost of another forward.
 _WASTE = 2
-THREAD_S = 0.005  # work per CPU thread that outweighs the cost of the thread
-HEAVY_S = 0.020  # work from which a forward gets all cores, including the front's
-READ_NBYTES_PER_S = 10e9  # memory bandwidth of one core
 
 
 @dataclass(slots=True)
@@ -234,47 +230,18 @@ def _attempt(
 # ---- threads of a forward ----
 
 
-def first_work_s(nbytes: int) -> float:
-    """Least time of a model's first forward on one thread, in seconds: the time to read its weights."""
-    return nbytes / READ_NBYTES_PER_S
-
-
-class Threads:
-    """Sets PyTorch's thread count per forward. `cores` 0: a GPU computes, and nothing is changed.
-
-    A second thread speeds up a 25 ms forward 1.49× (measured on two cores) and slows down a 3 ms forward: the
-    two threads wait for each other at every layer, and the front process and the tokenizers need a core most
-    while forwards are short.
-    """
-
-    def __init__(self, cores: int) -> None:
-        self._cores = cores
-        self._usual = self.many(HEAVY_S - THREAD_S)
-        if cores:
-            torch.set_num_threads(self._usual)
-
-    @classmethod
-    def of(cls, device: torch.device) -> "Threads":
-        return cls(len(os.sched_getaffinity(0)) if device.type == "cpu" else 0)
-
-    def many(self, work_s: float) -> int:
-        """Threads for a forward. `work_s`: the time that a single thread would need."""
-        if work_s >= HEAVY_S:
-            return self._cores
-        return max(1, min(self._cores - 1, int(work_s / THREAD_S)))
-
-    @contextmanager
-    def computing(self, work_s: float) -> Iterator[int]:
-        """Set the thread count of the calling thread for the block. Yields the count."""
-        count = self.many(work_s) if self._cores else 1
-        if not self._cores or count == self._usual:
-            yield count
-            return
-        torch.set_num_threads(count)
-        try:
-            yield count
-        finally:
-            torch.set_num_threads(self._usual)
+@contextmanager
+def computing(threads: int) -> Iterator[None]:
+    """Set PyTorch's thread count of the calling thread for the block; 0: leave it as it is."""
+    usual = torch.get_num_threads()
+    if threads in (0, usual):
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
 
 
 # ---- finish ----

@@ -7,20 +7,9 @@ progress. A model is demoted only while no batch uses it.
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 
 from model_handler.handlers import Handler
 from model_handler.worker.capacity import ForwardCapacity
-from model_handler.worker.forward import first_work_s
-
-
-@dataclass(slots=True)
-class ForwardHistory:
-    """Measurements of one model's forwards: how many tokens fit, and how long one thread would have needed
-    for its last batch."""
-
-    capacity: ForwardCapacity = field(default_factory=ForwardCapacity)
-    work_s: float = 0.0
 
 
 class LoadedModel:
@@ -30,7 +19,7 @@ class LoadedModel:
         self.model_id = model_id
         self.handler = handler
         self.generates = generates
-        self.history = ForwardHistory(work_s=first_work_s(handler.nbytes))
+        self.capacity = ForwardCapacity()
         self.batches = 0
         self.unloaded = False
         self.when_idle: Callable[[LoadedModel], None] | None = None

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 log = logging.getLogger(__name__)
-Task = Callable[[], None]
+Task = Callable[[], object]
 
 
 class WorkerThread(threading.Thread):

@@ -25,11 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+import torch
+
 from model_handler.artifacts import tasks
 from model_handler.artifacts.conventions import Convention
 from model_handler.device import device as devices
 from model_handler.device import precision
 from model_handler.device.device import Device, is_sticky
+from model_handler.device.held_memory import anonymous_nbytes
 from model_handler.device.tokenizer_threads import tokenize_with, tokenizing
 from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed, ModelNotFound
 from model_handler.handlers import Handler
@@ -62,7 +65,7 @@ from model_handler.options import WorkerOptions
 from model_handler.sharing import turnstile
 from model_handler.sharing.turnstile import GENERATIONS, Turn, Turnstile, WorkKind
 from model_handler.worker import warmup
-from model_handler.worker.forward import Batch, Threads, finish, forward, prepare
+from model_handler.worker.forward import Batch, computing, finish, forward, prepare
 from model_handler.worker.loaded_models import Kept, LoadedModel, LoadedModels
 from model_handler.worker.threads import WorkerThread
 
@@ -99,6 +102,7 @@ class Work:
     deadline: float
     prepare_s: float
     done: Callable[["Work"], None]  # called by the host thread
+    threads: int = 0  # PyTorch's thread count for the forward; 0: the usual count
     forward_s: float = 0.0
 
 
@@ -109,8 +113,9 @@ class Worker:
         self._end = end
         self._device = device
         self._warms_up = options.warmup
+        if device.torch_device.type == "cpu":
+            torch.set_num_threads(1)  # a batch gets what the front grants it
         self._forwarding = Turnstile()
-        self._threads = Threads.of(device.torch_device)
         self._ready_brief: deque[Work] = deque()
         self._loader = TorchLoader(device, self._forwarding, options)
         self._formats = FormatLoader(device)
@@ -126,6 +131,9 @@ class Worker:
         )
         for number in range(1, GENERATIONS):
             self._generate.join_in(f"generate {number}")
+        # A thread keeps the count that it finds at its first use, which must not be that of a batch
+        for thread in (self._loading, self._unloading, self._host):
+            thread.put(torch.get_num_threads)
         self._send(self._ready())
         for command in commands(self._end):
             self._accept(command)
@@ -153,7 +161,8 @@ class Worker:
 
     def _ready(self) -> Ready:
         device = self._device
-        return Ready(os.getpid(), device.name, device.total_nbytes(), device.free_nbytes())
+        total, free = device.total_nbytes(), device.free_nbytes()
+        return Ready(os.getpid(), device.name, total, free, device.count())
 
     def _send(self, report: Report) -> None:
         with self._sending:
@@ -163,7 +172,7 @@ class Worker:
 
     def _load(self, command: Load, kept: LoadedModel | None) -> None:
         """`kept`: the model, if it was demoted before."""
-        began = time.monotonic()
+        began, held = time.monotonic(), anonymous_nbytes()
         try:
             loaded = self._promoted(kept) or self._opened(command)
         except Exception as error:  # noqa: BLE001  a broken artifact must not end the process
@@ -172,7 +181,9 @@ class Worker:
             self._arrived(refused, None, None if kept is None or kept.unloaded else kept)
             return
         nbytes, seconds = loaded.handler.nbytes, time.monotonic() - began
-        self._arrived(Loaded(command.model_id, nbytes, seconds), loaded, None)
+        private = max(0, anonymous_nbytes() - held)
+        report = Loaded(command.model_id, nbytes, seconds, private_nbytes=private)
+        self._arrived(report, loaded, None)
 
     def _promoted(self, kept: LoadedModel | None) -> LoadedModel | None:
         """Promote a demoted model. None if the model must be loaded from its artifact."""
@@ -249,9 +260,9 @@ class Worker:
             self._send(Done(run.batch_id, [refusal] * len(run.requests), 0.0, 0.0))
             return
         began = time.monotonic()
-        batch = prepare(loaded.handler, run.requests, loaded.history.capacity)
+        batch = prepare(loaded.handler, run.requests, loaded.capacity)
         took_s = time.monotonic() - began
-        work = Work(run.batch_id, loaded, batch, deadline, took_s, self._finish)
+        work = Work(run.batch_id, loaded, batch, deadline, took_s, self._finish, run.threads)
         if loaded.generates:
             self._generate.put(functools.partial(self._compute_long, work))
         else:
@@ -267,16 +278,13 @@ class Worker:
         request: InferenceRequest,
         answered: "Future[InferenceResponse | Refusal]",
     ) -> None:
-        """Prepare a warm-up batch. Its time is not recorded in the model's history, since it is a cold
-        start."""
-        unrecorded = LoadedModel(loaded.model_id, loaded.handler, generates=False)
         batch = prepare(loaded.handler, [request])
         deadline = time.monotonic() + warmup.LIMIT_S
 
         def done(work: Work) -> None:
             answered.set_result(finish(work.batch)[0])
 
-        self._put_brief(Work(0, unrecorded, batch, deadline, 0.0, done))
+        self._put_brief(Work(0, loaded, batch, deadline, 0.0, done))
 
     def _finish(self, work: Work) -> None:
         results = finish(work.batch)
@@ -297,11 +305,7 @@ class Worker:
                 self._compute_next(turn)
 
     def _compute_next(self, turn: Turn) -> None:
-        work = self._ready_brief.popleft()
-        history = work.model.history
-        with self._threads.computing(history.work_s) as threads:
-            self._compute(work, turn)
-        history.work_s = work.forward_s * threads
+        self._compute(self._ready_brief.popleft(), turn)
 
     def _compute_long(self, work: Work) -> None:
         turnstile.pass_through(self._forwarding)
@@ -310,7 +314,8 @@ class Worker:
 
     def _compute(self, work: Work, turn: Turn) -> None:
         try:
-            forward(work.batch, self._device, work.deadline)
+            with computing(work.threads):
+                forward(work.batch, self._device, work.deadline)
         except Exception as error:  # forward raises only if the device is lost
             self._exit_if_sticky(error, work.model.model_id)
             raise

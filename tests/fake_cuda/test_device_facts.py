@@ -17,6 +17,10 @@ def test_the_facts_are_those_of_the_device() -> None:
     assert isinstance(said["device_free_nbytes"], int)
 
 
+def test_all_devices_are_counted() -> None:
+    assert CudaDevice(0).count() == torch.cuda.device_count() >= 1
+
+
 def test_the_driver_is_new_enough_for_the_build() -> None:
     supported = [int(part) for part in driver_version().split(".")]
     built_for = [int(part) for part in str(torch.version.cuda).split(".")[:2]]

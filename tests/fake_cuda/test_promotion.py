@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 import safetensors.torch
@@ -209,9 +208,9 @@ def test_a_worker_promotes_a_demoted_model(models: Models) -> None:
     for _ in range(3):
         assert front.ask(Demote(ID)) == Unloaded(ID, 0)
         assert torch.cuda.memory_allocated() == workspace
-        assert front.load(path) == Loaded(
-            ID, loaded.nbytes, seconds=cast("float", pytest.approx(0, abs=60))
-        )
+        again = front.load(path)
+        assert isinstance(again, Loaded)
+        assert (again.model_id, again.nbytes) == (ID, loaded.nbytes)
         assert isinstance(front.answer(), InferenceResponse)
     front.send(Demote(ID), Load(ID, str(path), TASK, "auto"))
     assert [type(front.next()) for _ in range(2)] == [Unloaded, Loaded]

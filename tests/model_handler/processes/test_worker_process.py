@@ -90,8 +90,8 @@ def test_reports_reach_their_callers() -> None:
         run = await worker.call(process.run(RUN))
         done = Done(1, [], 0.0, 0.0)
         failed = LoadFailed(2, Refusal("ModelLoadFailed", "corrupt"))
-        worker.send(done, Loaded(3, 0, 0.0), failed, Loaded(1, 10, 0.0, 5))
-        assert await load == Footprint(10, 5)
+        worker.send(done, Loaded(3, 0, 0.0), failed, Loaded(1, 10, 0.5, 5, 7))
+        assert await load == Footprint(10, 5, private_nbytes=7, seconds=0.5)
         assert await run == done
         with pytest.raises(ModelLoadFailed, match="corrupt"):
             await other

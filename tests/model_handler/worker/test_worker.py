@@ -103,3 +103,11 @@ def test_trimming_does_not_wait_for_a_load(front: Front, copy: Path) -> None:
     with file.open("wb"):
         file.unlink()
     assert isinstance(front.next(), LoadFailed)
+
+
+def test_a_load_is_measured(front: Front, classifier: Path) -> None:
+    """Its own time, and the memory of its weights and besides them."""
+    loaded = front.load(classifier)
+    assert isinstance(loaded, Loaded)
+    assert loaded.seconds > 0
+    assert loaded.nbytes > 0
