@@ -7,8 +7,9 @@ At cost 0 all priorities are equal, and the least recently used model is evicted
 the two policies.
 """
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 Cost = Callable[[int], float]  # bytes of a model -> cost of its promotion, in any one unit
 
@@ -41,9 +42,12 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model on the device. Among equal priorities, the model with the smallest `used` is evicted first."""
+    """A model on the device. Among equal priorities, the model with the smallest `used` is evicted first.
 
-    key: Hashable
+    `key`: the caller's, hashable.
+    """
+
+    key: Any
     nbytes: int
     priority: float
     used: int
@@ -57,8 +61,8 @@ class Choice:
     `clock`: the highest priority in `leave`, 0 if it is empty.
     """
 
-    leave: tuple[Hashable, ...]
-    wait: tuple[Hashable, ...]
+    leave: tuple[Any, ...]
+    wait: tuple[Any, ...]
     clock: float
 
 

@@ -48,6 +48,7 @@ class Supervisor:
         """Start a worker in the background, unless one was started."""
         if self._keeper is None:
             self._keeper = asyncio.create_task(self._keep())
+            self._keeper.add_done_callback(_report)
 
     async def stop(self) -> None:
         """Return when the worker process has ended and its device memory is free."""
@@ -155,3 +156,9 @@ class Supervisor:
         extra = {"worker": worker.pid, "reason": worker.reason, "culprit": worker.culprit}
         log.error("worker lost", extra=extra)
         self._on_lost(worker.culprit)
+
+
+def _report(keeper: asyncio.Task[None]) -> None:
+    """Log an error of ours, after which no worker is started any more."""
+    if not keeper.cancelled():
+        log.critical("supervisor ended", exc_info=keeper.exception())

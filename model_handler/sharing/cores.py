@@ -18,8 +18,8 @@ CORES_PER_FRONT_CORE = 8  # see docs/sizing.md
 
 def available(root: Path = Path("/")) -> int:
     """Cores that this process may use: its affinity, limited by the quota of its cgroup (v2, then v1)."""
-    quota = min(_quota_v2(root), _quota_v1(root))
-    return max(1, min(len(os.sched_getaffinity(0)), math.ceil(quota)))
+    usable = min(len(os.sched_getaffinity(0)), _quota_v2(root), _quota_v1(root))
+    return max(1, int(usable))
 
 
 def _quota_v2(root: Path) -> float:

@@ -17,6 +17,10 @@ class Descendants:
         return [one for one in everybody if one.pid not in self._others and one.name() == name]
 
     def kill(self, name: str) -> None:
-        (victim,) = self.named(name)
-        os.kill(victim.pid, signal.SIGKILL)
-        victim.wait()
+        """End all of that name."""
+        victims = self.named(name)
+        assert victims
+        for victim in victims:
+            os.kill(victim.pid, signal.SIGKILL)
+        for victim in victims:
+            victim.wait()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -16,16 +17,19 @@ from tests.model_handler.fake_supervisor import FakeSupervisor, turns
 class FakeEngine:
     """An engine with FakeSupervisors."""
 
-    def __init__(self, options: EngineOptions, device: str = "cpu") -> None:
+    def __init__(self, options: EngineOptions, device: str = "cpu", workers: int = 1) -> None:
         self.supervisors: list[FakeSupervisor] = []
-        self.engine = assemble(options, ForkServerClient(), self.supervise)
+        self.engine = assemble(
+            replace(options, workers=workers), ForkServerClient(), self.supervise
+        )
         (self.main,) = self.supervisors
         self.main.device = device
 
     def supervise(
-        self, on_ready: Callable[[Ready], None], on_lost: Callable[[int], None]
+        self, device: str, on_ready: Callable[[Ready], None], on_lost: Callable[[int], None]
     ) -> Supervisor:
         supervisor = FakeSupervisor(lambda _: 1000, on_ready, on_lost)
+        supervisor.device = device
         self.supervisors.append(supervisor)
         return cast("Supervisor", supervisor)  # it has all that an engine uses of one
 

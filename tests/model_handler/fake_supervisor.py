@@ -23,6 +23,7 @@ class FakeSupervisor(FakeWorker):
         on_lost: Callable[[int], None],
     ) -> None:
         super().__init__(nbytes)
+        self.running = False
         self.on_ready = on_ready
         self.on_lost = on_lost
         self._arrived = asyncio.Event()
@@ -42,6 +43,7 @@ class FakeSupervisor(FakeWorker):
 
     def arrive(self) -> None:
         gpu = self.device != "cpu"
+        self.running = True
         free = self.TOTAL - self.CONTEXT if gpu else 0
         self.on_ready(Ready(1, self.device, self.TOTAL if gpu else 0, free))
         self._arrived.set()
@@ -49,6 +51,7 @@ class FakeSupervisor(FakeWorker):
     def die(self) -> None:
         """As with a real process, the engine's callback runs before the calls fail."""
         self._arrived.clear()
+        self.running = False
         self.on_lost(self.culprit)
         super().die()
 

@@ -32,6 +32,8 @@ class FakeWorker:
     starved: bool = False  # the next batch runs out of memory
     replaced: list[str] = field(default_factory=list)
     forward_s: dict[int, float] = field(default_factory=dict)
+    running: bool = True
+    failing: bool = False
 
     async def load(self, model: Model) -> Footprint:
         assert model.model_id not in self.held, "loaded twice"

@@ -10,12 +10,17 @@ from model_handler.memory.residency import Residency
 
 def residency(engine: Engine) -> Residency:
     assert engine._core is not None
-    return engine._core.residency
+    (residency,) = engine._core.residencies.values()
+    return residency
 
 
 def residences(residency: Residency) -> Mapping[int, Residence]:
-    """A copy of the residences, by model id."""
-    return dict(residency._residences)
+    """The residences of the first replicas, by model id."""
+    return {
+        residence.model.model_id: residence
+        for residence in residency._residences.values()
+        if not residence.extra
+    }
 
 
 def overhead_nbytes(residency: Residency) -> int:

@@ -8,7 +8,7 @@ import uvloop
 
 from model_handler.engine.admission import QueueBounds
 from model_handler.engine.metrics import Metrics
-from model_handler.engine.queues import Job, WorkQueue
+from model_handler.engine.queues import BatchSlots, Job, WorkQueue
 from model_handler.engine.scheduler import Scheduler
 from model_handler.memory.pools import Footprint
 from model_handler.memory.residency import Residency
@@ -23,6 +23,8 @@ ANSWER = InferenceResponse(b"1", "application/json")
 
 class AtOnce:
     """A worker that answers immediately."""
+
+    running, failing = True, False
 
     async def load(self, model: Model) -> Footprint:
         return Footprint(1)
@@ -51,10 +53,11 @@ class AtOnce:
 async def lone_requests(delay_s: float) -> None:
     worker, loop = AtOnce(), asyncio.get_running_loop()
     residency = Residency(worker, 10, None)
-    scheduler = Scheduler(residency, Metrics())
+    scheduler = Scheduler({"": residency}, Metrics())
     one = model(1)
     await residency.admit(one, 1)
-    scheduler.open(one, WorkQueue(worker), QueueBounds(4, 2, delay_s))
+    slots = BatchSlots(worker)
+    scheduler.open(one, WorkQueue(slots), slots, QueueBounds(4, 2, delay_s))
     for _ in range(REQUESTS):
         job = Job(InferenceRequest(b"{}"), loop.time() + LIMIT_S, loop.create_future())
         async with asyncio.timeout(LIMIT_S):

@@ -18,11 +18,11 @@ from model_handler.artifacts.conventions import Convention
 from model_handler.artifacts.properties import Properties
 from model_handler.engine.admission import QueueBounds
 from model_handler.engine.metrics import Metrics
-from model_handler.engine.queues import Job, WorkQueue
+from model_handler.engine.queues import BatchSlots, Job, WorkQueue
 from model_handler.engine.scheduler import Scheduler, unloading
 from model_handler.errors import EngineError
 from model_handler.memory.overheads import Overhead
-from model_handler.memory.pools import Footprint, Tier
+from model_handler.memory.pools import Footprint, MemoryPool, Tier
 from model_handler.memory.residency import Residency
 from model_handler.messages import InferenceRequest, InferenceResponse
 from model_handler.model import Entry, Model, ModelInfo
@@ -40,6 +40,10 @@ OVERHEADS = {
 }  # of a process that two models share
 keys = st.sampled_from(sorted(SIZES))
 numbers = st.integers(0, 30)
+
+
+def host_pool(nbytes: int | None) -> MemoryPool | None:
+    return None if nbytes is None else MemoryPool(Tier.HOST, nbytes)
 
 
 class Pair:
@@ -97,10 +101,11 @@ class SchedulingMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.workers = Pair()
-        self.lanes = [WorkQueue(self.workers.shared), WorkQueue(self.workers.own, depth=1)]
-        self.residency = Residency(self.workers, CAPACITY, self.host_capacity)
+        self.slots = [BatchSlots(self.workers.shared), BatchSlots(self.workers.own, depth=1)]
+        self.lanes = [WorkQueue(slots) for slots in self.slots]
+        self.residency = Residency(self.workers, CAPACITY, host_pool(self.host_capacity))
         self.workers.gpu = self.host_capacity is not None
-        self.scheduler = Scheduler(self.residency, Metrics())
+        self.scheduler = Scheduler({"": self.residency}, Metrics())
         self.models: dict[int, Model] = {}
         self.departing: set[int] = set()
         self.requests: list[asyncio.Task[InferenceResponse]] = []
@@ -127,17 +132,15 @@ class SchedulingMachine(RuleBasedStateMachine):
             await self.residency.admit(model, SIZES[model.model_id] - UNDERESTIMATE, overhead)
         except EngineError:
             return
-        lane = self.lanes[model.isolated]
-        self.scheduler.open(
-            model, lane, QueueBounds(4, 2, delay_s=1e-6 if model.model_id % 2 else 0.0)
-        )
+        bounds = QueueBounds(4, 2, delay_s=1e-6 if model.model_id % 2 else 0.0)
+        number = int(model.isolated)
+        self.scheduler.open(model, self.lanes[number], self.slots[number], bounds)
         self.models[model.model_id] = model
 
     async def unload(self, model: Model) -> None:
         self.scheduler.abandon(model, unloading(model.info.name))
         await self.scheduler.drained(model)
-        self.scheduler.close(model)
-        await self.residency.vacate(model)
+        await self.scheduler.close(model)
         self.departing.discard(model.model_id)
 
     async def invoke(self, model: Model, body: bytes) -> InferenceResponse:
@@ -256,9 +259,9 @@ class SchedulingMachine(RuleBasedStateMachine):
 
     @invariant()
     def never_more_batches_than_depth(self) -> None:
-        for lane, worker in zip(self.lanes, (self.workers.shared, self.workers.own), strict=True):
+        for slots, worker in zip(self.slots, (self.workers.shared, self.workers.own), strict=True):
             running = [call for call in worker.calls if call.kind == "run"]
-            assert len(running) <= lane.depth
+            assert len(running) <= slots.depth
 
     @invariant()
     def isolated_models_stay(self) -> None:

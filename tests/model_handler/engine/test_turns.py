@@ -7,7 +7,7 @@ import pytest
 
 from model_handler.engine.admission import QueueBounds
 from model_handler.engine.metrics import Metrics
-from model_handler.engine.queues import Job, WorkQueue
+from model_handler.engine.queues import BatchSlots, Job, WorkQueue
 from model_handler.engine.scheduler import Scheduler
 from model_handler.memory.residency import Residency
 from model_handler.messages import InferenceRequest
@@ -42,11 +42,12 @@ def test_the_share_of_light_batches(weight: int, batches: int, depth: int) -> No
         worker, residency = opened(host=None)
         worker.forward_s = COST_S
         await both_loaded(worker, residency)
-        scheduler = Scheduler(residency, Metrics())
-        lane = WorkQueue(worker, depth)
+        scheduler = Scheduler({"": residency}, Metrics())
+        slots = BatchSlots(worker, depth)
+        lane = WorkQueue(slots)
         for key in COST_S:
             bounds = QueueBounds(200, 1, weight=weight if key == HEAVY else 1)
-            scheduler.open(model(key), lane, bounds)
+            scheduler.open(model(key), lane, slots, bounds)
         waiting = [submit(scheduler, key) for _ in range(100) for key in COST_S]
         await turns()
         ran: Counter[int] = Counter()
@@ -67,10 +68,11 @@ def test_a_lane_with_one_batch_of_each_model() -> None:
     async def scenario() -> None:
         worker, residency = opened(host=None)
         await both_loaded(worker, residency)
-        scheduler = Scheduler(residency, Metrics())
-        lane = WorkQueue(worker, depth=2, each=1)
+        scheduler = Scheduler({"": residency}, Metrics())
+        slots = BatchSlots(worker, depth=2, each=1)
+        lane = WorkQueue(slots)
         for key in COST_S:
-            scheduler.open(model(key), lane, QueueBounds(200, 1))
+            scheduler.open(model(key), lane, slots, QueueBounds(200, 1))
         waiting = [submit(scheduler, HEAVY), submit(scheduler, HEAVY), submit(scheduler, LIGHT)]
         await turns()
         assert [call.model_id for call in worker.calls] == [HEAVY, LIGHT]

@@ -1,5 +1,7 @@
 """Eviction: enough bytes, no unnecessary model, idle before leased, the lowest priority first."""
 
+from typing import Any
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import assume, given
@@ -89,7 +91,7 @@ def played(history: list[int], sizes: list[int], budget: int, policy: str) -> li
     here: set[int] = set()
     clock, left = 0.0, []
     for number, asked in enumerate(history, start=1):
-        gone: tuple[int, ...] = ()
+        gone: tuple[Any, ...] = ()
         if asked not in here:
             needed = sum(sizes[one] for one in here) + sizes[asked] - budget
             choice = choose([candidate(one, sizes, standings) for one in here], needed)

@@ -8,13 +8,19 @@ import pytest
 
 from model_handler.engine.admission import QueueBounds
 from model_handler.engine.metrics import Metrics
-from model_handler.engine.queues import Job, WorkQueue
+from model_handler.engine.queues import BatchSlots, Job, WorkQueue
 from model_handler.engine.scheduler import Scheduler
 from model_handler.errors import InsufficientMemory, ModelLoadFailed
 from model_handler.memory.eviction import POLICIES
 from model_handler.memory.residency import Residency
 from model_handler.messages import InferenceRequest
-from tests.model_handler.engine.test_scheduling import CAPACITY, ISOLATED, SIZES, model
+from tests.model_handler.engine.test_scheduling import (
+    CAPACITY,
+    ISOLATED,
+    SIZES,
+    host_pool,
+    model,
+)
 from tests.model_handler.fake_worker import FakeWorker
 
 
@@ -29,7 +35,7 @@ async def turns() -> None:
 
 def opened(host: int | None) -> tuple[FakeWorker, Residency]:
     worker = FakeWorker(lambda one: SIZES[one.model_id])
-    residency = Residency(worker, CAPACITY, host)
+    residency = Residency(worker, CAPACITY, host_pool(host))
     return worker, residency
 
 
@@ -108,12 +114,13 @@ def test_measured_bytes_that_do_not_fit_end_the_load() -> None:
 
 async def served(worker: FakeWorker, residency: Residency, bounds: QueueBounds) -> Scheduler:
     """A scheduler with model 1 loaded."""
-    scheduler = Scheduler(residency, Metrics())
+    scheduler = Scheduler({"": residency}, Metrics())
     loading = asyncio.create_task(residency.admit(model(1), SIZES[1]))
     await turns()
     worker.let_go(0)
     await loading
-    scheduler.open(model(1), WorkQueue(worker), bounds)
+    slots = BatchSlots(worker)
+    scheduler.open(model(1), WorkQueue(slots), slots, bounds)
     return scheduler
 
 
@@ -284,7 +291,7 @@ def test_the_policy_chooses_the_evicted_model(policy: str, left: int) -> None:
 
     async def scenario() -> None:
         worker = FakeWorker(lambda one: SIZES[one.model_id])
-        residency = Residency(worker, CAPACITY, 250, POLICIES[policy])
+        residency = Residency(worker, CAPACITY, host_pool(250), POLICIES[policy])
         for key in (1, 3, 2):
             await loaded(worker, residency, key)
         assert {1, 2, 3} - worker.held == {left}

@@ -6,14 +6,20 @@ import pytest
 
 from model_handler.engine.admission import QueueBounds
 from model_handler.engine.metrics import Metrics
-from model_handler.engine.queues import Job, WorkQueue
+from model_handler.engine.queues import BatchSlots, Job, WorkQueue
 from model_handler.engine.scheduler import Scheduler
 from model_handler.errors import InsufficientMemory
 from model_handler.memory.overheads import Overhead
 from model_handler.memory.pools import Footprint
 from model_handler.memory.residency import Residency
 from model_handler.messages import InferenceRequest
-from tests.model_handler.engine.test_scheduling import ISOLATED, ON_CPU, SIZES, model
+from tests.model_handler.engine.test_scheduling import (
+    ISOLATED,
+    ON_CPU,
+    SIZES,
+    host_pool,
+    model,
+)
 from tests.model_handler.fake_worker import FakeWorker
 from tests.model_handler.memory.test_moves import loaded, story, turns
 
@@ -26,7 +32,7 @@ class Device:
     def __init__(self, nbytes: int, host: int = 250, budget: int = BUDGET) -> None:
         self.nbytes = nbytes
         self.worker = FakeWorker(lambda one: SIZES[one.model_id], free_nbytes=self.free)
-        self.residency = Residency(self.worker, budget, host)
+        self.residency = Residency(self.worker, budget, host_pool(host))
 
     def free(self) -> int:
         return self.nbytes - sum(SIZES[key] for key in self.worker.held)
@@ -96,9 +102,10 @@ async def asked(scheduler: Scheduler, worker: FakeWorker, key: int) -> bytes:
 
 async def served(device: Device, *keys: int) -> Scheduler:
     await device.load(*keys)
-    scheduler = Scheduler(device.residency, Metrics())
+    scheduler = Scheduler({"": device.residency}, Metrics())
     for key in keys:
-        scheduler.open(model(key), WorkQueue(device.worker), QueueBounds(4, 2))
+        slots = BatchSlots(device.worker)
+        scheduler.open(model(key), WorkQueue(slots), slots, QueueBounds(4, 2))
     return scheduler
 
 
