@@ -10,11 +10,10 @@ from functools import partial
 from typing import NamedTuple, Self
 
 from model_handler.artifacts import tasks
-from model_handler.engine.queues import BatchSlots, WorkQueue
+from model_handler.engine.queues import BatchSlots, WorkerLoad, WorkQueue
 from model_handler.messages import Ready
 from model_handler.model import Model
 from model_handler.processes.supervisor import Supervisor
-from model_handler.sharing.cores import WorkerLoad
 from model_handler.sharing.turnstile import GENERATIONS
 
 GRAPHS = "graphs"

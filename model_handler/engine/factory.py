@@ -8,6 +8,7 @@ from model_handler.engine.device_worker import DeviceWorker, Supervise, WorkQueu
 from model_handler.engine.engine import Engine, Forget
 from model_handler.engine.fleet import Fleet
 from model_handler.engine.metrics import Metrics
+from model_handler.engine.queues import Cores
 from model_handler.engine.recovery import Recovery
 from model_handler.engine.registry import Registry
 from model_handler.engine.scheduler import Scheduler
@@ -20,7 +21,6 @@ from model_handler.processes.forkserver_client import ForkServerClient
 from model_handler.processes.prefork import PreforkPool
 from model_handler.processes.supervisor import Supervisor
 from model_handler.sharing import cores
-from model_handler.sharing.cores import Cores
 
 CPU = "cpu"
 ALL_GPUS = ("auto", "cuda")  # values of `EngineOptions.device`

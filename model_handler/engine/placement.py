@@ -1,4 +1,4 @@
-"""Which worker computes a batch, and in which workers a model is open. Decisions on plain state.
+"""In which workers a model is open, and how many cores a long forward gets. Decisions on plain state.
 
 A model is open in one worker, its home, which keeps the worker's caches warm and the batches large. It is
 opened in a further worker when its requests have waited, while that worker was idle, for longer than opening
@@ -8,31 +8,20 @@ it there takes (the break-even rule of the ski rental problem: at most twice the
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from model_handler.engine.queues import BatchSlots, ModelQueue, Replica
-from model_handler.sharing.cores import Cores
+from model_handler.engine.queues import BatchSlots, Cores, ModelQueue
+from model_handler.sharing.cores import wanted
 
 LEAST_OPENING_S = 0.005
 
 
-# ---- batches ----
+# ---- cores ----
 
 
-def soonest(model_queue: ModelQueue, cores: Cores) -> Replica | None:
-    """The replica for the next batch: in an idle worker, the latest used first, else in the one that is
-    expected to be idle first. None if no worker that has the model takes another batch."""
-    best, earliest = None, (True, 0.0, True)
-    for replica in model_queue.replicas:
-        if replica.free and replica.here and has_core(replica.slots, cores):
-            load = replica.slots.load
-            busy = load.in_flight > 0
-            order = busy, load.busy_until if busy else 0.0, replica is not model_queue.last
-            if best is None or order < earliest:
-                best, earliest = replica, order
-    return best
-
-
-def has_core(slots: BatchSlots, cores: Cores) -> bool:
-    return not (cores.total and slots.shares_cores) or cores.free_for(slots.load) > 0
+def wide_threads(model_queue: ModelQueue, slots: BatchSlots, cores: Cores) -> int:
+    """Threads for a batch that takes long: those that it can use, as far as cores are free and no other
+    worker needs them."""
+    free = cores.free_for(slots) - competitors(model_queue, slots)
+    return max(1, min(wanted(model_queue.work_s, cores.total), free))
 
 
 def competitors(model_queue: ModelQueue, slots: BatchSlots) -> int:
@@ -54,7 +43,7 @@ def idle_elsewhere(model_queue: ModelQueue, cores: Cores) -> BatchSlots | None:
         return None
     present = {replica.slots for replica in model_queue.replicas if replica.here or replica.fetch}
     for slots in work_queue.slots:
-        if slots not in present and slots.idle and has_core(slots, cores):
+        if slots not in present and slots.idle and cores.has_one_for(slots):
             return slots
     return None
 

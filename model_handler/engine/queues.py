@@ -4,7 +4,6 @@ Invariant: a queue holds at most `limit` requests, and only such whose caller st
 """
 
 import asyncio
-import math
 from collections.abc import Awaitable, Iterable
 from typing import Protocol
 
@@ -13,7 +12,8 @@ from model_handler.errors import EngineError, QueueFull
 from model_handler.memory.lease import Lease, Residence
 from model_handler.messages import Done, InferenceRequest, InferenceResponse, Run
 from model_handler.model import Model
-from model_handler.sharing.cores import WorkerLoad, first_work_s
+from model_handler.sharing.cores import first_work_s
+from model_handler.sharing.delays import Delays
 from model_handler.sharing.fairness import Shares
 
 MAX_BATCH_NBYTES = 64 << 20  # bodies of one batch travel in one message
@@ -91,55 +91,15 @@ class BatchRunner(Protocol):
         ...
 
 
-class Delays:
-    """How long requests of one model waited for busy workers while another worker was idle.
+class WorkerLoad:
+    """The batches in flight of one worker process, of all kinds of work. `threads`: those granted to each."""
 
-    Times are on the event loop's clock. Waits that ended more than MEMORY_S ago do not count.
-    """
-
-    MEMORY_S = 10.0
+    __slots__ = ("in_flight", "threads", "used")
 
     def __init__(self) -> None:
-        self._total_s = 0.0
-        self._latest = -math.inf
-        self._since: float | None = None
-        self._not_before = -math.inf
-
-    def begin(self, now: float) -> bool:
-        """Requests wait from now on. False if they did before."""
-        if self._since is not None:
-            return False
-        self._since = now
-        return True
-
-    def end(self, now: float) -> None:
-        if self._since is not None:
-            self.add(now - self._since, now)
-            self._since = None
-
-    def add(self, seconds: float, now: float) -> None:
-        if now - self._latest > self.MEMORY_S:
-            self._total_s = 0.0
-        self._total_s += seconds
-        self._latest = now
-
-    def total_s(self, now: float) -> float:
-        """0 while `refused`."""
-        if self.refused(now):
-            return 0.0
-        past_s = self._total_s if now - self._latest <= self.MEMORY_S else 0.0
-        return past_s + (0.0 if self._since is None else now - self._since)
-
-    def clear(self) -> None:
-        self._total_s, self._since = 0.0, None
-
-    def refused(self, now: float) -> bool:
-        return now < self._not_before
-
-    def refuse(self, now: float) -> None:
-        """Another replica could not be opened: no attempt for MEMORY_S."""
-        self.clear()
-        self._not_before = now + self.MEMORY_S
+        self.in_flight = 0
+        self.threads: list[int] = []
+        self.used = 0  # largest of `threads`
 
 
 class BatchSlots:
@@ -148,7 +108,8 @@ class BatchSlots:
     `depth`: batches in flight at a time; by default one computes while the next is prepared. `each`: the
     same for one model. `grace_s`: a worker whose batch is this late after its deadline is replaced. `name`:
     the worker's; `device`: the device's, whose memory it uses. `load`: shared by all slots of the process.
-    `shares_cores`: its batches get CPU threads from Cores.
+    `shares_cores`: its batches get CPU threads from Cores. `busy_until`: estimated end of its batches, on the
+    event loop's clock; 0 without any.
     """
 
     def __init__(
@@ -172,11 +133,43 @@ class BatchSlots:
         self.shares_cores = shares_cores
         self.load = load or WorkerLoad()
         self.in_flight = 0
+        self.busy_until = 0.0
 
     @property
     def idle(self) -> bool:
         """Whether the worker could start to compute at once."""
         return not self.load.in_flight and self.worker.running
+
+
+class Cores:
+    """Grants CPU threads to batches. `total`: 0 where a GPU computes, and nothing is granted.
+
+    Invariant: the threads of all forwards that may compute at the same time never exceed `total`. Two
+    batches of one worker never compute at the same time.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._used = 0  # by all workers
+
+    def free_for(self, slots: BatchSlots) -> int:
+        """Threads that one more batch of this worker could get."""
+        return self.total - self._used + slots.load.used
+
+    def has_one_for(self, slots: BatchSlots) -> bool:
+        """Whether another batch of this worker may start."""
+        return not (self.total and slots.shares_cores) or self.free_for(slots) > 0
+
+    def grant(self, load: WorkerLoad, threads: int) -> None:
+        load.threads.append(threads)
+        self._used += max(0, threads - load.used)
+        load.used = max(load.used, threads)
+
+    def give_back(self, load: WorkerLoad, threads: int) -> None:
+        load.threads.remove(threads)
+        used = max(load.threads, default=0)
+        self._used += used - load.used
+        load.used = used
 
 
 class WorkQueue:
@@ -189,7 +182,10 @@ class WorkQueue:
 
     @property
     def full(self) -> bool:
-        return all(slots.in_flight >= slots.depth for slots in self.slots)
+        for slots in self.slots:  # noqa: SIM110  no generator on the path of every request
+            if slots.in_flight < slots.depth:
+                return False
+        return True
 
 
 class Replica:
@@ -258,10 +254,10 @@ class RunningBatch:
 class ModelQueue:
     """The work of one model: waiting requests, batches in flight, and its replicas, the first one first.
 
-    `last`: the replica of the latest batch. `ripe_at`, on the event loop's clock: until then a batch that is
-    not full waits for more requests. `expected_s`: estimated compute time of the next batch. `work_s`: the
-    time in which one thread would have computed the last one. `delays`: see Delays. `waiting_for_memory`:
-    requests to be tried again, see Scheduler.
+    `last`, `chosen`: the replicas of the latest and of the next batch. `ripe_at`, on the event loop's clock:
+    until then a batch that is not full waits for more requests. `expected_s`: estimated compute time of the
+    next batch. `work_s`: the time in which one thread would have computed the last one. `delays`: see Delays.
+    `waiting_for_memory`: requests to be tried again, see Replicas.
     """
 
     def __init__(
@@ -271,6 +267,7 @@ class ModelQueue:
         self.work_queue = work_queue
         self.replicas = [home]
         self.last = home
+        self.chosen: Replica | None = None
         self.requests = RequestQueue(model.info.name, bounds.limit)
         self.batch_size = bounds.batch_size
         self.delay_s = bounds.delay_s
@@ -297,7 +294,7 @@ class ModelQueue:
         batch.replica.running += 1
         slots.in_flight += 1
         load.in_flight += 1
-        load.busy_until = max(now, load.busy_until) + self.expected_s
+        slots.busy_until = max(now, slots.busy_until) + self.expected_s
         self.work_queue.turns.charge(self, batch.charged_s, self.weight)
 
     def computed(self, batch: RunningBatch, forward_s: float) -> None:
@@ -309,25 +306,30 @@ class ModelQueue:
             self.work_queue.turns.charge(self, took_s - batch.charged_s, self.weight)
 
     def end(self, batch: RunningBatch) -> None:
+        slots = batch.slots
         self.computing.difference_update(batch.jobs)
         batch.replica.running -= 1
-        batch.slots.in_flight -= 1
-        batch.slots.load.in_flight -= 1
+        slots.in_flight -= 1
+        slots.load.in_flight -= 1
+        if not slots.in_flight:
+            slots.busy_until = 0.0
 
     def settle(self) -> None:
         """Update turn, leases and `empty` after the requests or batches of the model changed."""
         if not self.requests:
             self.work_queue.turns.leave(self)
-            self.drop_hold()
+            for replica in self.replicas:
+                if replica.hold is not None:
+                    replica.drop_hold()
         if self.requests or self.running or self.waiting_for_memory:
             self.empty.clear()
         else:
             self.empty.set()
 
-    def drop_hold(self, model: Model | None = None) -> None:
-        """Release the leases of its replicas, or of one of them, for the next batch."""
+    def drop_hold(self, model: Model) -> None:
+        """Release the lease of one of its replicas for the next batch."""
         for replica in self.replicas:
-            if model is None or replica.model is model:
+            if replica.model is model:
                 replica.drop_hold()
 
 

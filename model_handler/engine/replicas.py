@@ -13,12 +13,19 @@ from model_handler.engine.placement import (
     better_device,
     idle_elsewhere,
     opening_s,
-    soonest,
 )
-from model_handler.engine.queues import BatchSlots, ModelQueue, Replica, WorkQueue, fail
-from model_handler.errors import EngineError
+from model_handler.engine.queues import (
+    BatchSlots,
+    Cores,
+    Job,
+    ModelQueue,
+    Replica,
+    RunningBatch,
+    WorkQueue,
+    fail,
+)
+from model_handler.errors import EngineError, InsufficientMemory
 from model_handler.memory.residency import Residency
-from model_handler.sharing.cores import Cores
 
 log = logging.getLogger(__name__)
 
@@ -53,21 +60,20 @@ class Replicas:
         elif len(model_queue.work_queue.slots) > 1:
             self._watch(model_queue)
 
-    def note_start(self, model_queue: ModelQueue, replica: Replica, now: float) -> None:
-        """A batch is about to start. In a busy worker it has to wait, though it is sent already."""
+    def note_start(self, model_queue: ModelQueue, slots: BatchSlots, now: float) -> None:
+        """A batch is about to be sent to a busy worker, where it waits for others."""
         if len(model_queue.work_queue.slots) == 1:
             return
         delays = model_queue.delays
         delays.end(now)
-        load = replica.slots.load
-        if load.in_flight and (idle := idle_elsewhere(model_queue, self._cores)):
-            delays.add(max(0.0, load.busy_until - now), now)
+        if idle := idle_elsewhere(model_queue, self._cores):
+            delays.add(max(0.0, slots.busy_until - now), now)
             self._open_if_due(model_queue, idle, now)
 
     def _watch(self, model_queue: ModelQueue) -> None:
         now = asyncio.get_running_loop().time()
         idle = idle_elsewhere(model_queue, self._cores)
-        if idle is None or soonest(model_queue, self._cores) is not None:
+        if idle is None:
             model_queue.delays.end(now)
             return
         if model_queue.delays.begin(now):
@@ -127,3 +133,31 @@ class Replicas:
             log.info("not opened in another worker", extra=facts | {"reason": str(error)})
         elif not any(other.here or other.fetch for other in model_queue.replicas[1:]):
             fail(model_queue.requests.take_all(), error)
+
+    # ---- out of device memory ----
+
+    def retry(self, batch: RunningBatch, starved: list[Job]) -> None:
+        """Queue requests of a batch again once there is more memory. In a task of its own, without a lease or
+        a slot of the worker: making room may wait for both."""
+        model_queue = batch.model_queue
+        model_queue.computing.update(starved)
+        task = asyncio.create_task(self._retry(batch, starved))
+        model_queue.waiting_for_memory.add(task)
+
+    async def _retry(self, batch: RunningBatch, starved: list[Job]) -> None:
+        model_queue, task = batch.model_queue, asyncio.current_task()
+        assert task is not None
+        try:
+            residency = self._residencies[batch.slots.device]
+            relieved = await residency.relieve(batch.replica.model)
+        finally:
+            model_queue.computing.difference_update(starved)
+            model_queue.waiting_for_memory.discard(task)
+        if relieved:
+            model_queue.requests.put_back([job for job in starved if not job.answer.done()])
+            model_queue.work_queue.turns.enter(model_queue)
+        else:
+            text = "the request needs more memory than the device has left"
+            fail(starved, InsufficientMemory(text))
+        model_queue.settle()
+        self._pump(model_queue.work_queue)

@@ -14,9 +14,10 @@ from weakref import WeakSet
 
 from model_handler.engine.admission import QueueBounds
 from model_handler.engine.metrics import Metrics
-from model_handler.engine.placement import competitors, soonest
+from model_handler.engine.placement import wide_threads
 from model_handler.engine.queues import (
     BatchSlots,
+    Cores,
     Job,
     ModelQueue,
     Replica,
@@ -37,7 +38,7 @@ from model_handler.memory.pools import Footprint
 from model_handler.memory.residency import Residency
 from model_handler.messages import Done, InferenceResponse, Refusal, Run
 from model_handler.model import Model
-from model_handler.sharing.cores import Cores
+from model_handler.sharing.cores import NARROW_S
 
 MAX_HELD_NBYTES = 1 << 30
 
@@ -179,25 +180,29 @@ class Scheduler:
                 break
             self._start(model_queue)
         for model_queue in turns.inside:
-            self._replicas.look_after(model_queue)
+            if not model_queue.delay_s or _ripe(model_queue):
+                self._replicas.look_after(model_queue)
 
     def _can_run(self, model_queue: ModelQueue) -> bool:
-        return _ripe(model_queue) and soonest(model_queue, self._cores) is not None
+        if model_queue.delay_s and not _ripe(model_queue):
+            return False
+        model_queue.chosen = soonest(model_queue, self._cores)
+        return model_queue.chosen is not None
 
     # ---- batches ----
 
     def _start(self, model_queue: ModelQueue) -> None:
-        replica = soonest(model_queue, self._cores)
+        replica, cores = model_queue.chosen, self._cores
         assert replica is not None
-        now = asyncio.get_running_loop().time()
-        self._replicas.note_start(model_queue, replica, now)
-        slots = replica.slots
-        threads = 0
-        if slots.shares_cores:
-            others = competitors(model_queue, slots)
-            threads = self._cores.grant(slots.load, model_queue.work_s, others)
+        slots, now, granted = replica.slots, asyncio.get_running_loop().time(), 0
+        if slots.load.in_flight:
+            self._replicas.note_start(model_queue, slots, now)
+        if slots.shares_cores and cores.total:
+            narrow = model_queue.work_s < NARROW_S
+            granted = 1 if narrow else wide_threads(model_queue, slots, cores)
+            cores.grant(slots.load, granted)
         jobs = model_queue.requests.take(model_queue.batch_size)
-        batch = RunningBatch(model_queue, replica, jobs, replica.lease(), threads)
+        batch = RunningBatch(model_queue, replica, jobs, replica.lease(), granted)
         model_queue.begin(batch, now)
         task = asyncio.create_task(self._run(batch))
         model_queue.running.add(task)
@@ -222,10 +227,11 @@ class Scheduler:
         finally:
             model_queue.running.discard(task)
             model_queue.end(batch)
-            self._cores.give_back(batch.slots.load, batch.threads)
+            if batch.threads:
+                self._cores.give_back(batch.slots.load, batch.threads)
             batch.lease.release()
             if starved:
-                self._retry_later(model_queue, starved)
+                self._replicas.retry(batch, starved)
             model_queue.settle()
             self._pump_after(batch)
 
@@ -276,38 +282,34 @@ class Scheduler:
                 job.answer.set_exception(from_wire(result.error, result.message, result.status))
         return starved
 
-    # ---- out of memory ----
 
-    def _retry_later(self, model_queue: ModelQueue, starved: list[Job]) -> None:
-        """In a task of its own, without a lease or a slot of the worker: making room may wait for both."""
-        model_queue.computing.update(starved)
-        task = asyncio.create_task(self._retry(model_queue, starved))
-        model_queue.waiting_for_memory.add(task)
+def soonest(model_queue: ModelQueue, cores: Cores) -> Replica | None:
+    """The replica for the next batch: in an idle worker, the latest used first, else in the one that is
+    expected to be idle first. None if no worker that has the model takes another batch."""
+    candidates = [one for one in model_queue.replicas if _takes_batch(one, cores)]
+    if not candidates:
+        return None
 
-    async def _retry(self, model_queue: ModelQueue, starved: list[Job]) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        try:
-            last = model_queue.last
-            relieved = await self._residencies[last.slots.device].relieve(last.model)
-        finally:
-            model_queue.computing.difference_update(starved)
-            model_queue.waiting_for_memory.discard(task)
-        if relieved:
-            model_queue.requests.put_back([job for job in starved if not job.answer.done()])
-            model_queue.work_queue.turns.enter(model_queue)
-        else:
-            fail(
-                starved,
-                InsufficientMemory("the request needs more memory than the device has left"),
-            )
-        model_queue.settle()
-        self.pump(model_queue.work_queue)
+    def order(replica: Replica) -> tuple[bool, float, bool]:
+        slots = replica.slots
+        return slots.load.in_flight > 0, slots.busy_until, replica is not model_queue.last
+
+    return min(candidates, key=order)
+
+
+def _takes_batch(replica: Replica, cores: Cores) -> bool:
+    """Whether another batch can be sent to its worker: a slot, the model and a core are there."""
+    slots = replica.slots
+    if slots.in_flight >= slots.depth or replica.running >= slots.each:
+        return False
+    if replica.hold is None and not replica.residence.leasable:
+        return False
+    return cores.has_one_for(slots)
 
 
 def _ripe(model_queue: ModelQueue) -> bool:
     """Whether its batch is full or has waited for more requests for long enough."""
-    if not model_queue.delay_s or len(model_queue.requests) >= model_queue.batch_size:
+    if len(model_queue.requests) >= model_queue.batch_size:
         return True
     return asyncio.get_running_loop().time() >= model_queue.ripe_at
 

@@ -60,15 +60,21 @@ class Residence:
 
     @property
     def in_transit(self) -> bool:
-        """It has a reservation that it does not use yet, or will release soon."""
+        """It has a reservation that it does not use yet, or will release soon.
+
+        Where main memory is the device, nobody waits for the reservation of a model that was not loaded yet.
+        """
+        if self.host is None and not self.extra:
+            return False
         moves = self.closed or self.tier is not Tier.DEVICE
         return self.device is not None and moves and not self.asking
 
     @property
     def demotable(self) -> bool:
         """Replicas of its kind can be demoted and promoted again."""
-        on_device = self.home.tier is Tier.DEVICE and not self.model.isolated
-        return on_device and (self.extra or self.host is not None)
+        if self.host is None:
+            return self.extra
+        return self.home.tier is Tier.DEVICE and not self.model.isolated
 
     @property
     def movable_nbytes(self) -> int:

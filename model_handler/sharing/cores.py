@@ -1,14 +1,11 @@
-"""CPU cores: how many this container has, how many workers they are for, and the threads of each forward.
-
-Invariant: the threads granted to forwards that may compute at the same time never exceed the cores. Two
-batches of one worker never compute at the same time.
-"""
+"""CPU cores: how many this container has, how many workers they are for, and the threads of each forward."""
 
 import math
 import os
 from pathlib import Path
 
 THREAD_S = 0.005  # work per CPU thread that outweighs the cost of the thread
+NARROW_S = 2 * THREAD_S  # work below which a forward gets one thread
 HEAVY_S = 0.020  # work from which a forward gets all cores, including the front's
 READ_NBYTES_PER_S = 10e9  # memory bandwidth of one core
 CGROUP_QUOTA = "sys/fs/cgroup/cpu.max"
@@ -56,54 +53,3 @@ def wanted(work_s: float, cores: int) -> int:
     if work_s >= HEAVY_S:
         return cores
     return max(1, min(cores - 1, int(work_s / THREAD_S)))
-
-
-class WorkerLoad:
-    """The batches in flight of one worker process, of all kinds of work.
-
-    `busy_until`: estimated end of its short batches, on the event loop's clock. `threads`: those granted to
-    each batch in flight, empty where a GPU computes.
-    """
-
-    __slots__ = ("busy_until", "in_flight", "threads", "used")
-
-    def __init__(self) -> None:
-        self.in_flight = 0
-        self.busy_until = 0.0
-        self.threads: list[int] = []
-        self.used = 0  # largest of `threads`
-
-
-class Cores:
-    """Grants threads to batches. `total`: 0 where a GPU computes, and nothing is granted."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self._used = 0  # by all workers
-
-    def free_for(self, load: WorkerLoad) -> int:
-        """Threads that a further batch of this worker could get: those of its own batches are not in use at
-        the same time."""
-        return self.total - self._used + load.used
-
-    def grant(self, load: WorkerLoad, work_s: float, others: int) -> int:
-        """Take threads for a batch; 0 where nothing is granted.
-
-        `others`: other workers that could start to compute now; each gets at least one of the free cores.
-        """
-        if not self.total:
-            return 0
-        free = self.free_for(load)
-        threads = max(1, min(wanted(work_s, self.total), free - others))
-        load.threads.append(threads)
-        self._update(load)
-        return threads
-
-    def give_back(self, load: WorkerLoad, threads: int) -> None:
-        if threads:
-            load.threads.remove(threads)
-            self._update(load)
-
-    def _update(self, load: WorkerLoad) -> None:
-        before, load.used = load.used, max(load.threads, default=0)
-        self._used += load.used - before

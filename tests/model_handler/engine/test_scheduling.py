@@ -213,13 +213,16 @@ class SchedulingMachine(RuleBasedStateMachine):
     @rule(isolated=st.booleans())
     def worker_dies(self, isolated: bool) -> None:
         """The models of the other worker are not affected."""
-        models = self.residency.models()
-        self.residency.lost([one for one in models if one.isolated == isolated])
-        self.scheduler.lost([one for one in models if one.isolated == isolated])
-        (self.workers.own if isolated else self.workers.shared).die()
+        self.loop.call_soon(self.lose, isolated)
         self.turn()
         self.scheduler.pump(self.lanes[isolated])
         self.turn()
+
+    def lose(self, isolated: bool) -> None:
+        lost = [one for one in self.residency.models() if one.isolated == isolated]
+        self.residency.lost(lost)
+        self.scheduler.lost(lost)
+        (self.workers.own if isolated else self.workers.shared).die()
 
     @rule(nbytes=st.integers(40, CAPACITY))
     def device_has(self, nbytes: int) -> None:
