@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from benchmarks.figures import PEER, TRITON, Raw, ratio
+from benchmarks.figures import PEER, TRITON, Raw, others_cores, ratio
 from benchmarks.medians import middle
 from benchmarks.scenarios import CLIENTS, SCENARIOS, Cores, WorkerMemory, workers_side
 
@@ -39,7 +39,9 @@ def section(results: Mapping[str, Raw]) -> Iterator[str]:
     """Empty if none of its scenarios was measured."""
     traffic = list(_measured(results, Cores))
     if traffic:
-        others = statistics.median(other for name in traffic for other in _others(results[name]))
+        others = statistics.median(
+            others_cores(run) for name in traffic for run in results[name]["runs"]
+        )
         yield TRAFFIC.format(others=others)
         for name in traffic:
             yield from _traffic_rows(name, results[name])
@@ -56,12 +58,6 @@ def _measured(results: Mapping[str, Raw], kind: type[Cores | WorkerMemory]) -> I
 
 
 # ---- traffic ----
-
-
-def _others(raw: Raw) -> Iterator[float]:
-    """Cores that other programs used during each window."""
-    for run in raw["runs"]:
-        yield max(0.0, run["others_cpu_s"] / run["lasted_s"])
 
 
 def _traffic_rows(name: str, raw: Raw) -> Iterator[str]:

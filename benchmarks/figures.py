@@ -17,6 +17,11 @@ SHORT_TASKS = ("distilbert", "topics", "ner")
 # ---- reading runs ----
 
 
+def others_cores(run: Raw) -> float:
+    """Cores that programs outside of the measurement used; 0 where it was not measured."""
+    return float(run.get("others_cpu_s", 0.0) / run.get("lasted_s", 1.0))
+
+
 def _rounds(raw: Raw) -> Iterator[list[Raw]]:
     """The runs of one repetition after the other."""
     for number in sorted({run["repetition"] for run in raw["runs"]}):

@@ -95,6 +95,24 @@ def test_every_second_round_is_in_reverse_order() -> None:
     assert [each["repetition"] for each in runs] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
+@pytest.mark.parametrize(
+    ("disturbed", "kept"),
+    [([0.1, 9, 9], 0), ([0.9, 0.2, 9], 1), ([0.9, 0.5, 0.7], 1)],
+)
+def test_a_disturbed_window_is_repeated_and_the_least_disturbed_counts(
+    disturbed: list[float], kept: int
+) -> None:
+    tries = iter(enumerate(disturbed))
+
+    def window() -> dict[str, Any]:
+        number, others = next(tries)
+        return {"number": number, "per_s": 1.0, "others_cpu_s": 2 * others, "lasted_s": 2.0}
+
+    (only,) = steady.alternating([window], 1)
+    assert only["number"] == kept
+    assert only["tries"] == 3 - len(list(tries))
+
+
 # ---- the page ----
 
 
