@@ -219,7 +219,7 @@ RESULTS ?= build/bench-results
 	@touch $@
 
 # Triton is installed only for scenarios that use it: it needs Linux on x86-64 with glibc 2.35
-BENCH_PEERS = .venv-hf/.installed $(if $(findstring triton,$(SCENARIO)),.venv-triton/.installed)
+BENCH_PEERS = .venv-hf/.installed $(if $(or $(findstring triton,$(SCENARIO)),$(filter cores,$(SCENARIO))),.venv-triton/.installed)
 
 bench: $(STAMP) $(BENCH_PEERS) java ## measure the container, plain PyTorch and another server: make bench SCENARIO=hot-tiny-032
 	$(BIN)/python -m benchmarks $(SCENARIO) --output $(RESULTS)

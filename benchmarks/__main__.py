@@ -1,7 +1,7 @@
 """python -m benchmarks [SCENARIO…] [--output DIR] [--models DIR]
 
 Runs the named scenarios (default: all regular scenarios). Writes the raw results of each scenario and its
-environment to one JSON file; `python -m benchmarks.targets DIR` prints tables of them.
+environment to one JSON file; `python -m benchmarks.document DIR` makes tables of them.
 """
 
 import argparse
@@ -12,12 +12,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cold, environment, generation, pressure, steady
+from benchmarks import cold, cores, environment, generation, pressure, steady
 from benchmarks.scenarios import (
     REGULAR,
     SCENARIOS,
     Churn,
     Cold,
+    Cores,
     Cycles,
     Hog,
     Hot,
@@ -26,6 +27,7 @@ from benchmarks.scenarios import (
     Scenario,
     Start,
     Storm,
+    WorkerMemory,
     tiny,
 )
 
@@ -82,7 +84,14 @@ def needed(scenario: Scenario) -> tuple[str, ...]:
             return (model,)
         case Mix(models=models):
             return models
-        case Churn(models=count) | Storm(models=count) | Cycles(models=count):
+        case Cores(traffic=traffic):
+            return needed(traffic)
+        case (
+            WorkerMemory(models=count)
+            | Churn(models=count)
+            | Storm(models=count)
+            | Cycles(models=count)
+        ):
             return tiny(count)
         case Neighbours(asked=asked, coming=coming):
             return (asked, *coming)
@@ -96,6 +105,10 @@ def measure(scenario: Scenario, root: Path) -> dict[str, Any]:
     match scenario:
         case Hot() | Mix():
             return steady.measure(scenario, root)
+        case Cores():
+            return cores.measure(scenario, root)
+        case WorkerMemory():
+            return cores.memory(scenario, root)
         case Churn() | Storm() | Cycles() | Neighbours():
             return pressure.measure(scenario, root)
         case Hog():

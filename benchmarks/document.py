@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plots, ratios
+from benchmarks import cores_table, plots, ratios
+from benchmarks.figures import Raw, throughput
 from benchmarks.gpu import page as gpu_page
 from benchmarks.marked import filled
 from benchmarks.medians import middle, plain
 from benchmarks.scenarios import CLIENTS, SCENARIOS, Hot, Mix
-from benchmarks.targets import TARGETS, Raw, Target, throughput
+from benchmarks.targets import TARGETS, Target
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/performance.md"
@@ -86,6 +87,7 @@ def page(results: Mapping[str, Raw], directory: Path, days: gpu_page.Days) -> st
         "",
         *churn_table(results),
         "",
+        *cores_table.section(results),
         *gpu_page.section(days),
     ]
     return "\n".join(parts).rstrip() + "\n"

@@ -57,7 +57,7 @@ class Latency(msgspec.Struct, frozen=True):
 
 class RequestOutcome(msgspec.Struct, frozen=True):
     """`statuses` counts responses other than 200 (0: no response); `waited` counts arrivals while all clients
-    were busy."""
+    were busy; `lasted_s` is the time from the first request to the last response, warm-up included."""
 
     per_s: float
     all: Latency
@@ -65,6 +65,7 @@ class RequestOutcome(msgspec.Struct, frozen=True):
     statuses: dict[str, int]
     waited: int
     generator_cpu_s: float
+    lasted_s: float
 
 
 class Failed(Exception):
@@ -213,14 +214,15 @@ def summary(plan: Plan, samples: list[Sample], waited: int, cpu_s: float) -> Req
         by_kind[each.kind].append(each)
     statuses = Counter(str(each.status) for each in counted if each.status != OK)
     within = sum(each.done >= plan.warmup_s and each.status == OK for each in samples)
-    lasted = max(each.done for each in samples) - plan.warmup_s
+    lasted_s = max(each.done for each in samples)
     return RequestOutcome(
-        within / lasted,
+        within / (lasted_s - plan.warmup_s),
         latency(good),
         {name: latency(each) for name, each in sorted(by_kind.items())},
         dict(statuses),
         waited,
         cpu_s,
+        lasted_s,
     )
 
 

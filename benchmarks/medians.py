@@ -3,7 +3,7 @@
 import statistics
 from typing import Any
 
-from benchmarks.targets import Raw
+from benchmarks.figures import Raw
 
 
 def plain(raw: Raw) -> float | None:

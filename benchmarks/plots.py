@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import ratios
+from benchmarks.figures import Raw
 from benchmarks.medians import middle, plain
-from benchmarks.targets import Raw
 
 SHOWN = {
     "hot-tiny-015": "one small model,\n13 words",

@@ -54,7 +54,7 @@ def _churn(scenario: Churn, root: Path) -> dict[str, Any]:
     budget = int(total * scenario.share) + SLACK_NBYTES
     runs = []
     with stacks.serving(OURS, root, MME_DEVICE_MEMORY=str(budget)) as server:
-        _wake(server, root / models[0] / "model")
+        wake(server, root / models[0] / "model")
         server.unload("first")
         for repetition in range(scenario.repetitions):
             trace = _trace(scenario, repetition)
@@ -65,7 +65,7 @@ def _churn(scenario: Churn, root: Path) -> dict[str, Any]:
     return {"budget_nbytes": budget, "weights_nbytes": total, "runs": runs}
 
 
-def _wake(server: MeasuredServer, model: Path) -> None:
+def wake(server: MeasuredServer, model: Path) -> None:
     """Wait for the worker by loading a model named "first"."""
     server.load("first", model)
     server.invoke("first", TEXT)
@@ -86,7 +86,7 @@ def _storm(scenario: Storm, root: Path, repetition: int) -> dict[str, Any]:
     """A new server with a running worker: one additional model was loaded and invoked."""
     models = tiny(scenario.models)
     with stacks.serving(OURS, root) as server:
-        _wake(server, root / models[0] / "model")
+        wake(server, root / models[0] / "model")
         before = server.anonymous_nbytes()
         began = time.perf_counter()
         asyncio.run(on_demand.load_all(server.port, models, LOADING_HANDS, root))

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 
+from benchmarks.figures import PEER, TRITON, Raw, throughput
 from benchmarks.svg import Card
-from benchmarks.targets import PEER, TRITON, Raw, throughput
 
 PEERS = {PEER: ("Hugging Face toolkit", "#0969da"), TRITON: ("Triton", "#bc4c00")}
 WORKLOADS = (  # name, number of clients, scenarios (one per peer)

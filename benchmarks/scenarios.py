@@ -27,6 +27,10 @@ class Hot:
     seconds: float = 2.5
     repetitions: int = 5
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        return (self.model,)
+
 
 @dataclass(frozen=True)
 class Mix:
@@ -35,9 +39,34 @@ class Mix:
     models: tuple[str, ...]
     skew: float
     clients: tuple[int, ...] = CLIENTS
-    peer: str = "hugging-face"
+    peer: str | None = "hugging-face"
     seconds: float = 2.5
     repetitions: int = 5
+
+
+@dataclass(frozen=True)
+class Cores:
+    """The container with several numbers of workers, and peers, with the same traffic and in the same rounds.
+
+    The traffic's own peer and plain PyTorch are not used.
+    """
+
+    traffic: Hot | Mix
+    peers: tuple[str, ...] = ()
+    workers: tuple[int, ...] = (1, 2)
+
+
+@dataclass(frozen=True)
+class WorkerMemory:
+    """Memory of the container with several numbers of workers: without models, after all were loaded, after
+    one request to each, and after traffic that opens every model wherever it is served.
+    """
+
+    models: int
+    workers: tuple[int, ...] = (1, 2)
+    clients: int = 32
+    seconds: float = 15.0
+    repetitions: int = 3
 
 
 @dataclass(frozen=True)
@@ -105,7 +134,14 @@ class Start:
     repetitions: int = 5
 
 
-Scenario = Hot | Mix | Churn | Storm | Neighbours | Hog | Cycles | Cold | Start
+Scenario = (
+    Hot | Mix | Cores | WorkerMemory | Churn | Storm | Neighbours | Hog | Cycles | Cold | Start
+)
+
+
+def workers_side(workers: int) -> str:
+    """The name in the results of the container with so many workers."""
+    return f"workers-{workers}"
 
 
 def tiny(count: int) -> tuple[str, ...]:
@@ -135,6 +171,11 @@ SCENARIOS: dict[str, Scenario] = {
     "zipf-20-triton": Mix(tiny(20), 0.9, clients=(8, 32), peer="triton"),
     "zipf-50": Mix(tiny(50), 0.9, clients=(8, 32)),
     "five-models": Mix(FIVE, 0.9, clients=(8,), seconds=15),
+    "cores": Cores(Mix(tiny(20), 0.9), peers=("hugging-face", "triton")),
+    "cores-tiny": Cores(Hot("tiny-000", 13)),
+    "cores-distilbert": Cores(Hot("distilbert", 30, seconds=4)),
+    "cores-bert": Cores(Hot("topics", 30, seconds=5)),
+    "cores-memory": WorkerMemory(200),
     **{
         f"churn-{skew}-{share:.0%}".replace("%", ""): Churn(20, skew, share)
         for skew in (0.7, 0.9, 1.1)

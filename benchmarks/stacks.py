@@ -4,6 +4,7 @@ A server runs in a separate process session; all processes of the session are en
 """
 
 import contextlib
+import dataclasses
 import os
 import random
 import socket
@@ -20,6 +21,7 @@ import httpx
 import psutil
 
 from benchmarks.dialects import Dialect, HuggingFace, Triton
+from benchmarks.scenarios import workers_side
 
 ROOT = Path(__file__).parent.parent
 PATIENCE_S = 180.0
@@ -36,6 +38,14 @@ class Stack:
 
 
 OURS = Stack("ours", (sys.executable, "-m", "container", "serve"), {"MME_DEVICE": "cpu"})
+
+
+def with_workers(count: int) -> Stack:
+    """The container with so many worker processes."""
+    settings = OURS.settings | {"MME_WORKERS": str(count)}
+    return dataclasses.replace(OURS, name=workers_side(count), settings=settings)
+
+
 _PEER = str(ROOT / ".venv-hf/bin/python")
 _START = str(ROOT / "benchmarks/peers/start.py")
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "SAGEMAKER_MODEL_SERVER_WORKERS": "1"}
@@ -96,6 +106,12 @@ class MeasuredServer:
         """Proportional set size: memory shared by n processes counts 1/n for each."""
         return sum(_rollup(process.pid, "Pss") for process in self.processes())
 
+    def memory_nbytes(self) -> dict[str, int]:
+        """The proportional set size by kind of page: files (weights, libraries), anonymous, shared memory."""
+        pids = [process.pid for process in self.processes()]
+        kinds = {"all": "Pss", "file": "Pss_File", "anonymous": "Pss_Anon", "shared": "Pss_Shmem"}
+        return {kind: sum(_rollup(pid, name) for pid in pids) for kind, name in kinds.items()}
+
     def anonymous_nbytes(self) -> int:
         return sum(_rollup(process.pid, "Anonymous") for process in self.processes())
 
@@ -108,10 +124,11 @@ def serving(
     port = free_port()
     contract = {"SAGEMAKER_MULTI_MODEL": "true", "SAGEMAKER_BIND_TO_PORT": str(port)}
     contract |= {"SAGEMAKER_SAFE_PORT_RANGE": "21000-25000"}
-    if stack.name == OURS.name:
+    ours = stack.command == OURS.command
+    if ours:
         contract["MME_MODEL_ROOT"] = str(root.resolve())
     with tempfile.TemporaryDirectory(prefix="mme-bench-") as scratch:
-        own = {"TMPDIR": scratch} if stack.name != OURS.name else {}
+        own = {} if ours else {"TMPDIR": scratch}
         environment = os.environ | contract | own | stack.settings | settings
         began = time.perf_counter()
         process = subprocess.Popen(
@@ -184,6 +201,15 @@ def cpu_s(pid: int) -> float:
         with contextlib.suppress(OSError):
             total += int(path.read_text().split()[0])
     return total / 1e9
+
+
+def machine_cpu_s() -> float:
+    """CPU seconds of all processes since the start of the machine, to 10 ms; time stolen by others counts."""
+    user, nice, system, _idle, _waiting, *rest = (
+        Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    )
+    interrupts = rest[:3]  # hardware, software, stolen; guests are part of `user`
+    return sum(map(int, (user, nice, system, *interrupts))) / os.sysconf("SC_CLK_TCK")
 
 
 def _rollup(pid: int, field_name: str) -> int:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks import document, plots, ratios
-from benchmarks.targets import PEER, TRITON
+from benchmarks.figures import PEER, TRITON
 
 STORED = document.ROOT / "benchmarks/results/2-core-epyc_2026-11"
 SVG = "{http://www.w3.org/2000/svg}"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import document, environment, targets
+from benchmarks import document, environment, figures, targets
 from benchmarks.__main__ import needed
 from benchmarks.full_models import MODELS
 from benchmarks.gpu import page as gpu_page
@@ -26,32 +26,32 @@ def hot(pairs: list[tuple[float, float]], peer: str = "hugging-face") -> dict[st
 
 
 def test_a_ratio_is_taken_within_a_round_and_its_median_over_the_rounds() -> None:
-    assert targets.throughput(32)(hot(PAIRS)) == 4.0  # of 9, 4 and 2
+    assert figures.throughput(32)(hot(PAIRS)) == 4.0  # of 9, 4 and 2
 
 
 def test_a_round_without_one_side_is_an_error() -> None:
     raw = hot(PAIRS)
     raw["runs"].pop()
     with pytest.raises(ValueError):
-        targets.throughput(32)(raw)
+        figures.throughput(32)(raw)
 
 
 @pytest.mark.parametrize(("value", "met"), [(4.9, False), (5.0, True), (5.1, True)])
 def test_at_least(value: float, met: bool) -> None:
-    target = targets.Target("", "", "", targets.start_s, least=5)
+    target = targets.Target("", "", "", figures.start_s, least=5)
     assert target.met(value) is met
 
 
 @pytest.mark.parametrize(("value", "met"), [(4.9, True), (5.0, True), (5.1, False)])
 def test_at_most(value: float, met: bool) -> None:
-    target = targets.Target("", "", "", targets.start_s, most=5)
+    target = targets.Target("", "", "", figures.start_s, most=5)
     assert target.met(value) is met
 
 
 def test_drift_is_measured_from_the_end_of_the_warm_up() -> None:
     sizes = [50, 100, *[100] * 17, 102]
     raw = {"memory": [{"anonymous_nbytes": size} for size in sizes]}
-    assert targets.drift(raw) == pytest.approx(2)
+    assert figures.drift(raw) == pytest.approx(2)
 
 
 def test_growth_is_counted_in_steps() -> None:
@@ -62,7 +62,7 @@ def test_growth_is_counted_in_steps() -> None:
         for when, p99 in short.items()
     }
     raw = {"scenario": {"new_tokens": 50}, "runs": [{"repetition": 0, "side": "ours", **run}]}
-    assert targets.steps_waited(raw) == pytest.approx(1.5)
+    assert figures.steps_waited(raw) == pytest.approx(1.5)
 
 
 def test_every_target_has_a_scenario_and_one_bound() -> None:
