@@ -129,12 +129,13 @@ def _print_instances(
 def _cells(instance: InstanceType, found: TierCounts) -> dict[str, str]:
     """Cells by column. Instances with a GPU have more columns, for the second memory tier."""
     hits = {"loaded": str(found.loaded), "hit ratio": f"{found.hits:.3f}"}
+    workers = {"workers": str(instance.workers)}
     main = f"{instance.main_budget_nbytes / sizing.GIB:.1f} GiB"
     if instance.device_nbytes is None:
-        return {"for models": main, **hits}
+        return {"for models": main, **hits, **workers}
     device = f"{instance.budget_nbytes / sizing.GIB:.1f} GiB"
     promoted = {"on GPU": str(found.on_device), "promoted": f"{found.promotions:.3f}"}
-    return {"main memory": main, **hits, "GPU memory": device, **promoted}
+    return {"main memory": main, **hits, "GPU memory": device, **promoted, **workers}
 
 
 def _line(name: str, cells: Iterable[str]) -> str:

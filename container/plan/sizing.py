@@ -11,24 +11,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model_handler.engine.admission import DEVICE_SHARE, MAIN_MEMORY_SHARE
+from model_handler.sharing import cores
 
 GIB = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceType:
-    """`device_nbytes`: memory of the GPU as its driver reports it; None without a GPU."""
+    """`device_nbytes`: memory of each GPU as its driver reports it; None without a GPU."""
 
     name: str
+    vcpus: int
     main_nbytes: int
     device_nbytes: int | None = None
+    gpus: int = 1
+
+    @property
+    def workers(self) -> int:
+        """Device workers with the container's default settings."""
+        return cores.workers(self.vcpus) if self.device_nbytes is None else self.gpus
 
     @property
     def budget_nbytes(self) -> int:
-        """Bytes for models on the device with the container's default settings."""
+        """Bytes for models on all devices with the container's default settings."""
         if self.device_nbytes is not None:
-            return int(DEVICE_SHARE * self.device_nbytes)
+            return self.gpus * int(DEVICE_SHARE * self.device_nbytes)
         return self.main_budget_nbytes
+
+    @property
+    def largest_nbytes(self) -> int:
+        """Bytes of the largest model: it has to fit on one device."""
+        return self.budget_nbytes // self.gpus
 
     @property
     def main_budget_nbytes(self) -> int:
@@ -43,21 +56,25 @@ class InstanceType:
         return self.budget_nbytes + self.main_budget_nbytes
 
 
-# Single-GPU types of the families that multi-model endpoints support, and CPU types in common use:
+# Types of the GPU families that multi-model endpoints support, and CPU types in common use:
 # https://docs.aws.amazon.com/sagemaker/latest/dg/multi-model-support.html
 INSTANCE_TYPES = (
-    InstanceType("ml.c5.xlarge", 8 * GIB),
-    InstanceType("ml.m5.large", 8 * GIB),
-    InstanceType("ml.m5.xlarge", 16 * GIB),
-    InstanceType("ml.m5.2xlarge", 32 * GIB),
-    InstanceType("ml.m5.4xlarge", 64 * GIB),
-    InstanceType("ml.r5.2xlarge", 64 * GIB),
-    InstanceType("ml.g4dn.xlarge", 16 * GIB, 15 * GIB),
-    InstanceType("ml.g4dn.2xlarge", 32 * GIB, 15 * GIB),
-    InstanceType("ml.p3.2xlarge", 61 * GIB, 16 * GIB),
-    InstanceType("ml.g5.xlarge", 16 * GIB, 22 * GIB),
-    InstanceType("ml.g5.2xlarge", 32 * GIB, 22 * GIB),
-    InstanceType("ml.g5.4xlarge", 64 * GIB, 22 * GIB),
+    InstanceType("ml.c5.xlarge", 4, 8 * GIB),
+    InstanceType("ml.c5.4xlarge", 16, 32 * GIB),
+    InstanceType("ml.c5.9xlarge", 36, 72 * GIB),
+    InstanceType("ml.m5.large", 2, 8 * GIB),
+    InstanceType("ml.m5.xlarge", 4, 16 * GIB),
+    InstanceType("ml.m5.2xlarge", 8, 32 * GIB),
+    InstanceType("ml.m5.4xlarge", 16, 64 * GIB),
+    InstanceType("ml.r5.2xlarge", 8, 64 * GIB),
+    InstanceType("ml.g4dn.xlarge", 4, 16 * GIB, 15 * GIB),
+    InstanceType("ml.g4dn.2xlarge", 8, 32 * GIB, 15 * GIB),
+    InstanceType("ml.g4dn.12xlarge", 48, 192 * GIB, 15 * GIB, gpus=4),
+    InstanceType("ml.p3.2xlarge", 8, 61 * GIB, 16 * GIB),
+    InstanceType("ml.g5.xlarge", 4, 16 * GIB, 22 * GIB),
+    InstanceType("ml.g5.2xlarge", 8, 32 * GIB, 22 * GIB),
+    InstanceType("ml.g5.4xlarge", 16, 64 * GIB, 22 * GIB),
+    InstanceType("ml.g5.12xlarge", 48, 192 * GIB, 22 * GIB, gpus=4),
 )
 
 
@@ -92,7 +109,8 @@ class TierCounts:
 def tiers(sizes: Sequence[int], shares: Sequence[float], instance: InstanceType) -> TierCounts:
     """A loaded model is counted once: on the device or in main memory."""
     loaded, device = instance.loaded_nbytes, instance.budget_nbytes
-    possible = [(s, p) for s, p in zip(sizes, shares, strict=True) if s <= device]
+    largest = instance.largest_nbytes
+    possible = [(s, p) for s, p in zip(sizes, shares, strict=True) if s <= largest]
     sizes, shares = [s for s, _ in possible], [p for _, p in possible]
     hits = hit_ratio(sizes, shares, loaded)
     promotions = max(0.0, hits - hit_ratio(sizes, shares, device))

@@ -69,7 +69,7 @@ def test_more_memory_never_hits_less(sizes: list[int], skew: float, budget: int)
 def test_a_loaded_model_is_on_the_gpu_or_in_main_memory(
     sizes: list[int], skew: float, main: int, device: int
 ) -> None:
-    instance = sizing.InstanceType("x", main, device)
+    instance = sizing.InstanceType("x", 2, main, device)
     shares = sizing.popularity(len(sizes), skew)
     found = sizing.tiers(sizes, shares, instance)
     assert 0 <= found.on_device <= found.loaded <= len(sizes)
@@ -83,14 +83,14 @@ def test_a_loaded_model_is_on_the_gpu_or_in_main_memory(
 
 
 def test_without_a_gpu_nothing_is_promoted() -> None:
-    found = sizing.tiers([10] * 4, sizing.popularity(4, 0.0), sizing.InstanceType("x", 30))
+    found = sizing.tiers([10] * 4, sizing.popularity(4, 0.0), sizing.InstanceType("x", 2, 30))
     assert (found.loaded, found.on_device, found.promotions) == (2, 2, 0.0)
     assert found.hits == pytest.approx(0.5, abs=0.05)
 
 
 def test_what_is_not_on_the_gpu_is_promoted() -> None:
     """Ten models of 10 bytes with equal traffic; memory for 4 in main memory and 4 on the GPU."""
-    instance = sizing.InstanceType("x", 58, 48)
+    instance = sizing.InstanceType("x", 2, 58, 48)
     found = sizing.tiers([10] * 10, sizing.popularity(10, 0.0), instance)
     assert (found.loaded, found.on_device) == (8, 4)
     assert found.hits == pytest.approx(0.81, abs=0.01)
@@ -152,3 +152,19 @@ def test_an_unknown_dtype_is_refused(tmp_path: Path) -> None:
     done = plan(tmp_path, "--dtype", "float8")
     assert done.returncode == 2
     assert "'float8' is not allowed: give one of auto, float32, bfloat16" in done.stderr
+
+
+def test_a_model_has_to_fit_on_one_of_several_gpus() -> None:
+    main, gpu = 1 << 40, 100
+    one, four = (sizing.InstanceType("x", 8, main, gpu, gpus=count) for count in (1, 4))
+    assert four.budget_nbytes == 4 * one.budget_nbytes == 340
+    assert sizing.tiers([86, 85], [0.5, 0.5], four).hits == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "workers"),
+    [("ml.m5.large", 2), ("ml.c5.4xlarge", 14), ("ml.g5.xlarge", 1), ("ml.g5.12xlarge", 4)],
+)
+def test_workers_follow_cores_or_gpus(name: str, workers: int) -> None:
+    (instance,) = (one for one in sizing.INSTANCE_TYPES if one.name == name)
+    assert instance.workers == workers
