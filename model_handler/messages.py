@@ -118,8 +118,9 @@ class Loaded(msgspec.Struct, frozen=True, array_like=True, tag="loaded"):
     """`nbytes`: memory that the model holds on the device. `main_nbytes`: main memory that the model's own
     process holds in addition, on a machine with a GPU.
 
-    `seconds`: time of the load, without its wait for earlier loads. `private_nbytes`: main memory that the
-    device worker now holds besides the weights for this model: structure, tokenizer, buffers.
+    `seconds`: time of the load, without its wait for earlier loads. `private_nbytes`: anonymous main memory
+    that the device worker gained during the load: structure, tokenizer, buffers, and weights that differ from
+    the file's. Weights used as the file has them are not included: workers share their pages.
     """
 
     model_id: int

@@ -1,4 +1,4 @@
-"""The models of a worker: loaded, demoted or loading, and the number of batches that use each.
+"""The models of a worker: loaded, demoted or loading, and the batches that use each.
 
 Invariants: a command applies to the state after all earlier commands, even if some of them are still in
 progress. A model is demoted only while no batch uses it.
@@ -7,9 +7,11 @@ progress. A model is demoted only while no batch uses it.
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 
 from model_handler.handlers import Handler
 from model_handler.worker.capacity import ForwardCapacity
+from model_handler.worker.forward import Batch
 
 
 class LoadedModel:
@@ -23,6 +25,20 @@ class LoadedModel:
         self.batches = 0
         self.unloaded = False
         self.when_idle: Callable[[LoadedModel], None] | None = None
+
+
+@dataclass(slots=True)
+class Work:
+    """One batch that passes through the host and device threads."""
+
+    batch_id: int
+    model: LoadedModel
+    batch: Batch
+    deadline: float
+    prepare_s: float
+    done: Callable[["Work"], None]  # called by the host thread
+    threads: int = 0  # PyTorch's thread count for the forward; 0: the usual count
+    forward_s: float = 0.0
 
 
 Kept = Future[LoadedModel | None]  # the model after its demotion; None: nothing is kept

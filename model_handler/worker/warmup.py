@@ -8,16 +8,19 @@ import base64
 import io
 import json
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
 from PIL import Image
 
 from model_handler.artifacts.tasks import InputKind, family, input_kind
+from model_handler.device.device import Device
 from model_handler.errors import InsufficientMemory
 from model_handler.handlers import Handler
 from model_handler.handlers.pipeline import PipelineHandler
 from model_handler.messages import InferenceRequest, InferenceResponse, Refusal
+from model_handler.worker.forward import finish, forward, prepare
 
 log = logging.getLogger(__name__)
 LIMIT_S = 10.0
@@ -36,6 +39,15 @@ def request(handler: Handler) -> InferenceRequest | None:
     if document is None:
         return None
     return InferenceRequest(json.dumps(document).encode(), "application/json")
+
+
+def answer(
+    handler: Handler, asked: InferenceRequest, device: Device
+) -> InferenceResponse | Refusal:
+    """Run the request on the calling thread."""
+    batch = prepare(handler, [asked])
+    forward(batch, device, time.monotonic() + LIMIT_S)
+    return finish(batch)[0]
 
 
 def judge(result: InferenceResponse | Refusal) -> None:

@@ -21,7 +21,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -65,14 +64,17 @@ from model_handler.options import WorkerOptions
 from model_handler.sharing import turnstile
 from model_handler.sharing.turnstile import GENERATIONS, Turn, Turnstile, WorkKind
 from model_handler.worker import warmup
-from model_handler.worker.forward import Batch, computing, finish, forward, prepare
-from model_handler.worker.loaded_models import Kept, LoadedModel, LoadedModels
+from model_handler.worker.forward import computing, finish, forward, prepare
+from model_handler.worker.loaded_models import Kept, LoadedModel, LoadedModels, Work
 from model_handler.worker.threads import WorkerThread
 
 log = logging.getLogger(__name__)
 # Longest time for which a thread that prepares or finishes holds the GIL while another waits for it. The
 # default of 5 ms is longer than many forwards.
 SWITCH_INTERVAL_S = 0.0005
+# On a CPU, loads and unloads of models compete with forwards for the cores. At 10, a load gets a tenth of a
+# core beside a busy thread; at 19, a seventieth, with which loads on a busy machine take too long.
+LOADING_NICENESS = 10
 
 
 def main(end: socket.socket, device_name: str, options: WorkerOptions | None = None) -> None:
@@ -92,20 +94,6 @@ def main(end: socket.socket, device_name: str, options: WorkerOptions | None = N
     Worker(end, device, options).serve()
 
 
-@dataclass(slots=True)
-class Work:
-    """One batch that passes through the host and device threads."""
-
-    batch_id: int
-    model: LoadedModel
-    batch: Batch
-    deadline: float
-    prepare_s: float
-    done: Callable[["Work"], None]  # called by the host thread
-    threads: int = 0  # PyTorch's thread count for the forward; 0: the usual count
-    forward_s: float = 0.0
-
-
 class Worker:
     """Executes the commands of the front on one device."""
 
@@ -113,7 +101,8 @@ class Worker:
         self._end = end
         self._device = device
         self._warms_up = options.warmup
-        if device.torch_device.type == "cpu":
+        self._on_cpu = device.torch_device.type == "cpu"
+        if self._on_cpu:
             torch.set_num_threads(1)  # a batch gets what the front grants it
         self._forwarding = Turnstile()
         self._ready_brief: deque[Work] = deque()
@@ -123,7 +112,9 @@ class Worker:
         self._sending = threading.Lock()
 
     def serve(self) -> None:
-        self._loading, self._unloading = WorkerThread("load"), WorkerThread("unload")
+        niceness = LOADING_NICENESS if self._on_cpu else 0
+        self._loading = WorkerThread("load", niceness=niceness)
+        self._unloading = WorkerThread("unload", niceness=niceness)
         self._host, self._forward, self._generate = (
             WorkerThread("host"),
             WorkerThread("device"),
@@ -205,12 +196,16 @@ class Worker:
         return self._loader.load(command.path, command.task, command.dtype)
 
     def _warm_up(self, loaded: LoadedModel, request: InferenceRequest) -> None:
-        """Run the request as a brief batch. Unloads the model and raises InsufficientMemory if memory ran
-        out."""
-        answered: Future[InferenceResponse | Refusal] = Future()
-        self._host.put(functools.partial(self._prepare_warmup, loaded, request, answered))
+        """Run the request once. Unloads the model and raises InsufficientMemory if memory ran out.
+
+        On a CPU this takes no turn: requests would wait until the weights are read. On a GPU it is a brief
+        batch, because libraries keep state for each thread that computes.
+        """
         try:
-            warmup.judge(answered.result())
+            if self._on_cpu:
+                warmup.judge(warmup.answer(loaded.handler, request, self._device))
+            else:
+                warmup.judge(self._brief_warmup(loaded, request).result())
         except InsufficientMemory:
             self._unload(loaded)
             raise
@@ -272,19 +267,20 @@ class Worker:
         self._ready_brief.append(work)
         self._forward.put(self._compute_brief)
 
-    def _prepare_warmup(
-        self,
-        loaded: LoadedModel,
-        request: InferenceRequest,
-        answered: "Future[InferenceResponse | Refusal]",
-    ) -> None:
-        batch = prepare(loaded.handler, [request])
-        deadline = time.monotonic() + warmup.LIMIT_S
+    def _brief_warmup(
+        self, loaded: LoadedModel, request: InferenceRequest
+    ) -> "Future[InferenceResponse | Refusal]":
+        answered: Future[InferenceResponse | Refusal] = Future()
 
         def done(work: Work) -> None:
             answered.set_result(finish(work.batch)[0])
 
-        self._put_brief(Work(0, loaded, batch, deadline, 0.0, done))
+        def begin() -> None:
+            batch, deadline = prepare(loaded.handler, [request]), time.monotonic() + warmup.LIMIT_S
+            self._put_brief(Work(0, loaded, batch, deadline, 0.0, done))
+
+        self._host.put(begin)
+        return answered
 
     def _finish(self, work: Work) -> None:
         results = finish(work.batch)

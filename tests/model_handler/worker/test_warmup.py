@@ -2,22 +2,33 @@
 
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from model_handler.artifacts.conventions import Convention
 from model_handler.device.device import CpuDevice
 from model_handler.errors import InsufficientMemory
-from model_handler.messages import InferenceResponse, Load, Loaded, LoadFailed, Refusal
+from model_handler.messages import (
+    Done,
+    InferenceRequest,
+    InferenceResponse,
+    Load,
+    Loaded,
+    LoadFailed,
+    Refusal,
+    Run,
+)
 from model_handler.options import EngineOptions, WorkerOptions
 from model_handler.scripted.in_process import open_model
 from model_handler.worker import warmup
 from tests import artifacts
 from tests.model_handler.formats.builders import Linear, torchscript
-from tests.model_handler.front import ID, Front
+from tests.model_handler.front import ID, TEXT, Front
 from tests.model_handler.harness import Builder, loaded, run
 
 LANGUAGES = "give src_lang and tgt_lang"
@@ -85,6 +96,25 @@ def test_a_failed_warm_up_is_only_logged(
         assert isinstance(front.load(path, task="translation"), Loaded)
     reasons = [vars(record)["reason"] for record in caplog.records]
     assert [LANGUAGES in reason for reason in reasons] == [True] * warm
+
+
+def test_a_warm_up_on_a_cpu_does_not_wait_for_a_forward(tmp_path: Path, classifier: Path) -> None:
+    """Nor does a forward wait for it: the batch stops in the device thread until the load has ended."""
+    ended = threading.Event()
+
+    def stop(*_: object) -> None:
+        if threading.current_thread().name == "device":
+            assert ended.wait(60)
+
+    other = artifacts.bert_classifier(tmp_path, seed=2)
+    with worker(WorkerOptions()) as front:
+        assert isinstance(front.load(classifier), Loaded)
+        hook = register_module_forward_pre_hook(stop)
+        front.send(Run(1, ID, [InferenceRequest(TEXT, "application/json")], 60))
+        assert isinstance(front.load(other, ID + 1), Loaded)
+        ended.set()
+        assert isinstance(front.next(), Done)
+        hook.remove()
 
 
 def too_large(path: Path) -> Path:

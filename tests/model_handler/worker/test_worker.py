@@ -22,6 +22,7 @@ from model_handler.messages import (
     Unload,
     Unloaded,
 )
+from tests import artifacts
 from tests.model_handler.front import ID, TEXT, Front
 from tests.model_handler.tensors_alive import Emptied
 
@@ -105,9 +106,11 @@ def test_trimming_does_not_wait_for_a_load(front: Front, copy: Path) -> None:
     assert isinstance(front.next(), LoadFailed)
 
 
-def test_a_load_is_measured(front: Front, classifier: Path) -> None:
-    """Its own time, and the memory of its weights and besides them."""
-    loaded = front.load(classifier)
-    assert isinstance(loaded, Loaded)
-    assert loaded.seconds > 0
-    assert loaded.nbytes > 0
+def test_private_memory_of_a_load(front: Front, tmp_path: Path) -> None:
+    """Weights that are pages of the file are not private; converted ones are."""
+    path = artifacts.bert_classifier(tmp_path, hidden_size=256, intermediate_size=8192)
+    for model_id, dtype, private in ((1, "auto", False), (2, "auto", False), (3, "bfloat16", True)):
+        loaded = front.ask(Load(model_id, str(path), "text-classification", dtype))
+        assert isinstance(loaded, Loaded)
+        assert loaded.seconds > 0
+        assert (loaded.private_nbytes > loaded.nbytes / 2) == private
