@@ -66,7 +66,8 @@ def _quietest(window: Window) -> dict[str, Any]:
     tries = [window()]
     while others_cores(tries[-1]) > DISTURBED and len(tries) < TRIES:
         tries.append(window())
-    return min(tries, key=others_cores) | {"tries": len(tries)}
+    quietest: dict[str, Any] = min(tries, key=others_cores)
+    return quietest | {"tries": len(tries)}
 
 
 def _brief(run: dict[str, Any]) -> dict[str, Any]:

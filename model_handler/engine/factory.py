@@ -1,5 +1,6 @@
 """The one place where the engine's parts meet."""
 
+import dataclasses
 from functools import partial
 
 from model_handler.engine import admission
@@ -28,11 +29,13 @@ ALL_GPUS = ("auto", "cuda")  # values of `EngineOptions.device`
 
 def create_engine(options: EngineOptions) -> Engine:
     """An engine that has not started: enter it with `async with`."""
-    forks = ForkServerClient()
+    forks, available = ForkServerClient(), cores.available()
+    threads = cores.pool_threads(available, options.workers or cores.workers(available))
+    worker = dataclasses.replace(options.worker, pool_threads=threads)
     return assemble(
         options,
         forks,
-        lambda device, ready, lost: Supervisor(device, forks, options.worker, ready, lost),
+        lambda device, ready, lost: Supervisor(device, forks, worker, ready, lost),
     )
 
 

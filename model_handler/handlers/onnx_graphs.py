@@ -76,12 +76,24 @@ class OnnxGraph:
         return dict(zip(self._outputs, map(_array, values), strict=True))
 
 
+class _Pool:
+    threads = 0  # 0: as many as torch has
+
+
+_pool = _Pool()
+
+
 @functools.cache
 def _share_threads() -> None:
-    """Give all sessions together as many threads as torch has; one pool per session would oversubscribe."""
+    """Create the thread pool of all sessions; one pool per session would oversubscribe."""
     import onnxruntime
 
-    onnxruntime.set_global_thread_pool_sizes(torch.get_num_threads(), 1)
+    onnxruntime.set_global_thread_pool_sizes(_pool.threads or torch.get_num_threads(), 1)
+
+
+def set_pool_threads(count: int) -> None:
+    """Set the number of threads of all sessions together. Call before the first graph is opened."""
+    _pool.threads = count
 
 
 def _options(onnxruntime: Any) -> Any:

@@ -10,6 +10,7 @@ HEAVY_S = 0.020  # work from which a forward gets all cores, including the front
 READ_NBYTES_PER_S = 10e9  # memory bandwidth of one core
 CGROUP_QUOTA = "sys/fs/cgroup/cpu.max"
 CGROUP_V1 = "sys/fs/cgroup/cpu/cpu.cfs_quota_us", "sys/fs/cgroup/cpu/cpu.cfs_period_us"
+MOST_POOL_THREADS = 3
 CORES_PER_FRONT_CORE = 8  # see docs/sizing.md
 
 
@@ -36,6 +37,11 @@ def _read(file: Path) -> str:
 def workers(cores: int) -> int:
     """The default number of device workers on a CPU: the front takes one core in CORES_PER_FRONT_CORE."""
     return max(1, cores - cores // CORES_PER_FRONT_CORE)
+
+
+def pool_threads(cores: int, workers: int) -> int:
+    """Threads of a fixed pool in each of several workers."""
+    return max(1, min(MOST_POOL_THREADS, (cores - 1) // workers))
 
 
 def first_work_s(nbytes: int) -> float:

@@ -34,7 +34,7 @@ from model_handler.device.device import Device, is_sticky
 from model_handler.device.held_memory import anonymous_nbytes
 from model_handler.device.tokenizer_threads import tokenize_with, tokenizing
 from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed, ModelNotFound
-from model_handler.handlers import Handler
+from model_handler.handlers import Handler, onnx_graphs
 from model_handler.handlers.tensors import ArrayHandler
 from model_handler.loading import formats
 from model_handler.loading.formats import FormatLoader
@@ -104,6 +104,7 @@ class Worker:
         self._on_cpu = device.torch_device.type == "cpu"
         if self._on_cpu:
             torch.set_num_threads(1)  # a batch gets what the front grants it
+            onnx_graphs.set_pool_threads(options.pool_threads)
         self._forwarding = Turnstile()
         self._ready_brief: deque[Work] = deque()
         self._loader = TorchLoader(device, self._forwarding, options)

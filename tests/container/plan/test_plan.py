@@ -110,8 +110,10 @@ def test_the_command(tmp_path: Path) -> None:
     nbytes = int(re.findall(r"classifier +([\d,]+) bytes", done.stdout)[0].replace(",", ""))
     expected = int(0.7 * (16 << 30)) // nbytes
     (line,) = re.findall(r"ml\.m5\.xlarge .*", done.stdout)
-    assert line.split()[1:] == ["11.2", "GiB", str(min(expected, 100_000)), line.split()[-1]]
-    assert 0 < float(line.split()[-1]) <= 1
+    *figures, hits, workers = line.split()[1:]
+    assert figures == ["11.2", "GiB", str(min(expected, 100_000))]
+    assert 0 < float(hits) <= 1
+    assert workers == "4"
 
 
 def test_the_command_for_gpus(tmp_path: Path) -> None:
@@ -119,10 +121,10 @@ def test_the_command_for_gpus(tmp_path: Path) -> None:
     done = plan(directory, "--copies", 100_000, "--instance", "ml.g5.xlarge")
     assert done.returncode == 0, done.stderr
     header, line = done.stdout.splitlines()[-2:]
-    headings = "instance, main memory, loaded, hit ratio, GPU memory, on GPU, promoted"
+    headings = "instance, main memory, loaded, hit ratio, GPU memory, on GPU, promoted, workers"
     assert ", ".join(re.split(r" {2,}", header.strip())) == headings
     cells = re.split(r" {2,}", line.strip())
-    assert (cells[1], cells[4], cells[6]) == ("11.2 GiB", "18.7 GiB", "0.000")
+    assert (cells[1], cells[4], cells[6], cells[7]) == ("11.2 GiB", "18.7 GiB", "0.000", "1")
     assert cells[2] == cells[5]
 
 
