@@ -56,6 +56,13 @@ class Metrics:
         self.load_seconds = Histogram("mme_load_seconds", "Loads that succeeded", registry=into)
         self.unload_seconds = Histogram("mme_unload_seconds", "Unloads", registry=into)
         self.worker_restarts = Counter("mme_worker_restarts", "Workers replaced", registry=into)
+        self._worker_seconds = Counter(
+            "mme_worker_compute_seconds", "Time in batches, by worker", ["worker"], registry=into
+        )
+        self._worker_models = Gauge(
+            "mme_worker_models", "Models open in a worker", ["worker"], registry=into
+        )
+        self._workers: dict[str, Counter] = {}
         self._labels: set[str] = set()
         self.series: dict[str, ModelSeries] = {}
 
@@ -70,6 +77,16 @@ class Metrics:
         for tier in tiers:
             reserved.labels(tier).set_function(partial(_sum, pools, tier, "reserved"))
             capacity.labels(tier).set_function(partial(_sum, pools, tier, "capacity"))
+
+    def watch_worker(self, worker: str, models: Callable[[], float]) -> None:
+        """Publish the series of a main worker; `models` counts those that are open in it."""
+        self._worker_models.labels(worker).set_function(models)
+        self._workers[worker] = self._worker_seconds.labels(worker)
+
+    def computed(self, worker: str, seconds: float) -> None:
+        """Count a batch. Workers that are not watched share the label "other"."""
+        self.forward_seconds.observe(seconds)
+        (self._workers.get(worker) or self._worker_seconds.labels("other")).inc(seconds)
 
     def answered(self, model: str, outcome: str) -> None:
         """`model`: "unknown", or empty for requests that are no inference; not counted against MAX_LABELS."""

@@ -221,7 +221,8 @@ class Scheduler:
                 wedged.cancel()
             self._check(batch, done)
             model_queue.computed(batch, done.forward_s)
-            starved = self._deliver(jobs, done)
+            self._metrics.computed(batch.slots.name, done.forward_s)
+            starved = _deliver(jobs, done)
         except EngineError as error:
             fail(jobs, error)
         finally:
@@ -266,22 +267,6 @@ class Scheduler:
             residency = self._residencies[batch.slots.device]
             residency.remeasure(batch.replica.model, footprint)
 
-    def _deliver(self, jobs: list[Job], done: Done) -> list[Job]:
-        """Answer the jobs; returns those that ran out of device memory for the first time."""
-        self._metrics.forward_seconds.observe(done.forward_s)
-        starved = []
-        for job, result in zip(jobs, done.results, strict=True):
-            if job.answer.done():
-                continue
-            if not isinstance(result, Refusal):
-                job.answer.set_result(result)
-            elif result.error == InsufficientMemory.__name__ and not job.retried:
-                job.retried = True
-                starved.append(job)
-            else:
-                job.answer.set_exception(from_wire(result.error, result.message, result.status))
-        return starved
-
 
 def soonest(model_queue: ModelQueue, cores: Cores) -> Replica | None:
     """The replica for the next batch: in an idle worker, the latest used first, else in the one that is
@@ -312,6 +297,22 @@ def _ripe(model_queue: ModelQueue) -> bool:
     if len(model_queue.requests) >= model_queue.batch_size:
         return True
     return asyncio.get_running_loop().time() >= model_queue.ripe_at
+
+
+def _deliver(jobs: list[Job], done: Done) -> list[Job]:
+    """Answer the jobs; returns those that ran out of device memory for the first time."""
+    starved = []
+    for job, result in zip(jobs, done.results, strict=True):
+        if job.answer.done():
+            continue
+        if not isinstance(result, Refusal):
+            job.answer.set_result(result)
+        elif result.error == InsufficientMemory.__name__ and not job.retried:
+            job.retried = True
+            starved.append(job)
+        else:
+            job.answer.set_exception(from_wire(result.error, result.message, result.status))
+    return starved
 
 
 def unloading(name: str) -> ModelUnloading:

@@ -284,6 +284,11 @@ class Residency:
         """The replicas of all admitted models."""
         return [residence.model for residence in self._residences.values()]
 
+    def open_in(self, worker: str) -> int:
+        """The number of models on the device whose replica is in that worker."""
+        on_device = (one for one in self._residences.values() if one.tier is Tier.DEVICE)
+        return sum(one.model.worker == worker for one in on_device)
+
     def displaced(self) -> list[Model]:
         """Models that were on a lost device and are not loaded again yet, the most recently used first."""
         order = sorted(self._residences.values(), key=lambda one: one.standing.used, reverse=True)
