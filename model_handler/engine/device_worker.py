@@ -67,6 +67,10 @@ class DeviceWorker:
         """In flight."""
         return self._slots[0].load.in_flight
 
+    def recent_s(self, now: float) -> float:
+        """See WorkerLoad."""
+        return self._slots[0].load.recent_s(now)
+
     def place(self, model: Model) -> Place:
         """Where the model's batches wait and run."""
         kind = tasks.generates(model.artifact.task)

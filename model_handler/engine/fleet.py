@@ -6,6 +6,7 @@ a work queue of their own, so that their code does not delay other models.
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from model_handler.artifacts.conventions import Convention
 from model_handler.artifacts.properties import Isolation
@@ -19,6 +20,7 @@ from model_handler.processes.isolated_process import IsolatedProcess
 from model_handler.processes.prefork import PreforkPool
 
 GRACE_S = 1.0  # past its deadline an isolated model's process can be ended without harm to others
+BUSY_S = 0.1  # steps in which the recent compute time of workers is compared
 SHARED = "(shared)"
 ISOLATED = "isolated"  # name of the slots of all isolated processes
 
@@ -123,7 +125,7 @@ class Fleet:
         graph = model.artifact.convention is Convention.TORCHSCRIPT
         if graph and self._options.on_gpu:
             return self._other(f"{GRAPHS} of {self.mains[0].name}")
-        return min(self.mains, key=_load)
+        return min(self.mains, key=partial(_load, asyncio.get_running_loop().time()))
 
     def _carry(self, model: Model, worker: DeviceWorker) -> Place:
         model.worker = worker.name
@@ -216,6 +218,7 @@ class Fleet:
         yield from self.mains
 
 
-def _load(worker: DeviceWorker) -> tuple[bool, int, int]:
-    """Least for the worker that opens a model soonest: opening delays the forwards of its worker."""
-    return not worker.supervisor.running, worker.batches, len(worker.models)
+def _load(now: float, worker: DeviceWorker) -> tuple[bool, int, int]:
+    """Least for the best home of a new model: opening a model delays the forwards of its worker."""
+    busy = int(worker.recent_s(now) / BUSY_S)
+    return not worker.supervisor.running, busy, len(worker.models)

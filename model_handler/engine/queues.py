@@ -17,6 +17,7 @@ from model_handler.sharing.delays import Delays
 from model_handler.sharing.fairness import Shares
 
 MAX_BATCH_NBYTES = 64 << 20  # bodies of one batch travel in one message
+HALF_LIFE_S = 5.0
 RECENCY = 0.5  # weight of the last batch in the estimate for the next one
 
 
@@ -94,12 +95,21 @@ class BatchRunner(Protocol):
 class WorkerLoad:
     """The batches in flight of one worker process, of all kinds of work. `threads`: those granted to each."""
 
-    __slots__ = ("in_flight", "threads", "used")
+    __slots__ = ("_at", "_recent_s", "in_flight", "threads", "used")
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.threads: list[int] = []
         self.used = 0  # largest of `threads`
+        self._recent_s = 0.0
+        self._at = 0.0
+
+    def recent_s(self, now: float) -> float:
+        """Compute time, halved every HALF_LIFE_S."""
+        return float(self._recent_s * 0.5 ** ((now - self._at) / HALF_LIFE_S))
+
+    def computed(self, seconds: float, now: float) -> None:
+        self._recent_s, self._at = self.recent_s(now) + seconds, now
 
 
 class BatchSlots:

@@ -221,6 +221,7 @@ class Scheduler:
                 wedged.cancel()
             self._check(batch, done)
             model_queue.computed(batch, done.forward_s)
+            batch.slots.load.computed(done.forward_s, asyncio.get_running_loop().time())
             self._metrics.computed(batch.slots.name, done.forward_s)
             starved = _deliver(jobs, done)
         except EngineError as error:
