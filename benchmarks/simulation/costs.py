@@ -17,6 +17,9 @@ class FrontCosts(msgspec.Struct, frozen=True):
     batch_s: float
     request_s: float
 
+    def seconds(self) -> tuple[float, float, float]:
+        return self.turn_s, self.batch_s, self.request_s
+
 
 class LinearCost(msgspec.Struct, frozen=True):
     """Least squares of the relative error. `error`: median of the relative error."""
@@ -34,20 +37,35 @@ class ModelCosts(msgspec.Struct, frozen=True):
     """`host`: preparing and finishing a batch. `forward`: the forward of a batch with 1 and with 2 threads.
 
     `interpreter`: share of the interpreter that a forward needs while the host thread works.
-    `load_s`: opening the model in a further worker.
+    `first_load_s` and `load_s`: opening the first model of its structure in a worker, and a further one.
+    `private_nbytes`: memory that opening it in one more worker adds to its `nbytes`.
     """
 
     host: LinearCost
     forward: tuple[LinearCost, LinearCost]
     interpreter: float
+    first_load_s: float
     load_s: float
     nbytes: int
+    private_nbytes: int
 
     def forward_s(self, rows: int, tokens: int, threads: int) -> float:
         """Amdahl's law through the two measured thread counts; from 3 threads it is an extrapolation."""
         one, two = (law(rows, tokens) for law in self.forward)
         parallel_s = min(max(0.0, 2 * (one - two)), one)
         return one - parallel_s * (1 - 1 / threads)
+
+
+class MeasuredRun(msgspec.Struct, frozen=True):
+    """The real container on the machine of the measurements, with 20 tiny models and Zipf's law. `cores_busy`
+    includes the load generator."""
+
+    workers: int
+    clients: int
+    per_s: float
+    p99_ms: float
+    cores_busy: float
+    batch: float
 
 
 class Costs(msgspec.Struct, frozen=True):
@@ -57,6 +75,7 @@ class Costs(msgspec.Struct, frozen=True):
     front: FrontCosts
     client_s: float
     models: dict[str, ModelCosts]
+    measured: list[MeasuredRun] = []
     environment: dict[str, Any] = {}
 
 

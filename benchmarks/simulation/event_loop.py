@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from benchmarks.simulation.cores import SimulatedProcess
+from benchmarks.simulation.machine import SimulatedProcess
 
 Effect = Callable[[], None]
 

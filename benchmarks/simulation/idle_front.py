@@ -29,7 +29,7 @@ def main() -> None:
     engine = assemble(
         chosen.engine,
         forks,
-        lambda ready, lost: Supervisor("cpu", forks, chosen.engine.worker, ready, lost),
+        lambda device, ready, lost: Supervisor(device, forks, chosen.engine.worker, ready, lost),
     )
     create_server(chosen, engine, RequestLog(sys.stderr.fileno())).run()
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from benchmarks.simulation import virtual_time
-from benchmarks.simulation.cores import Cores, SimulatedProcess
+from benchmarks.simulation.machine import SimulatedMachine, SimulatedProcess
 from benchmarks.simulation.costs import LinearCost, ModelCosts
 from benchmarks.simulation.event_loop import SimulatedEventLoop
 
@@ -32,10 +32,10 @@ def ends(count: int, *processes: list[tuple[float, int, float]]) -> tuple[list[f
     seconds used."""
 
     async def play() -> tuple[list[float], float]:
-        loop, cores = asyncio.get_running_loop(), Cores(count)
+        loop, machine = asyncio.get_running_loop(), SimulatedMachine(count)
         found: list[float] = []
         for computations in processes:
-            process = SimulatedProcess(cores)
+            process = SimulatedProcess(machine)
             for work_s, threads, interpreter in computations:
                 process.compute(
                     work_s,
@@ -44,7 +44,7 @@ def ends(count: int, *processes: list[tuple[float, int, float]]) -> tuple[list[f
                     interpreter=interpreter,
                 )
         await asyncio.sleep(100)
-        return found, cores.busy_s
+        return found, machine.busy_s
 
     return virtual_time.run(play())
 
@@ -75,7 +75,7 @@ def test_threads_share_the_interpreter_of_their_process() -> None:
 def test_events_that_wait_share_a_turn() -> None:
     async def play() -> list[tuple[str, float]]:
         loop = asyncio.get_running_loop()
-        simulated = SimulatedEventLoop(SimulatedProcess(Cores(1)), turn_s=1.0)
+        simulated = SimulatedEventLoop(SimulatedProcess(SimulatedMachine(1)), turn_s=1.0)
         found: list[tuple[str, float]] = []
 
         def post(name: str) -> None:
@@ -96,12 +96,12 @@ def test_events_that_wait_share_a_turn() -> None:
 
 def test_more_threads_follow_amdahl() -> None:
     one, two = LinearCost(0.0, 0.0, 1.0), LinearCost(0.0, 0.0, 0.6)
-    costs = ModelCosts(LinearCost(0, 0, 0), (one, two), 0.5, 1.0, 1)
+    costs = ModelCosts(LinearCost(0, 0, 0), (one, two), 0.5, 1.0, 0.1, 2, 1)
     assert [costs.forward_s(1, 10, threads) for threads in (1, 2, 4)] == pytest.approx([10, 6, 4])
 
 
 def test_a_slower_second_thread_does_not_help_a_third() -> None:
     costs = ModelCosts(
-        LinearCost(0, 0, 0), (LinearCost(1, 0, 0), LinearCost(1.2, 0, 0)), 0.5, 1.0, 1
+        LinearCost(0, 0, 0), (LinearCost(1, 0, 0), LinearCost(1.2, 0, 0)), 0.5, 1.0, 0.1, 2, 1
     )
     assert costs.forward_s(1, 10, 4) == 1

@@ -28,7 +28,7 @@ class Computation:
         self.done = done
 
 
-class Cores:
+class SimulatedMachine:
     """`busy_s`: core seconds used so far, up to the latest start or end of a computation."""
 
     def __init__(self, count: int) -> None:
@@ -82,11 +82,11 @@ class Cores:
 class SimulatedProcess:
     """`version` changes with its computations."""
 
-    def __init__(self, cores: Cores) -> None:
+    def __init__(self, machine: SimulatedMachine) -> None:
         self.running: list[Computation] = []
         self.version = 0
         self.busy_s = 0.0
-        self._cores = cores
+        self._machine = machine
         self._rate = 1.0
         self._since = 0.0
         self._demand = 0.0
@@ -104,6 +104,11 @@ class SimulatedProcess:
         self.running.append(Computation(work_s, threads, interpreter, done))
         self._changed()
 
+    def used_s(self) -> float:
+        """Core seconds used so far."""
+        self._advance()
+        return self.busy_s
+
     def next_end(self) -> float:
         """On the cores' scaled clock."""
         return self._since + min(one.left_s for one in self.running) / self._rate
@@ -116,16 +121,16 @@ class SimulatedProcess:
         first.done()
 
     def _advance(self) -> None:
-        self._cores.advance()
-        passed = self._cores.scaled - self._since
+        self._machine.advance()
+        passed = self._machine.scaled - self._since
         self.busy_s += passed * self._demand
         for one in self.running:
             one.left_s = max(0.0, one.left_s - passed * self._rate)
-        self._since = self._cores.scaled
+        self._since = self._machine.scaled
 
     def _changed(self) -> None:
         self.version += 1
         shares = sum(one.interpreter for one in self.running)
         self._rate = 1.0 / max(1.0, shares)
         before, self._demand = self._demand, self._rate * sum(one.threads for one in self.running)
-        self._cores.changed(self, self._demand - before)
+        self._machine.changed(self, self._demand - before)
