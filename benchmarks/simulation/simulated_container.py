@@ -116,7 +116,8 @@ class SimulatedContainer:
 
 
 class _Mover:
-    """Loads replicas into their workers; nothing is ever unloaded."""
+    """Loads replicas into their workers. There is memory for all of them: a replica leaves only if its load is
+    cancelled at the end of a run."""
 
     def __init__(self, workers: Mapping[str, SimulatedWorker]) -> None:
         self._workers = workers
@@ -128,7 +129,7 @@ class _Mover:
         raise AssertionError(model.info.name)
 
     async def unload(self, model: Model) -> int:
-        raise AssertionError(model.info.name)
+        return 0
 
     async def trim(self) -> int | None:
         return None
