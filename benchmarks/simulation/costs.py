@@ -1,4 +1,4 @@
-"""What computing costs, as `benchmarks.simulation.measure` has written it. Seconds of CPU time."""
+"""What computing costs, as `benchmarks.simulation.measuring` has written it. Seconds of CPU time."""
 
 from pathlib import Path
 from typing import Any

@@ -1,6 +1,7 @@
 """One setting of the simulation: a machine, its workers, closed-loop clients, and the figures of a window."""
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +22,8 @@ LARGE_EVERY = 10  # in a mix every tenth model is large
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """`mixed`: every tenth model is a bert-base. `front`: factor of the front's cost; `fronts`: containers
-    that share the machine, clients and workers equally. `local`: the load generator runs on the machine."""
+    that share the machine, clients and workers equally. `scan`: factor of the part of the scheduler's time
+    that grows with models and workers. `local`: the load generator runs on the machine."""
 
     cores: int
     workers: int
@@ -31,6 +33,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     mixed: bool = False
     front: float = 1.0
     fronts: int = 1
+    scan: float = 1.0
     local: bool = False
     warm_up_s: float = 2.0
     seconds: float = 2.0
@@ -58,7 +61,10 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 def simulate(setting: Setting, costs: Costs) -> Figures:
-    return virtual_time.run(_Experiment(setting, costs).run())
+    async def run() -> Figures:
+        return await _Experiment(setting, costs).run()
+
+    return virtual_time.run(run())
 
 
 class _Experiment:
@@ -66,27 +72,28 @@ class _Experiment:
         self._setting = setting
         self._costs = costs
         self._latencies: list[float] = []
+        self._machine = SimulatedMachine(setting.cores)
+        self._containers = [self._container() for _ in range(setting.fronts)]
 
     async def run(self) -> Figures:
         setting = self._setting
-        self._machine = machine = SimulatedMachine(setting.cores)
-        self._containers = [self._container() for _ in range(setting.fronts)]
         for container in self._containers:
             await container.load()
-        generator = self._generator()
-        clients = [
-            asyncio.create_task(self._client(self._containers[number % setting.fronts], calls, generator))
-            for number, calls in enumerate(self._calls())
-        ]
+        clients = list(self._clients())
         await asyncio.sleep(setting.warm_up_s)
         before = self._counts()
         self._latencies.clear()
         await asyncio.sleep(setting.seconds)
         figures = self._figures(before, self._counts())
-        del machine
         for client in clients:
             client.cancel()
         return figures
+
+    def _clients(self) -> Iterator[asyncio.Task[None]]:
+        setting, calls, generator = self._setting, self._calls(), self._generator()
+        for number in range(setting.clients):
+            container = self._containers[number % setting.fronts]
+            yield asyncio.create_task(self._client(container, calls, generator))
 
     def _container(self) -> SimulatedContainer:
         setting = self._setting
@@ -97,6 +104,7 @@ class _Experiment:
             max(1, setting.workers // setting.fronts),
             max(1, setting.cores // setting.fronts),
             setting.front,
+            setting.scan,
         )
 
     def _generator(self) -> SimulatedEventLoop | None:
@@ -104,16 +112,15 @@ class _Experiment:
             return None
         return SimulatedEventLoop(SimulatedProcess(self._machine), 0.0)
 
-    def _calls(self) -> Iterator[Iterator[tuple[int, int]]]:
-        """For each client, its requests: models by Zipf's law, and tokens."""
+    def _calls(self) -> Iterator[tuple[int, int]]:
+        """The requests of all clients: models by Zipf's law, and tokens."""
         setting = self._setting
         shares = traffic.zipf(setting.models, setting.skew)
         lengths = [len(text.split()) + SPECIAL_TOKENS for text in traffic.ragged(256, SEED)]
-        for client in range(setting.clients):
-            models = traffic.draws(shares, SEED + client, 4096)
-            texts = traffic.draws([1.0] * len(lengths), SEED + setting.clients + client, 4096)
-            tokens = [lengths[text] for text in texts]
-            yield zip(traffic.cycle(models), traffic.cycle(tokens), strict=True)
+        models = traffic.draws(shares, SEED)
+        texts = traffic.draws([1.0] * len(lengths), SEED + 1)
+        tokens = [lengths[text] for text in texts]
+        return itertools.cycle(zip(models, tokens, strict=True))
 
     async def _client(
         self,
@@ -121,15 +128,20 @@ class _Experiment:
         calls: Iterator[tuple[int, int]],
         generator: SimulatedEventLoop | None,
     ) -> None:
+        """One request at a time, each the next of `calls`."""
         loop = asyncio.get_running_loop()
         for model, tokens in calls:
             began = loop.time()
             await container.invoke(model, tokens)
             self._latencies.append(loop.time() - began)
             if generator is not None:
-                ready: asyncio.Future[None] = loop.create_future()
-                generator.post(self._costs.client_s, lambda ready=ready: ready.set_result(None))
-                await ready
+                await self._work(generator)
+
+    async def _work(self, generator: SimulatedEventLoop) -> None:
+        """The load generator's part of a request."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        generator.post(self._costs.client_s, lambda: done.set_result(None))
+        await done
 
     # ---- figures ----
 

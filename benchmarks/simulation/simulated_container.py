@@ -51,7 +51,7 @@ class TimedScheduler(Scheduler):
 class SimulatedContainer:
     """`kinds`: name of each model's costs, in the order of `model_id`s from 0.
 
-    `front`: factor of the front's costs. `workers`: one for each is started on the machine.
+    `front`: factor of the front's costs. `scan`: factor of what the scheduler's turns take more than usual.
     """
 
     def __init__(
@@ -62,7 +62,9 @@ class SimulatedContainer:
         workers: int,
         cores: int,
         front: float = 1.0,
+        scan: float = 1.0,
     ) -> None:
+        self._scan = scan
         self._costs = FrontCosts(*(front * cost_s for cost_s in costs.front.seconds()))
         self.front = SimulatedEventLoop(SimulatedProcess(machine), self._costs.turn_s)
         models = {number: costs.models[kind] for number, kind in enumerate(kinds)}
@@ -112,12 +114,12 @@ class SimulatedContainer:
         self._post(self._costs.batch_s + rows * self._costs.request_s / 2, effect)
 
     def _post(self, cost_s: float, effect: Effect) -> None:
-        self.front.post(cost_s + self.scheduler.take_extra_s(), effect)
+        self.front.post(cost_s + self._scan * self.scheduler.take_extra_s(), effect)
 
 
 class _Mover:
-    """Loads replicas into their workers. There is memory for all of them: a replica leaves only if its load is
-    cancelled at the end of a run."""
+    """Loads replicas into their workers. There is memory for all of them: a replica leaves only if its load
+    is cancelled at the end of a run."""
 
     def __init__(self, workers: Mapping[str, SimulatedWorker]) -> None:
         self._workers = workers

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from benchmarks.simulation import virtual_time
-from benchmarks.simulation.machine import SimulatedMachine, SimulatedProcess
 from benchmarks.simulation.costs import LinearCost, ModelCosts
 from benchmarks.simulation.event_loop import SimulatedEventLoop
+from benchmarks.simulation.machine import SimulatedMachine, SimulatedProcess
 
 
 def test_a_day_passes_at_once() -> None:

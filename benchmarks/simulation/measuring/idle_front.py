@@ -1,4 +1,4 @@
-"""python -m benchmarks.simulation.idle_front
+"""python -m benchmarks.simulation.measuring.idle_front
 
 The container with its real front process and workers that compute nothing, so that its throughput is the
 front's. IDLE_WORKER_MS sets the time of a batch.
@@ -44,7 +44,7 @@ class IdleWorkers:
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "benchmarks.simulation.idle_worker"),
+                *(sys.executable, "-m", "benchmarks.simulation.measuring.idle_worker"),
                 *(str(theirs.fileno()), self._batch_ms),
                 pass_fds=[theirs.fileno()],
             )

@@ -1,4 +1,4 @@
-"""python -m benchmarks.simulation.measure [--models DIR] [--output FILE]
+"""python -m benchmarks.simulation.measuring [--models DIR] [--output FILE]
 
 Measures what the simulation needs to know: the CPU time of the front, and the batches of a tiny model and of
 a bert-base in a worker. It takes ten minutes on two cores. The container itself is measured too, so that
@@ -6,6 +6,8 @@ a bert-base in a worker. It takes ten minutes on two cores. The container itself
 """
 
 import argparse
+import contextlib
+import itertools
 import statistics
 import subprocess
 import sys
@@ -17,9 +19,9 @@ import msgspec
 from benchmarks import environment, load, stacks
 from benchmarks.load import RequestOutcome
 from benchmarks.scenarios import tiny
-from benchmarks.simulation import front_costs, worker_costs
 from benchmarks.simulation.costs import FILE, Costs, MeasuredRun
-from benchmarks.simulation.worker_costs import Effort
+from benchmarks.simulation.measuring import front_costs, worker_costs
+from benchmarks.simulation.measuring.worker_costs import Effort
 from benchmarks.stacks import OURS, ROOT, MeasuredServer
 
 MODELS = tiny(20)
@@ -65,14 +67,15 @@ def measured(root: Path) -> Costs:
 
 
 def _container(root: Path) -> Iterator[MeasuredRun]:
-    with stacks.serving(OURS, root, MME_WORKERS="1") as one:
-        with stacks.serving(OURS, root, MME_WORKERS="2") as two:
-            servers = dict(zip(WORKERS, (one, two), strict=True))
-            for server in servers.values():
-                for name in MODELS:
-                    server.load(name, root / name / "model")
-            for clients in CLIENTS:
-                yield from _alternating(servers, clients)
+    with contextlib.ExitStack() as stack:
+        servers = {
+            workers: stack.enter_context(stacks.serving(OURS, root, MME_WORKERS=str(workers)))
+            for workers in WORKERS
+        }
+        for server, name in itertools.product(servers.values(), MODELS):
+            server.load(name, root / name / "model")
+        for clients in CLIENTS:
+            yield from _alternating(servers, clients)
 
 
 def _alternating(servers: dict[int, MeasuredServer], clients: int) -> Iterator[MeasuredRun]:
@@ -84,9 +87,7 @@ def _alternating(servers: dict[int, MeasuredServer], clients: int) -> Iterator[M
     ]
     for workers in servers:
         found = [each[workers] for each in rounds]
-        figures = (
-            statistics.median(run[index] for run in found) for index in range(len(found[0]))
-        )
+        figures = (statistics.median(run[index] for run in found) for index in range(len(found[0])))
         yield MeasuredRun(workers, clients, *figures)
 
 

@@ -1,4 +1,4 @@
-"""python -m benchmarks.simulation.idle_worker DESCRIPTOR MILLISECONDS
+"""python -m benchmarks.simulation.measuring.idle_worker DESCRIPTOR MILLISECONDS
 
 A worker that computes nothing: every batch takes the given time, in which the process sleeps, and all
 requests get the same answer. `idle_front` starts it.

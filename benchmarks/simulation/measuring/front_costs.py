@@ -1,5 +1,6 @@
 """Measures the CPU time of the real front process, over workers that compute nothing."""
 
+import dataclasses
 import json
 import statistics
 import sys
@@ -12,12 +13,12 @@ import numpy as np
 from benchmarks import load, stacks, traffic
 from benchmarks.load import RequestKind, RequestOutcome
 from benchmarks.simulation.costs import FrontCosts
-from benchmarks.simulation.idle_front import BATCH_MS
+from benchmarks.simulation.measuring.idle_front import BATCH_MS
 from benchmarks.stacks import MeasuredServer, Stack
 
 IDLE = Stack(
     "ours",
-    (sys.executable, "-m", "benchmarks.simulation.idle_front"),
+    (sys.executable, "-m", "benchmarks.simulation.measuring.idle_front"),
     {"MME_DEVICE": "cpu", "MME_MAX_QUEUE": "1024", "MME_WORKERS": "1"},
 )
 SATURATED = ((1, 32), (1, 128), (20, 8), (20, 32), (20, 128))  # models, clients
@@ -61,7 +62,8 @@ def _windows(
     root: Path, model: str, traffics: tuple[tuple[int, int], ...], batch_ms: str, repetitions: int
 ) -> Iterator[FrontWindow]:
     """For each kind of traffic, the window in which the front used the least."""
-    with stacks.serving(IDLE, root, **{BATCH_MS: batch_ms}) as server:
+    stack = dataclasses.replace(IDLE, settings=IDLE.settings | {BATCH_MS: batch_ms})
+    with stacks.serving(stack, root) as server:
         for number in range(max(models for models, _ in traffics)):
             server.load(f"{model}-{number}", root / model / "model")
         for models, clients in traffics:

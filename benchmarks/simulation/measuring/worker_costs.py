@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks import traffic
-from benchmarks.simulation import real_worker
 from benchmarks.simulation.costs import LinearCost, ModelCosts
-from benchmarks.simulation.real_worker import RealWorker
+from benchmarks.simulation.measuring import real_worker
+from benchmarks.simulation.measuring.real_worker import RealWorker
 from model_handler.messages import InferenceRequest
 
 THREADS = (1, 2)
@@ -106,7 +106,7 @@ def _interpreter(worker: RealWorker, sampler: BatchSampler, rows: int, effort: E
         for index in (0, 1)
     )
     both_s = min(_overlapping(worker, drawn) for _ in range(effort.repetitions))
-    return min(1.0, max(0.0, (both_s - forward_s) / host_s))
+    return float(min(1.0, max(0.0, (both_s - forward_s) / host_s)))
 
 
 def _overlapping(worker: RealWorker, batches: Sequence[Sequence[InferenceRequest]]) -> float:
