@@ -20,7 +20,8 @@ from benchmarks.simulation.experiment import Figures, Setting, simulate
 from model_handler.sharing.cores import workers as default_workers
 
 NAME = "cores.json"
-CLIENTS = (8, 32, 128, 512)
+MOST = 512
+CLIENTS = (8, 32, 128, MOST)
 WORKERS = {
     4: (1, 2, 3, 4),
     8: (1, 6, 7, 8),
@@ -36,7 +37,7 @@ TRAFFIC: dict[str, dict[str, Any]] = {
     "18 tiny, 2 bert-base": {"models": 20, "mixed": True, **LONG},
 }
 SWEPT = ("20 tiny", "18 tiny, 2 bert-base")  # with every number of workers
-SWEPT_CLIENTS = (32, 512)
+SWEPT_CLIENTS = (32, MOST)
 FRONT_LIMITED = ("20 tiny", "one tiny")
 
 
@@ -107,13 +108,13 @@ def _with_other_fronts() -> Iterator[tuple[str, Setting]]:
     for cores, traffic in itertools.product((16, 36), FRONT_LIMITED):
         for front, fronts in ((0.5, 1), (1.0, 2), (0.5, 2)):
             workers = default_workers(cores)
-            yield _setting(traffic, cores, workers, 512, front=front, fronts=fronts)
+            yield _setting(traffic, cores, workers, MOST, front=front, fronts=fronts)
 
 
 def _without_scans() -> Iterator[tuple[str, Setting]]:
     """Many models, as if the scheduler's turns took as long as those of few."""
-    for cores, clients in itertools.product((16, 36), (128, 512)):
-        yield _setting(MANY, cores, default_workers(cores), clients, scan=0.0)
+    for cores in (16, 36):
+        yield _setting(MANY, cores, default_workers(cores), MOST, scan=0.0)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,12 @@ from model_handler.artifacts.conventions import Convention
 from model_handler.artifacts.properties import Properties
 from model_handler.engine.admission import QueueBounds
 from model_handler.engine.metrics import Metrics
-from model_handler.engine.queues import BatchSlots, Job, WorkQueue
+from model_handler.engine.queues import BatchSlots, Cores, Job, WorkQueue
 from model_handler.engine.scheduler import Scheduler
 from model_handler.memory.pools import Footprint
 from model_handler.memory.residency import Residency
 from model_handler.messages import InferenceRequest
 from model_handler.model import Entry, Model, ModelInfo
-from model_handler.sharing.cores import Cores
 
 DEVICE = "cpu"
 MEMORY_NBYTES = 1 << 50

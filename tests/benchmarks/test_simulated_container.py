@@ -17,8 +17,11 @@ TINY = ModelCosts(
 COSTS = Costs(FrontCosts(0.00005, 0.0001, 0.00005), 0.0, {"tiny": TINY})
 
 
-def figures(**setting: int) -> Figures:
-    return simulate(Setting(models=20, warm_up_s=1.0, seconds=1.0, **setting), COSTS)
+def figures(cores: int, workers: int, clients: int) -> Figures:
+    setting = Setting(
+        cores=cores, workers=workers, clients=clients, models=20, warm_up_s=1.0, seconds=1.0
+    )
+    return simulate(setting, COSTS)
 
 
 def test_a_second_worker_uses_the_second_core() -> None:

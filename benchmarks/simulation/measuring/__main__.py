@@ -1,4 +1,4 @@
-"""python -m benchmarks.simulation.measuring [--models DIR] [--output FILE]
+"""python -m benchmarks.simulation.measuring [--models DIR] [--output FILE] [--front]
 
 Measures what the simulation needs to know: the CPU time of the front, and the batches of a tiny model and of
 a bert-base in a worker. It takes ten minutes on two cores. The container itself is measured too, so that
@@ -19,10 +19,10 @@ import msgspec
 from benchmarks import environment, load, stacks
 from benchmarks.load import RequestOutcome
 from benchmarks.scenarios import tiny
-from benchmarks.simulation.costs import FILE, Costs, MeasuredRun
+from benchmarks.simulation.costs import FILE, Costs, MeasuredRun, read
 from benchmarks.simulation.measuring import front_costs, worker_costs
 from benchmarks.simulation.measuring.worker_costs import Effort
-from benchmarks.stacks import OURS, ROOT, MeasuredServer
+from benchmarks.stacks import ROOT, MeasuredServer
 
 MODELS = tiny(20)
 LARGE = "topics"  # a bert-base
@@ -31,7 +31,7 @@ EFFORTS = {
     "bert-base": Effort((1, 2, 4, 8), 2, 4),
 }
 DIRECTORIES = {"tiny": MODELS[:2], "bert-base": (LARGE, LARGE)}
-FRONT_REPETITIONS = 3
+FRONT_REPETITIONS = 4
 CLIENTS = (8, 32)
 WORKERS = (1, 2)
 WINDOWS, WINDOW_S = 5, 3.0
@@ -46,11 +46,15 @@ def main() -> None:
         "--models", type=Path, default=ROOT / "build/bench-models", help="directory for the models"
     )
     parser.add_argument("--output", type=Path, default=FILE, help="file for the costs")
+    parser.add_argument(
+        "--front", action="store_true", help="measure the front only, and keep the other costs"
+    )
     arguments = parser.parse_args()
     root = arguments.models
     build = [sys.executable, "-m", "benchmarks.full_models", root, *MODELS, LARGE]
     subprocess.run(build, check=True)
-    text = msgspec.json.format(msgspec.json.encode(measured(root)), indent=1)
+    costs = with_front(root, read(arguments.output)) if arguments.front else measured(root)
+    text = msgspec.json.format(msgspec.json.encode(costs), indent=1)
     arguments.output.write_bytes(text + b"\n")
 
 
@@ -63,13 +67,18 @@ def measured(root: Path) -> Costs:
     return Costs(front, client_s, models, list(_container(root)), environment.describe())
 
 
+def with_front(root: Path, others: Costs) -> Costs:
+    front, client_s = front_costs.measure(root, MODELS[0], FRONT_REPETITIONS)
+    return msgspec.structs.replace(others, front=front, client_s=client_s)
+
+
 # ---- the container ----
 
 
 def _container(root: Path) -> Iterator[MeasuredRun]:
     with contextlib.ExitStack() as stack:
         servers = {
-            workers: stack.enter_context(stacks.serving(OURS, root, MME_WORKERS=str(workers)))
+            workers: stack.enter_context(stacks.serving(stacks.with_workers(workers), root))
             for workers in WORKERS
         }
         for server, name in itertools.product(servers.values(), MODELS):

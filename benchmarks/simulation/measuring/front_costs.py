@@ -62,7 +62,8 @@ def _windows(
     root: Path, model: str, traffics: tuple[tuple[int, int], ...], batch_ms: str, repetitions: int
 ) -> Iterator[FrontWindow]:
     """For each kind of traffic, the window in which the front used the least."""
-    stack = dataclasses.replace(IDLE, settings=IDLE.settings | {BATCH_MS: batch_ms})
+    own = {BATCH_MS: batch_ms, "MME_MODEL_ROOT": str(root.resolve())}
+    stack = dataclasses.replace(IDLE, settings=IDLE.settings | own)
     with stacks.serving(stack, root) as server:
         for number in range(max(models for models, _ in traffics)):
             server.load(f"{model}-{number}", root / model / "model")
