@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.simulation.costs import FILE, RESULTS, Costs, read
-from benchmarks.simulation.experiment import Figures, Setting, simulate
+from benchmarks.simulation.experiment import Figures, SimulatedSetting, simulate
 from model_handler.sharing.cores import workers as default_workers
 
 NAME = "cores.json"
@@ -43,7 +43,7 @@ FRONT_LIMITED = ("20 tiny", "one tiny")
 
 class SimulatedRun(msgspec.Struct, frozen=True):
     traffic: str
-    setting: Setting
+    setting: SimulatedSetting
     figures: Figures
 
 
@@ -67,14 +67,14 @@ def main() -> None:
     (arguments.output / NAME).write_bytes(text + b"\n")
 
 
-def played(costs: Costs, chosen: tuple[str, Setting]) -> SimulatedRun:
+def played(costs: Costs, chosen: tuple[str, SimulatedSetting]) -> SimulatedRun:
     traffic, setting = chosen
     run = SimulatedRun(traffic, setting, simulate(setting, costs))
     print(traffic, setting, run.figures, flush=True)
     return run
 
 
-def settings() -> Iterator[tuple[str, Setting]]:
+def settings() -> Iterator[tuple[str, SimulatedSetting]]:
     yield from _as_measured()
     yield from _by_default()
     yield from _with_other_workers()
@@ -84,26 +84,26 @@ def settings() -> Iterator[tuple[str, Setting]]:
 
 def _setting(traffic: str, cores: int, workers: int, clients: int, **more: Any) -> Any:
     found = {**TRAFFIC[traffic], "cores": cores, "workers": workers, "clients": clients, **more}
-    return traffic, Setting(**found)
+    return traffic, SimulatedSetting(**found)
 
 
-def _as_measured() -> Iterator[tuple[str, Setting]]:
+def _as_measured() -> Iterator[tuple[str, SimulatedSetting]]:
     for workers, clients in itertools.product((1, 2), (8, 32)):
         yield _setting("20 tiny", 2, workers, clients, local=True, seconds=5.0)
 
 
-def _by_default() -> Iterator[tuple[str, Setting]]:
+def _by_default() -> Iterator[tuple[str, SimulatedSetting]]:
     for cores, traffic, clients in itertools.product(WORKERS, TRAFFIC, CLIENTS):
         yield _setting(traffic, cores, default_workers(cores), clients)
 
 
-def _with_other_workers() -> Iterator[tuple[str, Setting]]:
+def _with_other_workers() -> Iterator[tuple[str, SimulatedSetting]]:
     for cores, traffic, clients in itertools.product(WORKERS, SWEPT, SWEPT_CLIENTS):
         for workers in WORKERS[cores]:
             yield _setting(traffic, cores, workers, clients)
 
 
-def _with_other_fronts() -> Iterator[tuple[str, Setting]]:
+def _with_other_fronts() -> Iterator[tuple[str, SimulatedSetting]]:
     """A front that costs half, two whole containers that share the machine, and both."""
     for cores, traffic in itertools.product((16, 36), FRONT_LIMITED):
         for front, fronts in ((0.5, 1), (1.0, 2), (0.5, 2)):
@@ -111,7 +111,7 @@ def _with_other_fronts() -> Iterator[tuple[str, Setting]]:
             yield _setting(traffic, cores, workers, MOST, front=front, fronts=fronts)
 
 
-def _without_scans() -> Iterator[tuple[str, Setting]]:
+def _without_scans() -> Iterator[tuple[str, SimulatedSetting]]:
     """Many models, as if the scheduler's turns took as long as those of few."""
     for cores in (16, 36):
         yield _setting(MANY, cores, default_workers(cores), MOST, scan=0.0)

@@ -20,7 +20,7 @@ SLOW_SHARE = 0.99
 LARGE_EVERY = 10  # in a mix every tenth model is large
 
 
-class Setting(msgspec.Struct, frozen=True, kw_only=True):
+class SimulatedSetting(msgspec.Struct, frozen=True, kw_only=True):
     """`mixed`: every tenth model is a bert-base. `front`: factor of the front's cost; `fronts`: containers
     that share the machine, clients and workers equally. `scan`: factor of the part of the scheduler's time
     that grows with models and workers. `local`: the load generator runs on the machine."""
@@ -60,7 +60,7 @@ class Figures(msgspec.Struct, frozen=True):
     pump_us: float
 
 
-def simulate(setting: Setting, costs: Costs) -> Figures:
+def simulate(setting: SimulatedSetting, costs: Costs) -> Figures:
     async def run() -> Figures:
         return await _Experiment(setting, costs).run()
 
@@ -68,7 +68,7 @@ def simulate(setting: Setting, costs: Costs) -> Figures:
 
 
 class _Experiment:
-    def __init__(self, setting: Setting, costs: Costs) -> None:
+    def __init__(self, setting: SimulatedSetting, costs: Costs) -> None:
         self._setting = setting
         self._costs = costs
         self._latencies: list[float] = []

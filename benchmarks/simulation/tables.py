@@ -24,7 +24,7 @@ from benchmarks.simulation.__main__ import (
     SimulationResult,
 )
 from benchmarks.simulation.costs import RESULTS, MeasuredRun
-from benchmarks.simulation.experiment import Figures, Setting
+from benchmarks.simulation.experiment import Figures, SimulatedSetting
 from model_handler.sharing.cores import workers as default_workers
 
 PAGE = Path(__file__).parents[2] / "docs/sizing.md"
@@ -54,7 +54,7 @@ def _rule(columns: int) -> str:
     return "|" + "---|" * columns
 
 
-def found(runs: Runs, traffic: str, accept: Callable[[Setting], bool]) -> Figures:
+def found(runs: Runs, traffic: str, accept: Callable[[SimulatedSetting], bool]) -> Figures:
     """Of the one run that is accepted."""
     (run,) = (run for run in runs if run.traffic == traffic and accept(run.setting))
     return run.figures
@@ -92,7 +92,7 @@ def _compared_row(result: SimulationResult, measured: MeasuredRun) -> str:
 
 
 def _local(runs: Runs, workers: int, clients: int) -> Figures:
-    def accept(setting: Setting) -> bool:
+    def accept(setting: SimulatedSetting) -> bool:
         return setting.local and (setting.workers, setting.clients) == (workers, clients)
 
     return found(runs, "20 tiny", accept)
@@ -117,7 +117,7 @@ def _usual(
     """With one front, as it was measured; by default with the default number of workers."""
     wanted = (cores, workers or default_workers(cores), clients, 1.0, 1, 1.0)
 
-    def accept(setting: Setting) -> bool:
+    def accept(setting: SimulatedSetting) -> bool:
         size = setting.cores, setting.workers, setting.clients
         factors = setting.front, setting.fronts, setting.scan
         return not setting.local and (*size, *factors) == wanted
@@ -175,7 +175,7 @@ def _shows_front(run: SimulatedRun) -> bool:
     return usual and run.traffic in (*FRONT_LIMITED, MANY) and setting.cores in (16, 36)
 
 
-def _front_row(traffic: str, setting: Setting, figures: Figures) -> str:
+def _front_row(traffic: str, setting: SimulatedSetting, figures: Figures) -> str:
     cost = f"{setting.front:g}" + ("" if setting.scan else ", and short turns of the scheduler")
     return _row(
         str(setting.cores),

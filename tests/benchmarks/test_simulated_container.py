@@ -5,10 +5,10 @@ import pytest
 from benchmarks.simulation import tables
 from benchmarks.simulation.__main__ import settings
 from benchmarks.simulation.costs import Costs, FrontCosts, LinearCost, ModelCosts, read
-from benchmarks.simulation.experiment import Figures, Setting, simulate
+from benchmarks.simulation.experiment import Figures, SimulatedSetting, simulate
 from benchmarks.simulation.measuring.front_costs import FrontWindow
 from benchmarks.simulation.measuring.front_costs import fitted as fitted_front
-from benchmarks.simulation.measuring.worker_costs import Sample, fitted
+from benchmarks.simulation.measuring.worker_costs import TimedBatch, fitted
 
 HOST = LinearCost(0.0001, 0.00005, 0.0)
 TINY = ModelCosts(
@@ -18,7 +18,7 @@ COSTS = Costs(FrontCosts(0.00005, 0.0001, 0.00005), 0.0, {"tiny": TINY})
 
 
 def figures(cores: int, workers: int, clients: int) -> Figures:
-    setting = Setting(
+    setting = SimulatedSetting(
         cores=cores, workers=workers, clients=clients, models=20, warm_up_s=1.0, seconds=1.0
     )
     return simulate(setting, COSTS)
@@ -33,7 +33,7 @@ def test_a_second_worker_uses_the_second_core() -> None:
 
 def test_requests_in_flight_follow_littles_law() -> None:
     """Clients = requests per second × mean latency, which lies near the median with one model."""
-    found = simulate(Setting(cores=4, workers=1, clients=8, models=1), COSTS)
+    found = simulate(SimulatedSetting(cores=4, workers=1, clients=8, models=1), COSTS)
     assert found.per_s * found.p50_ms / 1e3 == pytest.approx(8, rel=0.1)
     assert found.batch == pytest.approx(8, rel=0.1)
 
@@ -46,7 +46,7 @@ def test_the_front_becomes_the_limit() -> None:
 
 def test_costs_are_fitted() -> None:
     rows = [(rows, tokens) for rows in (1, 2, 8) for tokens in (10, 50)]
-    samples = [Sample(rows, tokens, 0.5 + 0.25 * tokens) for rows, tokens in rows]
+    samples = [TimedBatch(rows, tokens, 0.5 + 0.25 * tokens) for rows, tokens in rows]
     law = fitted(samples)
     assert [law.fixed_s, law.row_s, law.token_s] == pytest.approx([0.5, 0, 0.25], abs=1e-9)
     assert law.error == pytest.approx(0, abs=1e-9)

@@ -24,7 +24,7 @@ SPECIAL_TOKENS = 2
 BETWEEN = 12  # batches in a row, for the share of the interpreter
 
 
-class Sample(NamedTuple):
+class TimedBatch(NamedTuple):
     """A batch, and its seconds."""
 
     rows: int
@@ -75,13 +75,13 @@ def measure(directories: Sequence[Path], effort: Effort) -> ModelCosts:
 
 def _samples(
     worker: RealWorker, sampler: BatchSampler, threads: int, effort: Effort
-) -> Iterator[tuple[Sample, Sample]]:
+) -> Iterator[tuple[TimedBatch, TimedBatch]]:
     """Of the forwards, and of the work of the other threads."""
     for rows in effort.rows * effort.batches:
         requests, tokens = sampler.batch(rows)
         times = [_alone(worker, requests, threads) for _ in range(effort.repetitions)]
         forward_s, host_s = (min(seconds) for seconds in zip(*times, strict=True))
-        yield Sample(rows, tokens, forward_s), Sample(rows, tokens, host_s)
+        yield TimedBatch(rows, tokens, forward_s), TimedBatch(rows, tokens, host_s)
 
 
 def _alone(
@@ -120,7 +120,7 @@ def _overlapping(worker: RealWorker, batches: Sequence[Sequence[InferenceRequest
     return time.perf_counter() - began
 
 
-def fitted(samples: Sequence[Sample]) -> LinearCost:
+def fitted(samples: Sequence[TimedBatch]) -> LinearCost:
     """Least squares of the relative error, without negative coefficients."""
     seconds = np.array([sample.seconds for sample in samples])
     columns = np.array([(1.0, sample.rows, sample.tokens) for sample in samples])
