@@ -227,4 +227,5 @@ bench: $(STAMP) $(BENCH_PEERS) java ## measure the container, plain PyTorch and 
 bench-docs: $(STAMP) ## write results into docs/performance.md, README and docs/sizing.md: make bench-docs RESULTS=…
 	$(BIN)/python -m benchmarks.document $(RESULTS)
 	$(BIN)/python -m benchmarks.eviction_table
+	$(BIN)/python -m benchmarks.simulation.tables
 	$(BIN)/python -m benchmarks.demo_animation
