@@ -18,13 +18,13 @@ from benchmarks.scenarios import (
     SCENARIOS,
     Churn,
     Cold,
-    Cores,
     Cycles,
     Hog,
     Hot,
     Mix,
     Neighbours,
     Scenario,
+    SeveralWorkers,
     Start,
     Storm,
     WorkerMemory,
@@ -84,7 +84,7 @@ def needed(scenario: Scenario) -> tuple[str, ...]:
             return (model,)
         case Mix(models=models):
             return models
-        case Cores(traffic=traffic):
+        case SeveralWorkers(traffic=traffic):
             return needed(traffic)
         case (
             WorkerMemory(models=count)
@@ -105,7 +105,7 @@ def measure(scenario: Scenario, root: Path) -> dict[str, Any]:
     match scenario:
         case Hot() | Mix():
             return steady.measure(scenario, root)
-        case Cores():
+        case SeveralWorkers():
             return cores.measure(scenario, root)
         case WorkerMemory():
             return cores.memory(scenario, root)

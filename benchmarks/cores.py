@@ -12,11 +12,11 @@ from typing import Any
 
 from benchmarks import stacks, steady
 from benchmarks.pressure import TEXT, wake
-from benchmarks.scenarios import Cores, Mix, WorkerMemory, texts, tiny, workers_side
+from benchmarks.scenarios import Mix, SeveralWorkers, WorkerMemory, texts, tiny, workers_side
 from benchmarks.stacks import MeasuredServer
 
 
-def measure(scenario: Cores, root: Path) -> dict[str, Any]:
+def measure(scenario: SeveralWorkers, root: Path) -> dict[str, Any]:
     """All sides have the same models loaded, and their windows alternate."""
     asked, models = scenario.traffic, scenario.traffic.models
     own = [stacks.with_workers(count) for count in scenario.workers]

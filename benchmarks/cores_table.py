@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from benchmarks.figures import PEER, TRITON, Raw, others_cores, ratio
 from benchmarks.medians import middle
-from benchmarks.scenarios import CLIENTS, SCENARIOS, Cores, WorkerMemory, workers_side
+from benchmarks.scenarios import CLIENTS, SCENARIOS, SeveralWorkers, WorkerMemory, workers_side
 
 ONE = workers_side(1)
 PEERS = {PEER: "Hugging Face toolkit", TRITON: "Triton"}
@@ -37,7 +37,7 @@ MEMORY = """Memory in MB (PSS of all processes) with {models} tiny models, whose
 
 def section(results: Mapping[str, Raw]) -> Iterator[str]:
     """Empty if none of its scenarios was measured."""
-    traffic = list(_measured(results, Cores))
+    traffic = list(_measured(results, SeveralWorkers))
     if traffic:
         others = statistics.median(
             others_cores(run) for name in traffic for run in results[name]["runs"]
@@ -51,7 +51,9 @@ def section(results: Mapping[str, Raw]) -> Iterator[str]:
         yield ""
 
 
-def _measured(results: Mapping[str, Raw], kind: type[Cores | WorkerMemory]) -> Iterator[str]:
+def _measured(
+    results: Mapping[str, Raw], kind: type[SeveralWorkers | WorkerMemory]
+) -> Iterator[str]:
     for name, scenario in SCENARIOS.items():
         if isinstance(scenario, kind) and name in results:
             yield name

@@ -45,7 +45,7 @@ class Mix:
 
 
 @dataclass(frozen=True)
-class Cores:
+class SeveralWorkers:
     """The container with several numbers of workers, and peers, with the same traffic and in the same rounds.
 
     The traffic's own peer and plain PyTorch are not used.
@@ -135,7 +135,17 @@ class Start:
 
 
 Scenario = (
-    Hot | Mix | Cores | WorkerMemory | Churn | Storm | Neighbours | Hog | Cycles | Cold | Start
+    Hot
+    | Mix
+    | SeveralWorkers
+    | WorkerMemory
+    | Churn
+    | Storm
+    | Neighbours
+    | Hog
+    | Cycles
+    | Cold
+    | Start
 )
 
 
@@ -171,10 +181,10 @@ SCENARIOS: dict[str, Scenario] = {
     "zipf-20-triton": Mix(tiny(20), 0.9, clients=(8, 32), peer="triton"),
     "zipf-50": Mix(tiny(50), 0.9, clients=(8, 32)),
     "five-models": Mix(FIVE, 0.9, clients=(8,), seconds=15),
-    "cores": Cores(Mix(tiny(20), 0.9), peers=("hugging-face", "triton")),
-    "cores-tiny": Cores(Hot("tiny-000", 13)),
-    "cores-distilbert": Cores(Hot("distilbert", 30, seconds=4)),
-    "cores-bert": Cores(Hot("topics", 30, seconds=5)),
+    "cores": SeveralWorkers(Mix(tiny(20), 0.9), peers=("hugging-face", "triton")),
+    "cores-tiny": SeveralWorkers(Hot("tiny-000", 13)),
+    "cores-distilbert": SeveralWorkers(Hot("distilbert", 30, seconds=4)),
+    "cores-bert": SeveralWorkers(Hot("topics", 30, seconds=5)),
     "cores-memory": WorkerMemory(200),
     **{
         f"churn-{skew}-{share:.0%}".replace("%", ""): Churn(20, skew, share)

@@ -119,7 +119,7 @@ class Settings:
         "MME_WORKERS",
         parse=variables.number(1, 256),
         text="processes that run models on a CPU; on GPUs there is one for each",
-        default="one per CPU core, without one in 8 for the front",
+        default="one per CPU core",
     )
     dtype: str = variable(
         _ENGINE.dtype,

@@ -67,6 +67,10 @@ class DeviceWorker:
         """In flight."""
         return self._slots[0].load.in_flight
 
+    def total_s(self) -> float:
+        """See WorkerLoad."""
+        return self._slots[0].load.total_s
+
     def recent_s(self, now: float) -> float:
         """See WorkerLoad."""
         return self._slots[0].load.recent_s(now)

@@ -118,7 +118,8 @@ class Composer:
             self._add_device(core, worker, ready)
         else:
             core.fleets[device].join(worker)
-        self._metrics.watch_worker(name, partial(core.residencies[device].open_in, name))
+        models = partial(core.residencies[device].open_in, name)
+        self._metrics.watch_worker(name, models, worker.total_s)
         return worker
 
     def _add_device(self, core: Core, main: DeviceWorker, ready: Ready) -> None:

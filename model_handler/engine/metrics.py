@@ -1,6 +1,6 @@
 """What the engine counts, in Prometheus terms. Label values are bounded: see `MAX_LABELS`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -12,6 +12,8 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from model_handler.memory.pools import MemoryPool
 
@@ -29,6 +31,20 @@ class ModelSeries(NamedTuple):
 
     answers: Counter
     latency: Histogram
+
+
+class WorkerSeconds(Collector):
+    """Compute time by worker. `read`: by the worker's name."""
+
+    def __init__(self) -> None:
+        self.read: dict[str, Callable[[], float]] = {}
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        text = "Time in batches, by worker"
+        family = CounterMetricFamily("mme_worker_compute_seconds", text, labels=["worker"])
+        for worker, read in self.read.items():
+            family.add_metric([worker], read())
+        yield family
 
 
 class Metrics:
@@ -56,13 +72,11 @@ class Metrics:
         self.load_seconds = Histogram("mme_load_seconds", "Loads that succeeded", registry=into)
         self.unload_seconds = Histogram("mme_unload_seconds", "Unloads", registry=into)
         self.worker_restarts = Counter("mme_worker_restarts", "Workers replaced", registry=into)
-        self._worker_seconds = Counter(
-            "mme_worker_compute_seconds", "Time in batches, by worker", ["worker"], registry=into
-        )
+        self._worker_seconds = WorkerSeconds()
+        into.register(self._worker_seconds)
         self._worker_models = Gauge(
             "mme_worker_models", "Models open in a worker", ["worker"], registry=into
         )
-        self._workers: dict[str, Counter] = {}
         self._labels: set[str] = set()
         self.series: dict[str, ModelSeries] = {}
 
@@ -78,15 +92,12 @@ class Metrics:
             reserved.labels(tier).set_function(partial(_sum, pools, tier, "reserved"))
             capacity.labels(tier).set_function(partial(_sum, pools, tier, "capacity"))
 
-    def watch_worker(self, worker: str, models: Callable[[], float]) -> None:
-        """Publish the series of a main worker; `models` counts those that are open in it."""
+    def watch_worker(
+        self, worker: str, models: Callable[[], float], seconds: Callable[[], float]
+    ) -> None:
+        """Publish the models that are open in a main worker, and its compute time so far."""
         self._worker_models.labels(worker).set_function(models)
-        self._workers[worker] = self._worker_seconds.labels(worker)
-
-    def computed(self, worker: str, seconds: float) -> None:
-        """Count a batch. Workers that are not watched share the label "other"."""
-        self.forward_seconds.observe(seconds)
-        (self._workers.get(worker) or self._worker_seconds.labels("other")).inc(seconds)
+        self._worker_seconds.read[worker] = seconds
 
     def answered(self, model: str, outcome: str) -> None:
         """`model`: "unknown", or empty for requests that are no inference; not counted against MAX_LABELS."""

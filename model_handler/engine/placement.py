@@ -5,13 +5,15 @@ opened in a further worker when its requests have waited, while that worker was 
 it there takes (the break-even rule of the ski rental problem: at most twice the cost of the best decision).
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from model_handler.engine.queues import BatchSlots, Cores, ModelQueue
-from model_handler.sharing.cores import wanted
+from model_handler.engine.queues import BatchSlots, Cores, ModelQueue, WorkQueue
+from model_handler.sharing.cores import NARROW_S, wanted
 
 LEAST_OPENING_S = 0.005
+PART_S = 0.004  # of compute time; a batch costs about 1.4 ms whatever its size
 
 
 # ---- cores ----
@@ -25,25 +27,45 @@ def wide_threads(model_queue: ModelQueue, slots: BatchSlots, cores: Cores) -> in
 
 
 def competitors(model_queue: ModelQueue, slots: BatchSlots) -> int:
-    """Other workers that could start to compute for another waiting model."""
+    """Other workers that could start to compute now: for another waiting model, or for more requests of this
+    one."""
     work_queue = model_queue.work_queue
-    waiting = len(work_queue.turns.inside) - (model_queue in work_queue.turns.inside)
-    if not waiting or len(work_queue.slots) == 1:
+    waiting = len(work_queue.turns.inside)
+    if len(model_queue.requests) <= share_of_queue(model_queue):
+        waiting -= 1  # all its requests are in this batch
+    if waiting <= 0 or len(work_queue.slots) == 1:
         return 0
     return min(waiting, sum(1 for other in work_queue.slots if other is not slots and other.idle))
+
+
+def share_of_queue(model_queue: ModelQueue) -> int:
+    """The number of waiting requests for the next batch, if idle workers share them: side by side they are
+    computed sooner than with several threads. No part takes less than PART_S."""
+    waiting = len(model_queue.requests)
+    idle = sum(1 for replica in model_queue.replicas if replica.slots.idle and replica.here)
+    parts = min(idle, int(waiting * model_queue.row_s / PART_S))
+    return math.ceil(waiting / parts) if parts > 1 else waiting
 
 
 # ---- replicas ----
 
 
-def idle_elsewhere(model_queue: ModelQueue, cores: Cores) -> BatchSlots | None:
-    """An idle worker, with a core for it, in which the model is not open."""
-    work_queue = model_queue.work_queue
-    if len(work_queue.slots) == 1 or model_queue.model.strikes or _stays(model_queue):
+def idle_slots(work_queue: WorkQueue) -> list[BatchSlots]:
+    """Those of workers that compute nothing."""
+    return [slots for slots in work_queue.slots if slots.idle]
+
+
+def idle_elsewhere(
+    model_queue: ModelQueue, idle: Iterable[BatchSlots], cores: Cores
+) -> BatchSlots | None:
+    """One of the idle workers in which the model is not open. A core must be free for it, unless the model
+    itself has several."""
+    if model_queue.model.strikes or _stays(model_queue):
         return None
     present = {replica.slots for replica in model_queue.replicas if replica.here or replica.fetch}
-    for slots in work_queue.slots:
-        if slots not in present and slots.idle and cores.has_one_for(slots):
+    spreads = model_queue.running and model_queue.work_s >= NARROW_S
+    for slots in idle:
+        if slots not in present and (spreads or cores.has_one_for(slots)):
             return slots
     return None
 

@@ -95,12 +95,13 @@ class BatchRunner(Protocol):
 class WorkerLoad:
     """The batches in flight of one worker process, of all kinds of work. `threads`: those granted to each."""
 
-    __slots__ = ("_at", "_recent_s", "in_flight", "threads", "used")
+    __slots__ = ("_at", "_recent_s", "in_flight", "threads", "total_s", "used")
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.threads: list[int] = []
         self.used = 0  # largest of `threads`
+        self.total_s = 0.0  # compute time so far
         self._recent_s = 0.0
         self._at = 0.0
 
@@ -109,6 +110,7 @@ class WorkerLoad:
         return float(self._recent_s * 0.5 ** ((now - self._at) / HALF_LIFE_S))
 
     def computed(self, seconds: float, now: float) -> None:
+        self.total_s += seconds
         self._recent_s, self._at = self.recent_s(now) + seconds, now
 
 
@@ -192,10 +194,7 @@ class WorkQueue:
 
     @property
     def full(self) -> bool:
-        for slots in self.slots:  # noqa: SIM110  no generator on the path of every request
-            if slots.in_flight < slots.depth:
-                return False
-        return True
+        return all([slots.in_flight >= slots.depth for slots in self.slots])  # noqa: C419  faster
 
 
 class Replica:
@@ -266,8 +265,8 @@ class ModelQueue:
 
     `last`, `chosen`: the replicas of the latest and of the next batch. `ripe_at`, on the event loop's clock:
     until then a batch that is not full waits for more requests. `expected_s`: estimated compute time of the
-    next batch. `work_s`: the time in which one thread would have computed the last one. `delays`: see Delays.
-    `waiting_for_memory`: requests to be tried again, see Replicas.
+    next batch. `work_s`, `row_s`: time in which one thread would have computed the last batch, and one
+    request of it. `delays`: see Delays. `waiting_for_memory`: requests to be tried again, see Replicas.
     """
 
     def __init__(
@@ -284,7 +283,7 @@ class ModelQueue:
         self.weight = bounds.weight
         self.ripe_at = 0.0
         self.expected_s = 0.0
-        self.work_s = first_work_s(model.artifact.nbytes)
+        self.work_s = self.row_s = first_work_s(model.artifact.nbytes)
         self.delays = Delays()
         self.running: set[asyncio.Task[None]] = set()
         self.waiting_for_memory: set[asyncio.Task[None]] = set()
@@ -311,6 +310,7 @@ class ModelQueue:
         """Correct the charge and the estimates by the compute time of a batch."""
         took_s = forward_s * max(1, batch.threads)
         self.work_s = took_s
+        self.row_s = took_s / len(batch.jobs)
         self.expected_s += RECENCY * (forward_s - self.expected_s)
         if batch.replica in self.replicas:
             self.work_queue.turns.charge(self, took_s - batch.charged_s, self.weight)

@@ -6,12 +6,13 @@ request.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from model_handler.engine.placement import (
     added_nbytes,
     better_device,
     idle_elsewhere,
+    idle_slots,
     opening_s,
 )
 from model_handler.engine.queues import (
@@ -28,6 +29,7 @@ from model_handler.errors import EngineError, InsufficientMemory
 from model_handler.memory.residency import Residency
 
 log = logging.getLogger(__name__)
+EXAMINED = 16  # waiting models per turn for which a further worker is considered, the longest waiting first
 
 
 class Replicas:
@@ -53,12 +55,16 @@ class Replicas:
 
     # ---- what waits ----
 
-    def look_after(self, model_queue: ModelQueue) -> None:
-        """Called for a model with waiting requests of which none was sent."""
-        if not any(replica.here for replica in model_queue.replicas):
-            self._bring(model_queue)
-        elif len(model_queue.work_queue.slots) > 1:
-            self._watch(model_queue)
+    def look_after(self, waiting: Sequence[ModelQueue]) -> None:
+        """Called with the models of one work queue that cannot run now."""
+        if not waiting:
+            return
+        idle = idle_slots(waiting[0].work_queue)
+        for number, model_queue in enumerate(waiting):
+            if not any(replica.here for replica in model_queue.replicas):
+                self._bring(model_queue)
+            else:
+                self._watch(model_queue, idle if number < EXAMINED else ())
 
     def note_start(self, model_queue: ModelQueue, slots: BatchSlots, now: float) -> None:
         """A batch is about to be sent to a busy worker, where it waits for others."""
@@ -66,13 +72,14 @@ class Replicas:
             return
         delays = model_queue.delays
         delays.end(now)
-        if idle := idle_elsewhere(model_queue, self._cores):
+        free = idle_slots(model_queue.work_queue)
+        if free and (idle := idle_elsewhere(model_queue, free, self._cores)):
             delays.add(max(0.0, slots.busy_until - now), now)
             self._open_if_due(model_queue, idle, now)
 
-    def _watch(self, model_queue: ModelQueue) -> None:
+    def _watch(self, model_queue: ModelQueue, free: Collection[BatchSlots]) -> None:
+        idle = idle_elsewhere(model_queue, free, self._cores) if free else None
         now = asyncio.get_running_loop().time()
-        idle = idle_elsewhere(model_queue, self._cores)
         if idle is None:
             model_queue.delays.end(now)
             return

@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from model_handler.engine.admission import QueueBounds
 from model_handler.engine.metrics import Metrics
-from model_handler.engine.placement import wide_threads
+from model_handler.engine.placement import share_of_queue, wide_threads
 from model_handler.engine.queues import (
     BatchSlots,
     Cores,
@@ -179,12 +179,11 @@ class Scheduler:
             if model_queue is None:
                 break
             self._start(model_queue)
-        for model_queue in turns.inside:
-            if not model_queue.delay_s or _ripe(model_queue):
-                self._replicas.look_after(model_queue)
+        if turns.inside:
+            self._replicas.look_after([one for one in turns.inside if _ripe(one)])
 
     def _can_run(self, model_queue: ModelQueue) -> bool:
-        if model_queue.delay_s and not _ripe(model_queue):
+        if not _ripe(model_queue):
             return False
         model_queue.chosen = soonest(model_queue, self._cores)
         return model_queue.chosen is not None
@@ -201,7 +200,10 @@ class Scheduler:
             narrow = model_queue.work_s < NARROW_S
             granted = 1 if narrow else wide_threads(model_queue, slots, cores)
             cores.grant(slots.load, granted)
-        jobs = model_queue.requests.take(model_queue.batch_size)
+        size = model_queue.batch_size
+        if len(model_queue.replicas) > 1:
+            size = min(size, share_of_queue(model_queue))
+        jobs = model_queue.requests.take(size)
         batch = RunningBatch(model_queue, replica, jobs, replica.lease(), granted)
         model_queue.begin(batch, now)
         task = asyncio.create_task(self._run(batch))
@@ -222,7 +224,7 @@ class Scheduler:
             self._check(batch, done)
             model_queue.computed(batch, done.forward_s)
             batch.slots.load.computed(done.forward_s, asyncio.get_running_loop().time())
-            self._metrics.computed(batch.slots.name, done.forward_s)
+            self._metrics.forward_seconds.observe(done.forward_s)
             starved = _deliver(jobs, done)
         except EngineError as error:
             fail(jobs, error)
@@ -295,7 +297,7 @@ def _takes_batch(replica: Replica, cores: Cores) -> bool:
 
 def _ripe(model_queue: ModelQueue) -> bool:
     """Whether its batch is full or has waited for more requests for long enough."""
-    if len(model_queue.requests) >= model_queue.batch_size:
+    if not model_queue.delay_s or len(model_queue.requests) >= model_queue.batch_size:
         return True
     return asyncio.get_running_loop().time() >= model_queue.ripe_at
 

@@ -11,7 +11,6 @@ READ_NBYTES_PER_S = 10e9  # memory bandwidth of one core
 CGROUP_QUOTA = "sys/fs/cgroup/cpu.max"
 CGROUP_V1 = "sys/fs/cgroup/cpu/cpu.cfs_quota_us", "sys/fs/cgroup/cpu/cpu.cfs_period_us"
 MOST_POOL_THREADS = 3
-CORES_PER_FRONT_CORE = 8  # see docs/sizing.md
 
 
 def available(root: Path = Path("/")) -> int:
@@ -35,8 +34,12 @@ def _read(file: Path) -> str:
 
 
 def workers(cores: int) -> int:
-    """The default number of device workers on a CPU: the front takes one core in CORES_PER_FRONT_CORE."""
-    return max(1, cores - cores // CORES_PER_FRONT_CORE)
+    """The default number of device workers on a CPU.
+
+    Simulated with 4 to 36 cores, fewer workers, to leave cores to the front, served fewer requests: the front
+    preempts forwards when it has work (docs/sizing.md).
+    """
+    return cores
 
 
 def pool_threads(cores: int, workers: int) -> int:

@@ -165,7 +165,7 @@ def test_a_model_has_to_fit_on_one_of_several_gpus() -> None:
 
 @pytest.mark.parametrize(
     ("name", "workers"),
-    [("ml.m5.large", 2), ("ml.c5.4xlarge", 14), ("ml.g5.xlarge", 1), ("ml.g5.12xlarge", 4)],
+    [("ml.m5.large", 2), ("ml.c5.4xlarge", 16), ("ml.g5.xlarge", 1), ("ml.g5.12xlarge", 4)],
 )
 def test_workers_follow_cores_or_gpus(name: str, workers: int) -> None:
     (instance,) = (one for one in sizing.INSTANCE_TYPES if one.name == name)
