@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import stacks, steady
+from benchmarks import load, stacks, steady, traffic
 from benchmarks.pressure import TEXT, wake
-from benchmarks.scenarios import Mix, SeveralWorkers, WorkerMemory, texts, tiny, workers_side
+from benchmarks.scenarios import SeveralWorkers, WorkerMemory, texts, tiny, workers_side
 from benchmarks.stacks import MeasuredServer
+
+DIFFERENT_TEXTS = 4
 
 
 def measure(scenario: SeveralWorkers, root: Path) -> dict[str, Any]:
@@ -65,7 +67,6 @@ def memory(scenario: WorkerMemory, root: Path) -> dict[str, Any]:
 def _stages(scenario: WorkerMemory, workers: int, root: Path) -> dict[str, dict[str, int]]:
     """The memory of a new server after each stage."""
     models = tiny(scenario.models)
-    uniform = Mix(models, 0.0, clients=(scenario.clients,), seconds=scenario.seconds)
     with stacks.serving(stacks.with_workers(workers), root) as server:
         wake(server, root / models[0] / "model")
         server.unload("first")
@@ -75,10 +76,16 @@ def _stages(scenario: WorkerMemory, workers: int, root: Path) -> dict[str, dict[
         for model in models:
             server.invoke(model, TEXT)
         stages["asked"] = server.memory_nbytes()
-        for window in steady.windows(uniform, [server], models):
-            window()
+        load.run(_plan(scenario, server, models))
         stages["served"] = server.memory_nbytes()
     return stages
+
+
+def _plan(scenario: WorkerMemory, server: MeasuredServer, models: Sequence[str]) -> load.Plan:
+    """All models equally often. Few texts, so that the number of touched pages does not depend on speed."""
+    bodies = [json.dumps({"inputs": text}) for text in traffic.texts(13, DIFFERENT_TEXTS, seed=3)]
+    kinds = [load.RequestKind(model, f"/models/{model}/invoke", bodies) for model in models]
+    return load.Plan(server.port, kinds, scenario.seconds, scenario.clients)
 
 
 def _weights_nbytes(models: Sequence[str], root: Path) -> int:
