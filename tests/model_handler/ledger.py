@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from model_handler.engine.engine import Engine
+from model_handler.engine.queues import ModelQueue
 from model_handler.engine.scheduler import Scheduler
 from model_handler.memory.lease import Residence
 from model_handler.memory.residency import Residency
@@ -21,6 +22,15 @@ def residences(residency: Residency) -> Mapping[int, Residence]:
         for residence in residency._residences.values()
         if not residence.extra
     }
+
+
+def replicas(residency: Residency) -> list[Residence]:
+    """The residences of all replicas."""
+    return list(residency._residences.values())
+
+
+def model_queues(scheduler: Scheduler) -> list[ModelQueue]:
+    return list(scheduler._model_queues.values())
 
 
 def overhead_nbytes(residency: Residency) -> int:
