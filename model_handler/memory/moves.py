@@ -52,13 +52,17 @@ class Moves:
 
     async def arrive(self, residence: Residence) -> Footprint:
         """Load the model onto the device. Raises ModelNotFound if it was unloaded meanwhile."""
-        residence.arriving = asyncio.create_task(self._mover.load(residence.model))
+        residence.arriving = asyncio.create_task(self._load(residence))
         try:
             return await residence.arriving
         except asyncio.CancelledError:
             raise ModelNotFound("the model was unloaded") from None
         finally:
             residence.arriving = None
+
+    async def _load(self, residence: Residence) -> Footprint:
+        residence.lost = False
+        return await self._mover.load(residence.model)
 
     async def leave(self, *residences: Residence) -> None:
         """Demote the models and wait. Those that are closed or were never on the device are unloaded instead.

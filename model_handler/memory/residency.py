@@ -197,16 +197,15 @@ class Residency:
 
     async def _fetch(self, residence: Residence) -> None:
         try:
-            losses = residence.losses
             residence.latest = await self._arrival(residence)
             footprint = residence.counted(residence.latest)
             await self._room.correct(residence, footprint)
-            if residence.losses != losses:
+            if residence.lost:
                 raise WorkerDied("the model's process ended before the model could be used")
             residence.nbytes = footprint.nbytes
         except WorkerDied:
             if residence.demotable:  # otherwise it keeps its reservation, as in `lost`
-                residence.free_device()
+                await self._moves.leave(residence)  # the next process may have loaded it
             raise
         except (InsufficientMemory, ModelNotFound):
             await self._moves.leave(residence)  # it may be on the device, but too large or too late
@@ -268,7 +267,7 @@ class Residency:
             if residence is None:
                 continue
             residence.kept = False
-            residence.losses += 1
+            residence.lost = True
             if residence.tier is Tier.DEVICE:
                 residence.displaced = not residence.extra
                 residence.descend()

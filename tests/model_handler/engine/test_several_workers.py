@@ -265,7 +265,7 @@ class WorkersMachine(RuleBasedStateMachine):
     @invariant()
     def a_leased_replica_stays(self) -> None:
         for _, one in self.replicas():
-            assert one.demotion is None or not one.leases or not one.losses == 0
+            assert one.demotion is None or not one.leases or one.lost
 
     @invariant()
     def never_more_threads_than_cores(self) -> None:
