@@ -77,6 +77,24 @@ class Moves:
         if demotions:
             await asyncio.wait(demotions)
 
+    def relocate(self, residence: Residence, former: Model) -> None:
+        """Free a model in its former worker once its leases have ended. A model that cannot be demoted keeps
+        its reservation."""
+        residence.descend()
+        residence.demotion = asyncio.create_task(self._relocate(residence, former))
+
+    async def _relocate(self, residence: Residence, former: Model) -> None:
+        try:
+            while residence.leases:
+                await residence.others.changed()
+            residence.kept = False
+            await self._mover.unload(former)
+        finally:
+            residence.demotion = None
+            if residence.demotable:
+                residence.free_device()
+            self._changed()
+
     async def drop(self, residence: Residence) -> None:
         """Unload the model, including what its worker kept after a demotion."""
         await self.leave(residence)
