@@ -238,7 +238,7 @@ class WorkersMachine(RuleBasedStateMachine):
         for _, residency in self.residencies():
             pool, replicas = residency.device, ledger.replicas(residency)
             held = sum(one.device.nbytes for one in replicas if one.device and one.home is pool)
-            assert held + ledger.overhead_nbytes(residency) == pool.reserved <= CAPACITY
+            assert held + ledger.overhead_in(pool, residency) == pool.reserved <= CAPACITY
 
     @invariant()
     def main_memory_is_counted_once(self) -> None:
@@ -247,7 +247,9 @@ class WorkersMachine(RuleBasedStateMachine):
             places = [one for _, one in self.replicas()]
             reserved = [one.waiting for one in places] + [one.main for one in places]
             reserved += [one.device for one in places if one.home is host]
-            assert sum(one.nbytes for one in reserved if one) == host.reserved <= host.budget
+            processes = sum(ledger.overhead_in(host, one) for _, one in self.residencies())
+            held = sum(one.nbytes for one in reserved if one)
+            assert held + processes == host.reserved <= host.budget
 
     @invariant()
     def what_is_here_is_held_and_paid(self) -> None:
