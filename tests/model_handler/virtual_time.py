@@ -16,8 +16,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Run until only workers, timers and clients can continue, or only `count` turns."""
         self.run_until_complete(self._turns(count))
 
-
-
     async def _turns(self, count: int) -> None:
         for _ in range(count):
             await asyncio.sleep(0)
