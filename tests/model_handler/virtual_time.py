@@ -4,8 +4,7 @@ import asyncio
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """`now`: the time. Timers are due when it has passed theirs; the loop itself never waits for them as long as
-    some task can go on."""
+    """`now`: the time. The loop does not wait for timers as long as a task can go on."""
 
     now = 0.0
 

@@ -9,7 +9,7 @@ holds anything, and the ledger is empty.
 
 import asyncio
 from collections.abc import Coroutine, Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis import event, settings
@@ -28,13 +28,11 @@ from tests.model_handler import ledger
 from tests.model_handler.engine.several_workers import (
     CAPACITY,
     GENERATING,
-    ON_CPU,
     PRIVATE_NBYTES,
     SIZES,
     Workers,
     model,
 )
-from tests.model_handler.fake_supervisor import ProcessSupervisor
 from tests.model_handler.virtual_time import VirtualLoop
 
 DELAYED = 2  # a model whose batches wait for more requests

@@ -61,7 +61,7 @@ class TwoWorkers(FakeEngine):
         return answers
 
     async def open_in_both(self, name: str) -> list[Answer]:
-        """Open model 1, at home in the main worker. Two of the answers are in flight there, one in the second."""
+        """Open model 1, at home in the main worker. Two answers are in flight there, one in the second."""
         answers = await self.overload(name, LOAD_S)
         await self.second.go_on_until(lambda: self.second.busy("run", 1))
         return answers
@@ -236,7 +236,7 @@ async def killed_by_its_model(worker: FakeSupervisor) -> None:
 def test_a_model_that_loses_both_workers_goes_on_alone(
     zoo: Zoo, options: EngineOptions, home_first: bool
 ) -> None:
-    """It is in neither of them then, also where its restore was in progress. Requests that wait are answered."""
+    """It is in neither of them then, even if its restore was in progress. Waiting requests are answered."""
 
     async def scenario() -> None:
         fake = TwoWorkers(options)
