@@ -46,8 +46,7 @@ def model(key: int) -> Model:
 
 
 class Workers:
-    """`devices`: one for each main worker. `real_nbytes`: memory of each GPU, which may be less than its budget.
-    `stopped`: processes of their own that models no longer need."""
+    """`devices`: one for each main worker. `real_nbytes`: memory of each GPU, at most its budget."""
 
     def __init__(
         self,

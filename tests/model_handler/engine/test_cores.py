@@ -1,4 +1,4 @@
-"""Threads are granted to batches as far as cores are free. Batches of one worker never compute side by side."""
+"""Threads are granted as far as cores are free. Batches of one worker never compute side by side."""
 
 import asyncio
 

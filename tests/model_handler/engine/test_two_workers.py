@@ -1,5 +1,7 @@
-"""One engine with two workers on a CPU: where a model is open, and what happens when a worker dies. The workers are
-fakes, and the test moves the clock."""
+"""One engine with two workers on a CPU: where models are open, and what happens when a worker dies.
+
+The workers are fakes, and the test moves the clock.
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine
