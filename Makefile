@@ -41,6 +41,7 @@ PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: check ## all tests but the slower tiers below
 	$(BIN)/python -m pytest tests --ignore=tests/notebooks $(PARALLEL) --contract-report=$(REPORT)
+	$(BIN)/python -m pytest tests/contract/test_worker_death.py tests/contract/test_robustness.py $(PARALLEL) --workers=1
 	$(BIN)/python -m tests.contract.document $(REPORT) --check
 
 test-notebooks: $(STAMP) ## test that the notebooks run and that their saved outputs are current

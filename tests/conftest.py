@@ -15,6 +15,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--artifacts", default="huggingface", help="what it loads: huggingface (default) or code"
     )
+    group.addoption("--workers", help="MME_WORKERS of the servers (default: from the cores)")
     group.addoption(
         "--contract-report", metavar="FILE", help="write the outcome of each case as JSON"
     )

@@ -105,9 +105,14 @@ class Recovery:
         return self._fleets[self._scheduler.device(model)]
 
     async def _move_apart(self, model: Model) -> None:
+        if not model.ready:
+            return
         log.error("moved to a process of its own", extra={"model": model.info.name})
         fleet, residency = self._fleet(model), self._residencies[self._scheduler.device(model)]
-        await self._scheduler.move(model, *fleet.apart(model))
+        former = model.twin(0, model.worker)
+        place = fleet.apart(model)
+        residency.relocate(model, former)
+        await self._scheduler.move(model, *place)
         try:
             overhead = fleet.overhead(model)
             assert overhead is not None

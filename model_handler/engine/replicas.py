@@ -125,7 +125,11 @@ class Replicas:
         """Promote the replica; its lease is kept in `hold` until its next batch."""
         try:
             residency = self._residencies[replica.slots.device]
-            replica.hold = await residency.acquire(replica.model)
+            lease = await residency.acquire(replica.model)
+            if replica in model_queue.replicas:
+                replica.hold = lease
+            else:
+                lease.release()  # the model moved to another worker meanwhile
         except EngineError as error:
             self._not_fetched(model_queue, replica, error)
         finally:

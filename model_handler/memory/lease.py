@@ -25,7 +25,8 @@ class Residence:
     `promotion` and `demotion`: the moves in progress, at most one of each, never cancelled. `arriving`:
     the promotion's call to the worker, which may be cancelled. `leaving`: chosen for demotion, gets no new
     lease. `asking`: has or waits for the turn to find room. `closed`: being unloaded. `displaced`: was on a
-    device that was lost. `losses`: number of times that its process died. `claims`: waiting leases.
+    device that was lost. `lost`: its process died after the worker was asked for its latest load. `claims`:
+    waiting leases.
     `latest`: measured by its last load.
     """
 
@@ -48,7 +49,7 @@ class Residence:
     asking: bool = False
     closed: bool = False
     displaced: bool = False
-    losses: int = 0
+    lost: bool = False
     promotion: asyncio.Task[None] | None = None
     arriving: asyncio.Task[Footprint] | None = None
     demotion: asyncio.Task[None] | None = None

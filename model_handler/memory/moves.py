@@ -52,13 +52,17 @@ class Moves:
 
     async def arrive(self, residence: Residence) -> Footprint:
         """Load the model onto the device. Raises ModelNotFound if it was unloaded meanwhile."""
-        residence.arriving = asyncio.create_task(self._mover.load(residence.model))
+        residence.arriving = asyncio.create_task(self._load(residence))
         try:
             return await residence.arriving
         except asyncio.CancelledError:
             raise ModelNotFound("the model was unloaded") from None
         finally:
             residence.arriving = None
+
+    async def _load(self, residence: Residence) -> Footprint:
+        residence.lost = False
+        return await self._mover.load(residence.model)
 
     async def leave(self, *residences: Residence) -> None:
         """Demote the models and wait. Those that are closed or were never on the device are unloaded instead.
@@ -72,6 +76,24 @@ class Moves:
         demotions = [one.demotion for one in residences if one.demotion is not None]
         if demotions:
             await asyncio.wait(demotions)
+
+    def relocate(self, residence: Residence, former: Model) -> None:
+        """Free a model in its former worker once its leases have ended. A model that cannot be demoted keeps
+        its reservation."""
+        residence.descend()
+        residence.demotion = asyncio.create_task(self._relocate(residence, former))
+
+    async def _relocate(self, residence: Residence, former: Model) -> None:
+        try:
+            while residence.leases:
+                await residence.others.changed()
+            residence.kept = False
+            await self._mover.unload(former)
+        finally:
+            residence.demotion = None
+            if residence.demotable:
+                residence.free_device()
+            self._changed()
 
     async def drop(self, residence: Residence) -> None:
         """Unload the model, including what its worker kept after a demotion."""

@@ -136,6 +136,13 @@ class Residency:
                 claim.result().release()
             raise
 
+    def relocate(self, model: Model, former: Model) -> None:
+        """Free the model in its former worker once its batches there have ended. It has got another worker,
+        in which its next promotion loads it. `former`: the model with the former worker's name."""
+        residence = self._residences[model.key]
+        if residence.promotion is None and residence.demotion is None:
+            self._moves.relocate(residence, former)
+
     # ---- promotion ----
 
     async def promote(self, model: Model) -> None:
@@ -197,16 +204,15 @@ class Residency:
 
     async def _fetch(self, residence: Residence) -> None:
         try:
-            losses = residence.losses
-            residence.latest = await self._arrival(residence)
+            residence.latest = await self._arrival_at_home(residence)
             footprint = residence.counted(residence.latest)
             await self._room.correct(residence, footprint)
-            if residence.losses != losses:
+            if residence.lost:
                 raise WorkerDied("the model's process ended before the model could be used")
             residence.nbytes = footprint.nbytes
         except WorkerDied:
             if residence.demotable:  # otherwise it keeps its reservation, as in `lost`
-                residence.free_device()
+                await self._moves.leave(residence)  # the next process may have loaded it
             raise
         except (InsufficientMemory, ModelNotFound):
             await self._moves.leave(residence)  # it may be on the device, but too large or too late
@@ -215,6 +221,17 @@ class Residency:
             residence.free_device()
             raise
         residence.ascend()
+
+    async def _arrival_at_home(self, residence: Residence) -> Footprint:
+        """Load the model again if it got another worker meanwhile."""
+        while True:
+            model = residence.model
+            asked = model.twin(model.replica, model.worker)
+            footprint = await self._arrival(residence)
+            if model.worker == asked.worker:
+                return footprint
+            await self._mover.unload(asked)
+            check_open(residence)
 
     async def _arrival(self, residence: Residence) -> Footprint:
         """Load the model; after an out-of-memory error of the device, demote idle models and try again."""
@@ -268,7 +285,7 @@ class Residency:
             if residence is None:
                 continue
             residence.kept = False
-            residence.losses += 1
+            residence.lost = True
             if residence.tier is Tier.DEVICE:
                 residence.displaced = not residence.extra
                 residence.descend()

@@ -68,8 +68,9 @@ def zoo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
-def ordinary(zoo: Zoo) -> Environment:
-    return {"MME_DEVICE_MEMORY": str(zoo.device_memory_nbytes)}
+def ordinary(request: pytest.FixtureRequest, zoo: Zoo) -> Environment:
+    workers = request.config.getoption("--workers")
+    return {"MME_DEVICE_MEMORY": str(zoo.device_memory_nbytes), "MME_WORKERS": workers}
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
-from model_handler.messages import Ready
+from model_handler.errors import WorkerDied
+from model_handler.memory.pools import Footprint
+from model_handler.messages import Done, Ready, Run
 from model_handler.model import Model
 from tests.model_handler.fake_worker import FakeWorker
 
@@ -61,6 +63,33 @@ class FakeSupervisor(FakeWorker):
             await asyncio.wait([asyncio.create_task(turns())])
             if self.calls and not done():
                 self.let_go(0)
+
+
+class ProcessSupervisor(FakeSupervisor):
+    """Has a worker only from `arrive` to `die`: loads wait for it, nothing else does."""
+
+    async def load(self, model: Model) -> Footprint:
+        await self._arrived.wait()
+        return await super().load(model)
+
+    async def demote(self, model: Model) -> int:
+        return await super().demote(model) if self.running else 0
+
+    async def unload(self, model: Model) -> int:
+        return await super().unload(model) if self.running else 0
+
+    async def trim(self) -> int | None:
+        return await super().trim() if self.running else None
+
+    async def run(self, command: Run) -> Done:
+        if not self.running:
+            raise WorkerDied("no worker is running")
+        return await super().run(command)
+
+    async def stop(self) -> None:
+        await super().stop()
+        self.running = False
+        FakeWorker.die(self)
 
 
 async def turns() -> None:

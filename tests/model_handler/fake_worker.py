@@ -1,7 +1,8 @@
 """A fake worker without computation: every call waits until the test completes it.
 
 It asserts the preconditions of a real worker: at most one load per model at a time, batches only for
-loaded models, and no unload during a batch of the model.
+loaded models, and no unload during a batch of the model. `broken` keeps what was violated, because a caller
+may turn the AssertionError into an answer.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ class Call:
     kind: str
     model_id: int
     go_on: asyncio.Future[None]
+    threads: int = 0
 
 
 @dataclass
@@ -34,10 +36,13 @@ class FakeWorker:
     forward_s: dict[int, float] = field(default_factory=dict)
     running: bool = True
     failing: bool = False
+    private_nbytes: int = 0  # of each model
+    load_s: float = 0.0
+    broken: list[str] = field(default_factory=list)
 
     async def load(self, model: Model) -> Footprint:
-        assert model.model_id not in self.held, "loaded twice"
-        assert not self.busy("load", model.model_id), "two loads of one model in flight"
+        self._require(model.model_id not in self.held, "loaded twice")
+        self._require(not self.busy("load", model.model_id), "two loads of one model in flight")
         await self._wait("load", model.model_id)
         if self.load_error is not None:
             raise self.load_error
@@ -45,7 +50,7 @@ class FakeWorker:
             raise InsufficientMemory("out of memory")
         self.held.add(model.model_id)
         self.demoted.discard(model.model_id)
-        return Footprint(self.nbytes(model))
+        return Footprint(self.nbytes(model), 0, self.private_nbytes, self.load_s)
 
     async def demote(self, model: Model) -> int:
         if await self._free(model):
@@ -65,8 +70,8 @@ class FakeWorker:
 
     async def _free(self, model: Model) -> bool:
         """Free the model. False if the process died meanwhile."""
-        assert not self.busy("run", model.model_id), "unloaded during a batch"
-        assert not self.busy("unload", model.model_id), "two unloads of one model in flight"
+        self._require(not self.busy("run", model.model_id), "unloaded during a batch")
+        self._require(not self.busy("unload", model.model_id), "two unloads of one model in flight")
         try:
             await self._wait("unload", model.model_id)
         except WorkerDied:
@@ -75,8 +80,8 @@ class FakeWorker:
         return True
 
     async def run(self, command: Run) -> Done:
-        assert command.model_id in self.held, "a batch for a model that is not loaded"
-        await self._wait("run", command.model_id)
+        self._require(command.model_id in self.held, "a batch for a model that is not loaded")
+        await self._wait("run", command.model_id, command.threads)
         if self.starved:
             self.starved = False
             refused = Refusal("InsufficientMemory", "out of memory")
@@ -91,8 +96,14 @@ class FakeWorker:
     def replace(self, reason: str, culprit: int = 0) -> None:
         self.replaced.append(reason)
 
-    async def _wait(self, kind: str, model_id: int) -> None:
-        call = Call(kind, model_id, asyncio.get_running_loop().create_future())
+    def _require(self, holds: bool, otherwise: str) -> None:
+        if not holds:
+            self.broken.append(otherwise)
+        assert holds, otherwise
+
+    async def _wait(self, kind: str, model_id: int, threads: int = 0) -> None:
+        go_on: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        call = Call(kind, model_id, go_on, threads)
         self.calls.append(call)
         try:
             await call.go_on

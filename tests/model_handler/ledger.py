@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 
 from model_handler.engine.engine import Engine
+from model_handler.engine.queues import ModelQueue
 from model_handler.engine.scheduler import Scheduler
 from model_handler.memory.lease import Residence
+from model_handler.memory.pools import MemoryPool
 from model_handler.memory.residency import Residency
 
 
@@ -23,9 +25,24 @@ def residences(residency: Residency) -> Mapping[int, Residence]:
     }
 
 
+def replicas(residency: Residency) -> list[Residence]:
+    """The residences of all replicas."""
+    return list(residency._residences.values())
+
+
+def model_queues(scheduler: Scheduler) -> list[ModelQueue]:
+    return list(scheduler._model_queues.values())
+
+
 def overhead_nbytes(residency: Residency) -> int:
     """Bytes reserved for processes, without their models."""
     return residency._overheads.nbytes
+
+
+def overhead_in(pool: MemoryPool, residency: Residency) -> int:
+    """The same, of one pool: the process of a model that computes in main memory is counted there."""
+    held = residency._overheads._held.values()
+    return sum(one.nbytes for one in held if one._pool is pool)
 
 
 def queued_nbytes(scheduler: Scheduler) -> int:

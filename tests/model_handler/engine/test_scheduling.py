@@ -215,7 +215,7 @@ class SchedulingMachine(RuleBasedStateMachine):
         """The models of the other worker are not affected."""
         self.loop.call_soon(self.lose, isolated)
         self.turn()
-        self.scheduler.pump(self.lanes[isolated])
+        self.loop.call_soon(self.scheduler.pump, self.lanes[isolated])
         self.turn()
 
     def lose(self, isolated: bool) -> None:

@@ -1,0 +1,95 @@
+"""The cores of the container, and what they are used for."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_handler.sharing import cores
+
+AFFINITY = len(os.sched_getaffinity(0))
+V1 = "sys/fs/cgroup/cpu/cpu.cfs_quota_us", "sys/fs/cgroup/cpu/cpu.cfs_period_us"
+
+
+def root(directory: Path, **files: str) -> Path:
+    """`v2`: the text of cpu.max; `quota` and `period`: those of version 1."""
+    names = {"v2": "sys/fs/cgroup/cpu.max", "quota": V1[0], "period": V1[1]}
+    for key, text in files.items():
+        file = directory / names[key]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, AFFINITY),
+        ({"v2": "max 100000"}, AFFINITY),
+        ({"v2": "100000 100000"}, 1),
+        ({"v2": "50000 100000"}, 1),  # half a core is one
+        ({"v2": "150000 100000"}, 1),
+        ({"v2": "200000 100000"}, min(2, AFFINITY)),
+        ({"v2": "100000000 100000"}, AFFINITY),
+        ({"quota": "-1", "period": "100000"}, AFFINITY),
+        ({"quota": "100000", "period": "100000"}, 1),
+        ({"quota": "200000", "period": "100000"}, min(2, AFFINITY)),
+        ({"quota": "100000"}, AFFINITY),
+        ({"v2": ""}, AFFINITY),
+        ({"v2": "max 100000", "quota": "100000", "period": "100000"}, 1),
+    ],
+)
+def test_available_cores(tmp_path: Path, files: dict[str, str], expected: int) -> None:
+    assert cores.available(root(tmp_path, **files)) == expected
+
+
+def test_the_affinity_limits_the_cores(tmp_path: Path) -> None:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert cores.available(tmp_path) == 1
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@given(st.integers(1, 256))
+def test_at_least_one_worker_and_at_most_one_for_each_core(count: int) -> None:
+    assert 1 <= cores.workers(count) <= count
+    assert cores.workers(count) <= cores.workers(count + 1)
+
+
+@given(st.integers(1, 64), st.integers(1, 64))
+def test_threads_of_fixed_pools_leave_room(count: int, workers: int) -> None:
+    threads = cores.pool_threads(count, workers)
+    assert threads >= 1
+    assert threads == 1 or threads * workers < count
+
+
+work = st.floats(0, 10, allow_nan=False)
+
+
+@given(work, work, st.integers(1, 64))
+def test_more_work_gets_at_least_as_many_threads(one: float, other: float, count: int) -> None:
+    less, more = sorted((one, other))
+    assert 1 <= cores.wanted(less, count) <= cores.wanted(more, count) <= count
+
+
+@given(work, st.integers(2, 64))
+def test_threads_of_a_forward(work_s: float, count: int) -> None:
+    """Narrow ones get one, heavy ones all; the others leave a core, and each thread has enough to do."""
+    threads = cores.wanted(work_s, count)
+    if work_s < cores.NARROW_S:
+        assert threads == 1
+    elif work_s >= cores.HEAVY_S:
+        assert threads == count
+    else:
+        assert threads < count
+        assert threads == 1 or work_s / threads >= cores.THREAD_S
+
+
+def test_the_first_forward_takes_as_long_as_its_weights_are_large() -> None:
+    assert cores.first_work_s(0) == 0
+    assert cores.wanted(cores.first_work_s(17 << 20), 8) == 1
+    assert cores.wanted(cores.first_work_s(440 << 20), 8) == 8
