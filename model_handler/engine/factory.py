@@ -141,3 +141,4 @@ class Composer:
         core.fleets[device] = fleet
         cost = eviction.POLICIES[options.eviction]
         core.residencies[device] = Residency(fleet, nbytes, self._host, cost)
+        self._metrics.watch_device(device, core.residencies[device].device)

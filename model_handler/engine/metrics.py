@@ -77,6 +77,12 @@ class Metrics:
         self._worker_models = Gauge(
             "mme_worker_models", "Models open in a worker", ["worker"], registry=into
         )
+        self._device_reserved = Gauge(
+            "mme_device_memory_reserved_bytes", "Held by models", ["device"], registry=into
+        )
+        self._device_capacity = Gauge(
+            "mme_device_memory_capacity_bytes", "Budget", ["device"], registry=into
+        )
         self._labels: set[str] = set()
         self.series: dict[str, ModelSeries] = {}
 
@@ -98,6 +104,11 @@ class Metrics:
         """Publish the models that are open in a main worker, and its compute time so far."""
         self._worker_models.labels(worker).set_function(models)
         self._worker_seconds.read[worker] = seconds
+
+    def watch_device(self, device: str, pool: MemoryPool) -> None:
+        """Publish capacity and reserved bytes of one device."""
+        self._device_reserved.labels(device).set_function(lambda: pool.reserved)
+        self._device_capacity.labels(device).set_function(lambda: pool.capacity)
 
     def answered(self, model: str, outcome: str) -> None:
         """`model`: "unknown", or empty for requests that are no inference; not counted against MAX_LABELS."""
