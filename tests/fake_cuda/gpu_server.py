@@ -55,9 +55,14 @@ class GpuServer:
         return [each for each in self._workers() if each.counters()[f"used.{device}"]]
 
     def joined(self, count: int) -> None:
-        """Wait until the workers of so many devices take part in the work."""
-        series = (f'mme_device_memory_capacity_bytes{{device="cuda:{count - 1}"}}',)
-        until(lambda: all(self.client.gauges()[one] for one in series), within_s=SERVED_AGAIN_S)
+        """Wait until the workers of so many devices run."""
+        series = [f'mme_worker_running{{worker="cuda:{device}"}}' for device in range(count)]
+
+        def running() -> bool:
+            gauges = self.client.gauges()
+            return all(gauges[each] for each in series)
+
+        until(running, within_s=SERVED_AGAIN_S)
 
     def reserved_on(self, device: int) -> int:
         return int(self.client.gauges()[f'mme_device_memory_reserved_bytes{{device="cuda:{device}"}}'])
