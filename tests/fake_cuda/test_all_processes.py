@@ -84,3 +84,28 @@ def test_models_on_the_cpu(gpu_server: GpuServer, models: Models) -> None:
     assert (directory / "model.onnx").stat().st_size / 2 <= one <= 64 * MIB
     gpu_server.client.clear()
     assert gpu_server.client.gauges()[HOST] == before
+
+
+def test_processes_on_a_lost_device(
+    gpu_server: GpuServer, models: Models, graphs: list[Path], custom: list[Path]
+) -> None:
+    """Their models are given up, so that the platform loads them again: on the other device. A model that
+    computes on the CPU goes on in the other device's worker."""
+    bodies = {each.name: ROWS for each in graphs} | {each.name: SIZE for each in custom}
+    gpu_server.load([*graphs, *custom])
+    gpu_server.machine.inject("call", ASSERT, count=FOREVER, device=1)
+    for worker in gpu_server.workers(1):
+        worker.end()
+
+    def given_up() -> bool:
+        statuses = [gpu_server.status(name, body) for name, body in bodies.items()]
+        assert set(statuses) <= {200, 404, 500, 503}
+        return set(statuses) <= {200, 404}
+
+    until(given_up, within_s=SERVED_AGAIN_S)
+    for artifact in [*graphs, *custom]:
+        if artifact.name not in gpu_server.client.names():
+            gpu_server.load([artifact])
+        assert gpu_server.status(artifact.name, bodies[artifact.name]) == 200
+    assert gpu_server.reserved_on(1) == 0
+    assert gpu_server.client.ping().status_code == 200

@@ -35,6 +35,9 @@ class FakeSupervisor(FakeWorker):
         self.stopped = True
         self.held.clear()
 
+    async def attempted(self) -> None:
+        await self._arrived.wait()
+
     async def available(self) -> None:
         await self._arrived.wait()
 
