@@ -97,8 +97,8 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def see_only(device: str, environ: MutableMapping[str, str]) -> str:
-    """Hide the other GPUs from this process, so that code which asks for "cuda" gets this one. Returns its new
-    name. Must be called before CUDA is initialized."""
+    """Hide the other GPUs from this process, so that code which asks for "cuda" gets this one. Returns its
+    new name. Must be called before CUDA is initialized."""
     kind, _, index = device.partition(":")
     if kind != "cuda":
         return device

@@ -65,7 +65,9 @@ class GpuServer:
         until(running, within_s=SERVED_AGAIN_S)
 
     def reserved_on(self, device: int) -> int:
-        return int(self.client.gauges()[f'mme_device_memory_reserved_bytes{{device="cuda:{device}"}}'])
+        return int(
+            self.client.gauges()[f'mme_device_memory_reserved_bytes{{device="cuda:{device}"}}']
+        )
 
     def reserved(self) -> int:
         return int(self.client.gauges()[RESERVED])

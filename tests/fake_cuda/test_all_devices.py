@@ -1,20 +1,17 @@
 """Several devices: models are spread, no memory is counted twice, and one device's failure is its own."""
 
-import random
 import threading
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.contract.waiting import until
-from tests.fake_cuda.gpu import ASSERT, MIB
+from tests.fake_cuda.gpu import MIB
 from tests.fake_cuda.gpu_server import (
     CAPACITY,
     ROUNDING_NBYTES,
     SERVED_AGAIN_S,
-    WORKSPACES_NBYTES,
     GpuServer,
 )
 from tests.fake_cuda.models import Models, contents, nbytes

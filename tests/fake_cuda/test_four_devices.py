@@ -1,11 +1,9 @@
 """The same with four devices."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.fake_cuda.gpu import MIB
-from tests.fake_cuda.gpu_server import CAPACITY, GpuServer
+from tests.fake_cuda.gpu_server import GpuServer
 from tests.fake_cuda.models import Models
 
 DEVICES = 4
