@@ -6,7 +6,7 @@ neither.
 
 import ctypes
 import re
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -91,6 +91,20 @@ class CudaDevice(Device):
     def _memory(self) -> tuple[int, int]:
         free, total = torch.cuda.mem_get_info(self.index)
         return int(free), int(total)
+
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def see_only(device: str, environ: MutableMapping[str, str]) -> str:
+    """Hide the other GPUs from this process, so that code which asks for "cuda" gets this one. Returns its
+    new name. Must be called before CUDA is initialized."""
+    kind, _, index = device.partition(":")
+    if kind != "cuda":
+        return device
+    visible = environ.get(VISIBLE)
+    environ[VISIBLE] = visible.split(",")[int(index or 0)] if visible else index or "0"
+    return "cuda:0"
 
 
 _SPELLING = re.compile(r"cuda(?::(\d{1,3}))?")

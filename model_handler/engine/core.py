@@ -11,7 +11,7 @@ from model_handler.engine.fleet import Fleet
 from model_handler.engine.placement import DeviceRoom, preferred
 from model_handler.engine.recovery import Recovery
 from model_handler.engine.scheduler import Scheduler, unloading
-from model_handler.errors import InsufficientMemory
+from model_handler.errors import EngineError, InsufficientMemory, Unavailable
 from model_handler.memory.pools import MemoryPool
 from model_handler.memory.residency import Residency
 from model_handler.model import Model
@@ -54,14 +54,16 @@ class Core:
     async def admit(self, model: Model, bounds: QueueBounds) -> None:
         """Return when the model can serve. After any error nothing of it remains.
 
-        Raises InsufficientMemory if no device has room for it.
+        Raises InsufficientMemory if no device has room for it, Unavailable if no worker starts.
         """
-        refused = InsufficientMemory("no device")
+        refused: EngineError = Unavailable("no worker starts")
         for device in preferred(self._rooms(), model.artifact.nbytes):
             try:
                 await self._admit_to(device, model, bounds)
             except InsufficientMemory as error:
                 refused = error
+            except Unavailable as error:
+                refused = refused if isinstance(refused, InsufficientMemory) else error
             else:
                 return
         raise refused
@@ -80,8 +82,9 @@ class Core:
     def _rooms(self) -> Iterator[DeviceRoom]:
         for name, fleet in self.fleets.items():
             running = any(main.supervisor.running for main in fleet.mains)
+            failing = all(main.supervisor.failing for main in fleet.mains)
             batches = sum(main.batches for main in fleet.mains)
-            yield DeviceRoom(name, running, batches, self.residencies[name].device.free)
+            yield DeviceRoom(name, running, failing, batches, self.residencies[name].device.free)
 
     async def remove(self, model: Model, drain_s: float) -> None:
         """Unload the model; return when all workers have freed it. Requests that have no answer after

@@ -119,7 +119,8 @@ class Composer:
         else:
             core.fleets[device].join(worker)
         models = partial(core.residencies[device].open_in, name)
-        self._metrics.watch_worker(name, models, worker.total_s)
+
+        self._metrics.watch_worker(name, models, worker.total_s, lambda: supervisor.running)
         return worker
 
     def _add_device(self, core: Core, main: DeviceWorker, ready: Ready) -> None:
@@ -141,3 +142,4 @@ class Composer:
         core.fleets[device] = fleet
         cost = eviction.POLICIES[options.eviction]
         core.residencies[device] = Residency(fleet, nbytes, self._host, cost)
+        self._metrics.watch_device(device, core.residencies[device].device)

@@ -61,6 +61,18 @@ class Fleet:
         for worker in self.mains:
             await worker.supervisor.stop()
 
+    @property
+    def sick(self) -> bool:
+        """No main worker runs, after several failed starts of each."""
+        return all(main.supervisor.sickness() is not None for main in self.mains)
+
+    def stranded(self, model: Model) -> bool:
+        """Whether the model is in a process of its own, or in one for graphs, that does not run."""
+        if (process := self._isolated.get(model.model_id)) is not None:
+            return not process.running
+        other = self._others.get(model.worker)
+        return other is not None and not other.supervisor.running
+
     def join(self, main: DeviceWorker) -> None:
         """Add a main worker."""
         self.mains.append(main)

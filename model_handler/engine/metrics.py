@@ -77,6 +77,15 @@ class Metrics:
         self._worker_models = Gauge(
             "mme_worker_models", "Models open in a worker", ["worker"], registry=into
         )
+        self._worker_running = Gauge(
+            "mme_worker_running", "1, or 0 while a worker is replaced", ["worker"], registry=into
+        )
+        self._device_reserved = Gauge(
+            "mme_device_memory_reserved_bytes", "Held by models", ["device"], registry=into
+        )
+        self._device_capacity = Gauge(
+            "mme_device_memory_capacity_bytes", "Budget", ["device"], registry=into
+        )
         self._labels: set[str] = set()
         self.series: dict[str, ModelSeries] = {}
 
@@ -93,11 +102,21 @@ class Metrics:
             capacity.labels(tier).set_function(partial(_sum, pools, tier, "capacity"))
 
     def watch_worker(
-        self, worker: str, models: Callable[[], float], seconds: Callable[[], float]
+        self,
+        worker: str,
+        models: Callable[[], float],
+        seconds: Callable[[], float],
+        running: Callable[[], bool],
     ) -> None:
-        """Publish the models that are open in a main worker, and its compute time so far."""
+        """Publish the models that are open in a main worker, its compute time so far, and whether it runs."""
         self._worker_models.labels(worker).set_function(models)
         self._worker_seconds.read[worker] = seconds
+        self._worker_running.labels(worker).set_function(running)
+
+    def watch_device(self, device: str, pool: MemoryPool) -> None:
+        """Publish capacity and reserved bytes of one device."""
+        self._device_reserved.labels(device).set_function(lambda: pool.reserved)
+        self._device_capacity.labels(device).set_function(lambda: pool.capacity)
 
     def answered(self, model: str, outcome: str) -> None:
         """`model`: "unknown", or empty for requests that are no inference; not counted against MAX_LABELS."""

@@ -88,18 +88,21 @@ def better_device(model_queue: ModelQueue, free_nbytes: Mapping[str, int]) -> Ba
     demote other models while another device has room."""
     home = model_queue.home.slots
     others = [one for one in model_queue.work_queue.slots if one is not home and one.worker.running]
-    if not others or model_queue.model.strikes or _stays(model_queue):
-        return None
     if any(replica.fetch for replica in model_queue.replicas[1:]):
         return None
-    nbytes = model_queue.home.residence.nbytes
     if not home.worker.failing:
-        if free_nbytes[home.device] >= nbytes:
-            return None
-        others = [
-            one for one in others if one.device != home.device and free_nbytes[one.device] >= nbytes
-        ]
+        others = _roomier(model_queue, others, free_nbytes)
     return max(others, key=lambda one: free_nbytes[one.device], default=None)
+
+
+def _roomier(
+    model_queue: ModelQueue, others: list[BatchSlots], free_nbytes: Mapping[str, int]
+) -> list[BatchSlots]:
+    """The workers whose device has room for the model, if its home's has not."""
+    home, nbytes = model_queue.home.slots, model_queue.home.residence.nbytes
+    if free_nbytes[home.device] >= nbytes or model_queue.model.strikes or _stays(model_queue):
+        return []
+    return [one for one in others if free_nbytes[one.device] >= nbytes]
 
 
 def opening_s(model_queue: ModelQueue) -> float:
@@ -112,16 +115,19 @@ class DeviceRoom(NamedTuple):
 
     name: str
     running: bool
+    failing: bool
     in_flight: int
     free_nbytes: int
 
 
 def preferred(devices: Iterable[DeviceRoom], nbytes: int) -> list[str]:
     """The devices in the order in which a load of `nbytes` tries them: those with free room before those that
-    must demote a model, then the least busy, then the freest."""
+    must demote a model, then the least busy, then the freest. Those whose workers do not start are left out,
+    unless there is no other."""
 
     def order(device: DeviceRoom) -> tuple[bool, bool, int, int]:
         full = device.free_nbytes < nbytes
         return not device.running, full, device.in_flight, -device.free_nbytes
 
-    return [device.name for device in sorted(devices, key=order)]
+    ordered = sorted(devices, key=order)
+    return [one.name for one in ordered if not one.failing] or [one.name for one in ordered]

@@ -66,6 +66,26 @@ class Recovery:
             self._strike(blamed, restored=blamed is suspect)
         elif suspect is not None and not worker.batches:
             self._strike(suspect, restored=True)
+        self._revive_later(self._pass_on(worker))
+
+    async def _pass_on(self, worker: DeviceWorker) -> None:
+        """While no other worker starts in place of a lost one, let waiting models be opened elsewhere."""
+        supervisor = worker.supervisor
+        while not supervisor.running and supervisor.sickness() is None:
+            await supervisor.attempted()
+            for work_queue in worker.work_queues:
+                self._scheduler.pump(work_queue)
+        self._give_up(worker.device)
+
+    def _give_up(self, device: str) -> None:
+        """Forget models of a device that was lost for good if they cannot be opened on another one: those in
+        processes of their own. The platform loads them again, on another device."""
+        fleet = self._fleets[device]
+        if not fleet.sick or all(one.sick for one in self._fleets.values()):
+            return
+        for model in self._residencies[device].models():
+            if fleet.stranded(model):
+                self._forget(model, "its device was lost")
 
     def _lost(self, residency: Residency, models: list[Model]) -> None:
         self._metrics.worker_restarts.inc()
@@ -144,3 +164,4 @@ class Recovery:
                 with suppress(EngineError):  # it is in the log, and the next request gets it
                     await self._residencies[device].promote(model)
                 self._scheduler.pump(self._fleets[device].work_queue(model))
+        self._give_up(device)

@@ -110,6 +110,11 @@ class Supervisor:
             await self._news.wait()
         return self._worker
 
+    async def attempted(self) -> None:
+        """Return when a worker runs, or the next attempt to start one has failed."""
+        if self._worker is None:
+            await self._news.wait()
+
     async def available(self) -> None:
         """Return when a worker runs. Raises Unavailable after several failed starts."""
         await self._running()

@@ -28,7 +28,7 @@ import torch
 
 from model_handler import logs
 from model_handler.device import precision
-from model_handler.device.device import CpuDevice, CudaDevice, Device, is_sticky
+from model_handler.device.device import CpuDevice, CudaDevice, Device, is_sticky, see_only
 from model_handler.device.held_memory import PAGE_NBYTES, HeldMemory
 from model_handler.device.tokenizer_threads import tokenize_with
 from model_handler.errors import ModelNotFound
@@ -73,12 +73,13 @@ def main(end: socket.socket, order: Mapping[str, Any]) -> None:
         _bound_memory(order["memory_nbytes"])
     if (share := order.get("device_share")) is not None:
         _bound_device_memory(share)
+    device = see_only(order["device"], os.environ)
     torch.set_num_threads(1)  # many such processes share the cores
     tokenize_with(1)
-    precision.configure(order["device"], order.get("matmul_precision", precision.EXACT))
+    precision.configure(device, order.get("matmul_precision", precision.EXACT))
     store = order.get("requirements_dir")
-    held = HeldMemory(order["device"], order.get("context_nbytes", 0), alone=order["alone"])
-    IsolatedWorker(end, order["device"], Path(store) if store else None, held).serve()
+    held = HeldMemory(device, order.get("context_nbytes", 0), alone=order["alone"])
+    IsolatedWorker(end, device, Path(store) if store else None, held).serve()
 
 
 def _keep_log() -> None:

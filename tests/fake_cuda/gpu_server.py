@@ -50,6 +50,25 @@ class GpuServer:
             assert response.status_code == 200, response.text
         return [artifact.name for artifact in artifacts]
 
+    def workers(self, device: int) -> list[FakeProcess]:
+        """The device workers that hold memory on this device, the oldest first."""
+        return [each for each in self._workers() if each.counters()[f"used.{device}"]]
+
+    def joined(self, count: int) -> None:
+        """Wait until the workers of so many devices run."""
+        series = [f'mme_worker_running{{worker="cuda:{device}"}}' for device in range(count)]
+
+        def running() -> bool:
+            gauges = self.client.gauges()
+            return all(gauges[each] for each in series)
+
+        until(running, within_s=SERVED_AGAIN_S)
+
+    def reserved_on(self, device: int) -> int:
+        return int(
+            self.client.gauges()[f'mme_device_memory_reserved_bytes{{device="cuda:{device}"}}']
+        )
+
     def reserved(self) -> int:
         return int(self.client.gauges()[RESERVED])
 
@@ -72,6 +91,15 @@ class GpuServer:
         """The processes that hold all tensors of the model on the device, as stored in its file."""
         wanted = contents(artifact)
         return [each for each in self.machine.processes() if not each.missing(wanted)]
+
+    def devices_of(self, artifact: Path, count: int) -> list[int]:
+        """The devices whose memory holds all tensors of the model, also after it was freed."""
+        wanted = contents(artifact)
+        return [
+            device
+            for device in range(count)
+            if any(not each.missing(wanted, device) for each in self.workers(device))
+        ]
 
     def resident(self, artifact: Path) -> bool:
         return bool(self.holders(artifact))

@@ -37,6 +37,9 @@ class FakeSupervisor(FakeWorker):
         self.stopped = True
         self.held.clear()
 
+    async def attempted(self) -> None:
+        await self._arrived.wait()
+
     async def available(self) -> None:
         await self._arrived.wait()
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <sstream>
 
 namespace fake {
 
@@ -24,7 +25,25 @@ static void initialize() {
   pthread_atfork(nullptr, nullptr, [] { forked = true; });
 }
 
-int device_count() { return (int)std::min(setting("FAKE_CUDA_DEVICES", 1), (size_t)MAX_DEVICES); }
+// As CUDA reads CUDA_VISIBLE_DEVICES: once, numbers only, up to the first that does not exist.
+static const std::vector<int> &visible() {
+  static const std::vector<int> devices = [] {
+    int count = (int)std::min(setting("FAKE_CUDA_DEVICES", 1), (size_t)MAX_DEVICES);
+    std::vector<int> all, listed;
+    for (int device = 0; device < count; device++) all.push_back(device);
+    const char *text = getenv("CUDA_VISIBLE_DEVICES");
+    if (!text) return all;
+    std::istringstream numbers(text);
+    std::string number;
+    while (std::getline(numbers, number, ',') && !number.empty() && isdigit(number[0]) && stoi(number) < count)
+      listed.push_back(stoi(number));
+    return listed;
+  }();
+  return devices;
+}
+
+int device_count() { return (int)visible().size(); }
+int in_machine(int device) { return visible().at(device); }
 size_t total_nbytes() { return setting("FAKE_CUDA_TOTAL", 2ull << 30); }
 int current_device() { return current; }
 bool has_context(int device) { return !forked && device >= 0 && device < MAX_DEVICES && contexts[device]; }
@@ -119,9 +138,9 @@ static int capability(bool major) {
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
   if (device < 0 || device >= device_count()) return report(cudaErrorInvalidDevice);
   cudaDeviceProp found = {};
-  snprintf(found.name, sizeof found.name, "Fake GPU %d", device);
-  found.uuid.bytes[0] = (char)(device + 1);
-  found.pciBusID = device + 1;
+  snprintf(found.name, sizeof found.name, "Fake GPU %d", in_machine(device));
+  found.uuid.bytes[0] = (char)(in_machine(device) + 1);
+  found.pciBusID = in_machine(device) + 1;
   found.major = capability(true);
   found.minor = capability(false);
   found.totalGlobalMem = total_nbytes();
@@ -168,7 +187,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
 }
 
 cudaError_t cudaDeviceGetPCIBusId(char *text, int length, int device) {
-  snprintf(text, length, "0000:%02d:00.0", device + 1);
+  snprintf(text, length, "0000:%02d:00.0", in_machine(device) + 1);
   return cudaSuccess;
 }
 

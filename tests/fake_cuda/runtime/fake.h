@@ -18,6 +18,7 @@
 // Environment:
 //   FAKE_CUDA_DIR         directory shared by the processes of one machine (/tmp/fake-cuda-UID)
 //   FAKE_CUDA_DEVICES     number of devices (1)
+//   CUDA_VISIBLE_DEVICES  as in CUDA: numbers of those that the process sees, in its order (all)
 //   FAKE_CUDA_TOTAL       bytes of each device (2 GiB)
 //   FAKE_CUDA_CONTEXT     bytes that a process takes on each device it uses (300 MiB)
 //   FAKE_CUDA_CAPABILITY  compute capability (8.6)
@@ -73,6 +74,10 @@ cudaError_t injected(const char *point, size_t nbytes = 0);
 // ---- devices.cpp ----
 
 int device_count();
+
+// The number of this process's device in the machine.
+int in_machine(int device);
+
 size_t total_nbytes();
 int current_device();
 

@@ -63,7 +63,7 @@ static cudaError_t allocate(void **address, size_t wanted) {
   uint64_t &used = counter("used", device);
   if (used + used_by_others(device) + nbytes > total_nbytes()) return cudaErrorMemoryAllocation;
   std::string serial = std::to_string(++counter("mallocs"));
-  std::string file = process_directory() + "/memory/" + std::to_string(device) + "-" + serial;
+  std::string file = process_directory() + "/memory/" + std::to_string(in_machine(device)) + "-" + serial;
   void *at = map_file(file, nbytes);
   if (!at) return cudaErrorMemoryAllocation;
   allocations[(char *)at] = {nbytes, device, file};

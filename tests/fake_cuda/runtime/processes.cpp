@@ -6,9 +6,11 @@
 // Tests read these files from outside. A process is alive while /proc has that pid with that start time and it
 // is no zombie; what a dead one held is free, and the next process that allocates removes its folder.
 //
+// D is the number of the device in the machine, whatever CUDA_VISIBLE_DEVICES makes of it in the process.
+//
 // faults/POINT (call, malloc, launch, copy, register) holds words "name=number": code (of cudaError_t),
-// count (how many calls fail; 1), after (calls that succeed first; 0), pid and nbytes (only this process,
-// only for at least so many bytes).
+// count (how many calls fail; 1), after (calls that succeed first; 0), pid, device and nbytes (only this
+// process, only on this device of the machine, only for at least so many bytes).
 #include "fake.h"
 
 #include <dirent.h>
@@ -120,7 +122,7 @@ uint64_t &counter(const char *name) {
 }
 
 uint64_t &counter(const char *name, int device) {
-  return counter((std::string(name) + "." + std::to_string(device)).c_str());
+  return counter((std::string(name) + "." + std::to_string(in_machine(device))).c_str());
 }
 
 // ---- memory of other processes ----
@@ -133,7 +135,7 @@ MachineLock::MachineLock() {
 MachineLock::~MachineLock() { close(descriptor); }
 
 static size_t used_by(const std::string &directory, int device) {
-  std::string wanted = "used." + std::to_string(device);
+  std::string wanted = "used." + std::to_string(in_machine(device));
   std::ifstream file(directory + "/counters", std::ios::binary);
   Record record;
   while (file.read((char *)&record, sizeof record) && record.name[0])
@@ -182,8 +184,9 @@ cudaError_t injected(const char *point, size_t nbytes) {
   if (access(path.c_str(), F_OK)) return cudaSuccess;
   MachineLock machine;
   auto words = words_of(path);
-  bool meant = (!words.count("pid") || words["pid"] == (size_t)getpid()) && nbytes >= words["nbytes"];
-  if (!words.count("code") || !meant) return cudaSuccess;
+  bool process = !words.count("pid") || words["pid"] == (size_t)getpid();
+  bool device = !words.count("device") || words["device"] == (size_t)in_machine(current_device());
+  if (!words.count("code") || !process || !device || nbytes < words["nbytes"]) return cudaSuccess;
   if (words["after"]) {
     words["after"]--;
     write_words(path, words);

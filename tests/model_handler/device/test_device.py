@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from model_handler.device.device import (
+    VISIBLE,
     CpuDevice,
     CudaDevice,
     automatic,
@@ -15,6 +16,7 @@ from model_handler.device.device import (
     is_out_of_memory,
     is_sticky,
     parse,
+    see_only,
 )
 
 
@@ -172,3 +174,24 @@ def test_cuda_allocation_failure_is_out_of_memory() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(10**15, device="cuda")
     assert is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "visible", "seen"),
+    [
+        ("cuda", None, "0"),
+        ("cuda:1", None, "1"),
+        ("cuda:1", "4,6", "6"),
+        ("cuda:0", "GPU-a", "GPU-a"),
+    ],
+)
+def test_code_sees_its_own_gpu_only(name: str, visible: str | None, seen: str) -> None:
+    environ = {} if visible is None else {VISIBLE: visible}
+    assert see_only(name, environ) == "cuda:0"
+    assert environ == {VISIBLE: seen}
+
+
+def test_on_a_cpu_nothing_is_hidden() -> None:
+    environ: dict[str, str] = {}
+    assert see_only("cpu", environ) == "cpu"
+    assert environ == {}

@@ -69,11 +69,12 @@ def test_a_worker_is_idle_while_it_runs_and_computes_nothing() -> None:
     async def scenario() -> None:
         worker = FakeWorker(lambda _: 0)
         idle = BatchSlots(worker)
-        assert idle.idle
+        found = [idle.idle]
         idle.load.in_flight += 1
-        assert not idle.idle
+        found.append(idle.idle)
         idle.load.in_flight -= 1
         worker.running = False
-        assert not idle.idle
+        found.append(idle.idle)
+        assert found == [True, False, False]
 
     asyncio.run(scenario())
