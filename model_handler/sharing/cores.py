@@ -6,7 +6,7 @@ from pathlib import Path
 
 THREAD_S = 0.005  # work per CPU thread that outweighs the cost of the thread
 NARROW_S = 2 * THREAD_S  # work below which a forward gets one thread
-HEAVY_S = 0.020  # work from which a forward gets all cores, including the front's
+HEAVY_S = 0.020  # work from which a forward may get all cores, including the front's
 READ_NBYTES_PER_S = 10e9  # memory bandwidth of one core
 CGROUP_QUOTA = "sys/fs/cgroup/cpu.max"
 CGROUP_V1 = "sys/fs/cgroup/cpu/cpu.cfs_quota_us", "sys/fs/cgroup/cpu/cpu.cfs_period_us"
@@ -59,6 +59,5 @@ def wanted(work_s: float, cores: int) -> int:
     two threads wait for each other at every layer, and the front process and the tokenizers need a core most
     while forwards are short.
     """
-    if work_s >= HEAVY_S:
-        return cores
-    return max(1, min(cores - 1, int(work_s / THREAD_S)))
+    most = cores if work_s >= HEAVY_S else cores - 1
+    return max(1, min(most, int(work_s / THREAD_S)))

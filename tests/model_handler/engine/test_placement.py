@@ -1,17 +1,12 @@
 """Where a model is opened, and how many threads a long forward gets."""
 
-import hypothesis.strategies as st
-from hypothesis import given
-
 from model_handler.engine.admission import QueueBounds
 from model_handler.engine.placement import (
-    DeviceRoom,
     added_nbytes,
     better_device,
     idle_elsewhere,
     idle_slots,
     opening_s,
-    preferred,
     wide_threads,
 )
 from model_handler.engine.queues import BatchSlots, Cores, ModelQueue, Replica, WorkQueue
@@ -128,20 +123,3 @@ def test_a_device_that_does_not_start_is_left() -> None:
     assert scene.better(1000, 0) is scene.slots[1]
     scene.workers[1].running = False
     assert scene.better(1000, 0) is None
-
-
-rooms = st.lists(
-    st.tuples(st.booleans(), st.integers(0, 3), st.integers(0, 100)), min_size=1, max_size=5
-)
-
-
-@given(rooms, st.integers(0, 100))
-def test_the_order_of_devices_for_a_load(rooms: list[tuple[bool, int, int]], nbytes: int) -> None:
-    devices = [DeviceRoom(str(at), *room) for at, room in enumerate(rooms)]
-    order = preferred(devices, nbytes)
-    assert sorted(order) == sorted(device.name for device in devices)
-    best = devices[int(order[0])]
-    for other in devices:
-        assert best.running or not other.running
-        if best.running and other.running and best.free_nbytes < nbytes:
-            assert other.free_nbytes < nbytes
