@@ -137,7 +137,10 @@ rooms = st.lists(
 
 @given(rooms, st.integers(0, 100))
 def test_the_order_of_devices_for_a_load(rooms: list[tuple[bool, int, int]], nbytes: int) -> None:
-    devices = [DeviceRoom(str(at), *room) for at, room in enumerate(rooms)]
+    devices = [
+        DeviceRoom(str(at), running, False, in_flight, free)
+        for at, (running, in_flight, free) in enumerate(rooms)
+    ]
     order = preferred(devices, nbytes)
     assert sorted(order) == sorted(device.name for device in devices)
     best = devices[int(order[0])]
@@ -145,3 +148,11 @@ def test_the_order_of_devices_for_a_load(rooms: list[tuple[bool, int, int]], nby
         assert best.running or not other.running
         if best.running and other.running and best.free_nbytes < nbytes:
             assert other.free_nbytes < nbytes
+
+
+def test_a_load_avoids_a_device_that_does_not_start() -> None:
+    """Unless there is no other: then the load waits for it."""
+    failing = DeviceRoom("failing", False, True, 0, 100)
+    starting = DeviceRoom("starting", False, False, 0, 10)
+    assert preferred([failing, starting], 50) == ["starting"]
+    assert preferred([failing], 50) == ["failing"]
