@@ -119,7 +119,6 @@ class Composer:
         else:
             core.fleets[device].join(worker)
         models = partial(core.residencies[device].open_in, name)
-
         self._metrics.watch_worker(name, models, worker.total_s, lambda: supervisor.running)
         return worker
 
