@@ -105,6 +105,12 @@ def worker(target: Target, zoo: Zoo) -> psutil.Process:
     return until(lambda: _named(target, zoo.process), within_s=60.0)[0]
 
 
+def kill_workers(target: Target, zoo: Zoo) -> None:
+    """All of them, since any may be the one that computes."""
+    for each in until(lambda: _named(target, zoo.process), within_s=60.0):
+        each.kill()
+
+
 def newcomer(target: Target, zoo: Zoo, known: Container[int]) -> psutil.Process:
     """Wait for a worker process that is not in the earlier ones."""
 

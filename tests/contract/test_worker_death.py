@@ -9,7 +9,7 @@ import pytest
 
 from tests.contract.artifacts import Zoo, tokens
 from tests.contract.client import Client, label
-from tests.contract.targets import RESERVED, RUNNING, Target, worker
+from tests.contract.targets import RESERVED, RUNNING, Target, kill_workers, worker
 from tests.contract.waiting import background, together, until
 
 pytestmark = [
@@ -79,7 +79,7 @@ def test_while_inferring(client: Client, target: Target, zoo: Zoo) -> None:
     client.load("slow", zoo.slow)
     with background(lambda: client.invoke("slow", tokens(4000))) as answer:
         until(lambda: client.gauges()[RUNNING])
-        worker(target, zoo).kill()
+        kill_workers(target, zoo)
         assert answer.result(timeout=5).status_code == zoo.killed
     until(lambda: client.invoke("slow", tokens(2)).status_code == 200, within_s=RESTORE_LIMIT_S)
 
@@ -92,7 +92,7 @@ def test_while_unloading(client: Client, target: Target, zoo: Zoo) -> None:
         until(lambda: client.gauges()[RUNNING])
         with background(lambda: client.unload("slow")) as unloading:
             until(lambda: client.describe("slow").status_code == 404)
-            worker(target, zoo).kill()
+            kill_workers(target, zoo)
             assert unloading.result(timeout=10).status_code == 200
     assert answer.result().status_code == zoo.killed
     serve_again(client, "A")
