@@ -123,31 +123,3 @@ def test_a_device_that_does_not_start_is_left() -> None:
     assert scene.better(1000, 0) is scene.slots[1]
     scene.workers[1].running = False
     assert scene.better(1000, 0) is None
-
-
-rooms = st.lists(
-    st.tuples(st.booleans(), st.integers(0, 3), st.integers(0, 100)), min_size=1, max_size=5
-)
-
-
-@given(rooms, st.integers(0, 100))
-def test_the_order_of_devices_for_a_load(rooms: list[tuple[bool, int, int]], nbytes: int) -> None:
-    devices = [
-        DeviceRoom(str(at), running, False, in_flight, free)
-        for at, (running, in_flight, free) in enumerate(rooms)
-    ]
-    order = preferred(devices, nbytes)
-    assert sorted(order) == sorted(device.name for device in devices)
-    best = devices[int(order[0])]
-    for other in devices:
-        assert best.running or not other.running
-        if best.running and other.running and best.free_nbytes < nbytes:
-            assert other.free_nbytes < nbytes
-
-
-def test_a_load_avoids_a_device_that_does_not_start() -> None:
-    """Unless there is no other: then the load waits for it."""
-    failing = DeviceRoom("failing", False, True, 0, 100)
-    starting = DeviceRoom("starting", False, False, 0, 10)
-    assert preferred([failing, starting], 50) == ["starting"]
-    assert preferred([failing], 50) == ["failing"]
