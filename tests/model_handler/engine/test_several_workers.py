@@ -164,6 +164,14 @@ class WorkersMachine(RuleBasedStateMachine):
             self.requests.append(self.loop.create_task(work))
         self.turn(pace)
 
+    @rule(key=keys)
+    def overload(self, key: int) -> None:
+        """Load a model, and let its requests wait for as long as opening it in another worker takes."""
+        self.load_at_once(key)
+        if key in self.models:
+            self.start_invoke(sorted(self.models).index(key), 5)
+            self.time_passes(0.03)
+
     @precondition(lambda self: self.requests)
     @rule(number=numbers, pace=paces)
     def client_goes(self, number: int, pace: int) -> None:
