@@ -12,7 +12,7 @@ from model_handler.errors import EngineError, QueueFull
 from model_handler.memory.lease import Lease, Residence
 from model_handler.messages import Done, InferenceRequest, InferenceResponse, Run
 from model_handler.model import Model
-from model_handler.sharing.cores import first_work_s
+from model_handler.sharing.cores import first_work_s, speedup
 from model_handler.sharing.delays import Delays
 from model_handler.sharing.fairness import Shares
 
@@ -221,12 +221,6 @@ class Replica:
     def model(self) -> Model:
         return self.residence.model
 
-    @property
-    def free(self) -> bool:
-        """Whether its worker takes another batch of it."""
-        slots = self.slots
-        return slots.in_flight < slots.depth and self.running < slots.each
-
     def lease(self) -> Lease:
         """For one batch. The replica must be `here`."""
         lease, self.hold = self.hold, None
@@ -265,8 +259,8 @@ class ModelQueue:
 
     `last`, `chosen`: the replicas of the latest and of the next batch. `ripe_at`, on the event loop's clock:
     until then a batch that is not full waits for more requests. `expected_s`: estimated compute time of the
-    next batch. `work_s`, `row_s`: time in which one thread would have computed the last batch, and one
-    request of it. `delays`: see Delays. `waiting_for_memory`: requests to be tried again, see Replicas.
+    next batch. `work_s`, `row_s`: estimated time in which one thread would have computed the last
+    batch, and one request of it. `delays`: see Delays. `waiting_for_memory`: requests to be tried again, see Replicas.
     """
 
     def __init__(
@@ -308,9 +302,10 @@ class ModelQueue:
 
     def computed(self, batch: RunningBatch, forward_s: float) -> None:
         """Correct the charge and the estimates by the compute time of a batch."""
-        took_s = forward_s * max(1, batch.threads)
-        self.work_s = took_s
-        self.row_s = took_s / len(batch.jobs)
+        threads = max(1, batch.threads)
+        took_s = forward_s * threads
+        self.work_s = forward_s if threads == 1 else forward_s * speedup(threads)
+        self.row_s = self.work_s / len(batch.jobs)
         self.expected_s += RECENCY * (forward_s - self.expected_s)
         if batch.replica in self.replicas:
             self.work_queue.turns.charge(self, took_s - batch.charged_s, self.weight)

@@ -11,6 +11,9 @@ READ_NBYTES_PER_S = 10e9  # memory bandwidth of one core
 CGROUP_QUOTA = "sys/fs/cgroup/cpu.max"
 CGROUP_V1 = "sys/fs/cgroup/cpu/cpu.cfs_quota_us", "sys/fs/cgroup/cpu/cpu.cfs_period_us"
 MOST_POOL_THREADS = 3
+PARALLEL = (
+    0.66  # share of a forward that threads divide among them: two are 1.49 times as fast as one
+)
 
 
 def available(root: Path = Path("/")) -> int:
@@ -36,8 +39,8 @@ def _read(file: Path) -> str:
 def workers(cores: int) -> int:
     """The default number of device workers on a CPU.
 
-    Simulated with 4 to 36 cores, fewer workers, to leave cores to the front, served fewer requests: the front
-    preempts forwards when it has work (docs/sizing.md).
+    Simulated with 4 to 36 cores, fewer workers, to leave cores to the front, served fewer requests in most
+    settings: the operating system gives the front a core when it has work (docs/sizing.md).
     """
     return cores
 
@@ -50,6 +53,15 @@ def pool_threads(cores: int, workers: int) -> int:
 def first_work_s(nbytes: int) -> float:
     """Least time of a model's first forward on one thread, in seconds: the time to read its weights."""
     return nbytes / READ_NBYTES_PER_S
+
+
+def speedup(threads: int) -> float:
+    """How many times as fast a forward is with several threads, by Amdahl's law from what two threads reach.
+
+    A lower bound for large matrices: an estimate that is too high would let each forward ask for more threads
+    than the one before.
+    """
+    return 1 / (1 - PARALLEL + PARALLEL / threads)
 
 
 def wanted(work_s: float, cores: int) -> int:

@@ -101,13 +101,18 @@ def processes(target: Target) -> list[psutil.Process]:
 
 
 def worker(target: Target, zoo: Zoo) -> psutil.Process:
-    """The first worker process. Waits for it, since it starts later than the server."""
-    return until(lambda: _named(target, zoo.process), within_s=60.0)[0]
+    """The first worker process."""
+    return workers(target, zoo)[0]
+
+
+def workers(target: Target, zoo: Zoo) -> list[psutil.Process]:
+    """Waits for the first one, since it starts later than the server."""
+    return until(lambda: _named(target, zoo.process), within_s=60.0)
 
 
 def kill_workers(target: Target, zoo: Zoo) -> None:
     """All of them, since any may be the one that computes."""
-    for each in until(lambda: _named(target, zoo.process), within_s=60.0):
+    for each in workers(target, zoo):
         each.kill()
 
 

@@ -91,3 +91,21 @@ def test_the_first_forward_takes_as_long_as_its_weights_are_large() -> None:
     assert cores.first_work_s(0) == 0
     assert cores.wanted(cores.first_work_s(17 << 20), 8) == 1
     assert cores.wanted(cores.first_work_s(440 << 20), 8) == 8
+
+
+@given(work, st.integers(2, 64), st.floats(0.5, 0.66))
+def test_the_threads_of_a_model_do_not_grow_without_end(
+    work_s: float, count: int, parallel: float
+) -> None:
+    """Also for a model that threads speed up less than assumed."""
+    threads = cores.wanted(work_s, count)
+    for _ in range(10):
+        forward_s = work_s * (1 - parallel + parallel / threads)
+        threads = cores.wanted(forward_s * cores.speedup(threads), count)
+    most = work_s * (1 - parallel) / (1 - cores.PARALLEL)
+    assert threads <= max(1, most / cores.THREAD_S)
+
+
+def test_two_threads_are_as_fast_as_measured() -> None:
+    assert cores.speedup(1) == 1
+    assert cores.speedup(2) == pytest.approx(1.49, abs=0.01)
