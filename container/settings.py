@@ -118,8 +118,8 @@ class Settings:
         None,
         "MME_WORKERS",
         parse=variables.number(1, 256),
-        text="processes that run models on a CPU; on GPUs there is one for each",
-        default="one per CPU core",
+        text="worker processes on a CPU, 1 to 256; on GPUs there is one for each",
+        default="one per core of the CPU affinity and cgroup quota",
     )
     dtype: str = variable(
         _ENGINE.dtype,

@@ -161,7 +161,7 @@ def column_of(column: tuple[str, int], cores: int) -> tuple[str, int, int]:
 
 def by_front(runs: Runs) -> Iterator[str]:
     yield _row(
-        "vCPUs", "models", "fronts", "cost of a front", "requests/s", "cores busy", "p99, ms"
+        "vCPUs", "models", "containers", "front's CPU time ×", "requests/s", "cores busy", "p99, ms"
     )
     yield _rule(7)
     for run in runs:

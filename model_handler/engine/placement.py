@@ -2,7 +2,7 @@
 
 A model is open in one worker, its home, which keeps the worker's caches warm and the batches large. It is
 opened in a further worker when its requests have waited, while that worker was idle, for longer than opening
-it there takes (the break-even rule of the ski rental problem: at most twice the cost of the best decision).
+it there takes (the break-even rule of the ski rental problem).
 """
 
 import math
@@ -39,8 +39,8 @@ def competitors(model_queue: ModelQueue, slots: BatchSlots) -> int:
 
 
 def share_of_queue(model_queue: ModelQueue) -> int:
-    """The number of waiting requests for the next batch, if idle workers share them: side by side they are
-    computed sooner than with several threads. No part takes less than PART_S."""
+    """The number of waiting requests for the next batch, when idle workers divide the queue: several
+    workers with one thread each are faster than one with several. No part takes less than PART_S."""
     waiting = len(model_queue.requests)
     idle = sum(1 for replica in model_queue.replicas if replica.slots.idle and replica.here)
     parts = min(idle, int(waiting * model_queue.row_s / PART_S))
@@ -58,8 +58,8 @@ def idle_slots(work_queue: WorkQueue) -> list[BatchSlots]:
 def idle_elsewhere(
     model_queue: ModelQueue, idle: Iterable[BatchSlots], cores: Cores
 ) -> BatchSlots | None:
-    """One of the idle workers in which the model is not open. A core must be free for it, unless the model
-    itself has several."""
+    """One of the idle workers in which the model is not open. A core must be free for it, unless a
+    running batch of the model holds several."""
     if model_queue.model.strikes or _stays(model_queue):
         return None
     present = {replica.slots for replica in model_queue.replicas if replica.here or replica.fetch}

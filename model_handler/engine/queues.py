@@ -260,7 +260,8 @@ class ModelQueue:
     `last`, `chosen`: the replicas of the latest and of the next batch. `ripe_at`, on the event loop's clock:
     until then a batch that is not full waits for more requests. `expected_s`: estimated compute time of the
     next batch. `work_s`, `row_s`: estimated time in which one thread would have computed the last
-    batch, and one request of it. `delays`: see Delays. `waiting_for_memory`: requests to be tried again, see Replicas.
+    batch, and one request of it. `delays`: see Delays. `waiting_for_memory`: requests to be tried again,
+    see Replicas.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Opens models in further workers, and brings back those that are not on a device.
 
-Invariant: at most one load of a replica is in progress. A further replica that cannot be opened costs no
-request.
+Invariant: at most one load of a replica is in progress. A further replica that cannot be opened
+makes no request fail.
 """
 
 import asyncio
@@ -67,7 +67,7 @@ class Replicas:
                 self._watch(model_queue, idle if number < EXAMINED else ())
 
     def note_start(self, model_queue: ModelQueue, slots: BatchSlots, now: float) -> None:
-        """A batch is about to be sent to a busy worker, where it waits for others."""
+        """A batch is about to be sent to a busy worker, where it waits behind other batches."""
         if len(model_queue.work_queue.slots) == 1:
             return
         delays = model_queue.delays

@@ -1,9 +1,9 @@
 """Which model's batch runs next, and the batches that are running.
 
-Batches form while the workers are busy, without timers, unless a model's artifact asks for a delay. Turns
-go by compute time had, over all workers, so that a model with heavy batches does not slow the others down to
-its pace. Invariant: at most `depth` batches of a worker's slots are in flight, each under a lease; every
-submitted job ends, with an answer or with an error.
+Batches form while the workers are busy, without timers, unless a model's artifact asks for a delay. The model
+with the least compute time so far, over all workers, is next, so that a model with heavy batches does not
+slow the others down to its pace. Invariant: at most `depth` batches of a worker's slots are in flight, each
+under a lease; every submitted job ends, with an answer or with an error.
 """
 
 import asyncio
@@ -77,7 +77,7 @@ class Scheduler:
         await self._replicas.vacate(model_queue.replicas)
 
     async def move(self, model: Model, work_queue: WorkQueue, slots: BatchSlots) -> None:
-        """Let another worker compute for the model, alone. Batches in flight end where they are."""
+        """Make another worker the model's only one. Batches in flight end where they are."""
         if (model_queue := self._model_queues.get(model.model_id)) is None:
             return
         home, *further = model_queue.replicas
@@ -240,7 +240,7 @@ class Scheduler:
             self._pump_after(batch)
 
     def _pump_after(self, batch: RunningBatch) -> None:
-        """Short and long work share the cores."""
+        """Start what the freed slot and cores allow, in other queues too."""
         self.pump(batch.model_queue.work_queue)
         if batch.threads:
             for work_queue in self._sharing:

@@ -46,7 +46,7 @@ def workers(cores: int) -> int:
 
 
 def pool_threads(cores: int, workers: int) -> int:
-    """Threads of a fixed pool in each of several workers."""
+    """Threads of ONNX Runtime's pool in each worker."""
     return max(1, min(MOST_POOL_THREADS, (cores - 1) // workers))
 
 

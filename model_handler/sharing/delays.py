@@ -1,6 +1,7 @@
 """How long the requests of one model waited for busy workers while another worker was idle.
 
-Times are on any one clock, in seconds. Waits that ended more than MEMORY_S ago do not count.
+Times are on any one clock, in seconds. The total starts again at 0 when no wait
+ended for MEMORY_S.
 """
 
 import math
