@@ -176,7 +176,9 @@ def _shows_front(run: SimulatedRun) -> bool:
 
 
 def _front_row(traffic: str, setting: SimulatedSetting, figures: Figures) -> str:
-    cost = f"{setting.front:g}" + ("" if setting.scan else "; scheduler independent of waiting models")
+    cost = f"{setting.front:g}" + (
+        "" if setting.scan else "; scheduler independent of waiting models"
+    )
     return _row(
         str(setting.cores),
         traffic,

@@ -130,6 +130,8 @@ class Replicas:
                 replica.hold = lease
             else:
                 lease.release()  # the model moved to another worker meanwhile
+            if replica is not model_queue.home:
+                log.info("opened in another worker", extra=_facts(model_queue, replica))
         except EngineError as error:
             self._not_fetched(model_queue, replica, error)
         finally:
@@ -140,8 +142,8 @@ class Replicas:
     def _not_fetched(self, model_queue: ModelQueue, replica: Replica, error: EngineError) -> None:
         if replica is not model_queue.home:
             model_queue.delays.refuse(asyncio.get_running_loop().time())
-            facts = {"model": model_queue.model.info.name, "worker": replica.slots.name}
-            log.info("not opened in another worker", extra=facts | {"reason": str(error)})
+            facts = _facts(model_queue, replica) | {"reason": str(error)}
+            log.info("not opened in another worker", extra=facts)
         elif not any(other.here or other.fetch for other in model_queue.replicas[1:]):
             fail(model_queue.requests.take_all(), error)
 
@@ -172,3 +174,7 @@ class Replicas:
             fail(starved, InsufficientMemory(text))
         model_queue.settle()
         self._pump(model_queue.work_queue)
+
+
+def _facts(model_queue: ModelQueue, replica: Replica) -> dict[str, object]:
+    return {"model": model_queue.model.info.name, "worker": replica.slots.name}
