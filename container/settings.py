@@ -242,7 +242,11 @@ class Settings:
         shared = {option.name for option in dataclasses.fields(EngineOptions)}
         mine = {each.name for each in dataclasses.fields(self)}
         values = {name: getattr(self, name) for name in shared & mine}
-        worker = WorkerOptions(self.warmup, self.matmul_precision, self.registered_nbytes)
+        worker = WorkerOptions(
+            warmup=self.warmup,
+            matmul_precision=self.matmul_precision,
+            registered_nbytes=self.registered_nbytes,
+        )
         return EngineOptions(**values | {"model_roots": roots, "worker": worker})
 
     def facts(self) -> dict[str, object]:

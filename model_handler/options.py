@@ -13,9 +13,9 @@ class WorkerOptions:
     warmup: bool = True  # run one forward at load, so that the first request is not a cold start
     # Precision of float32 matrix products on GPUs: highest | high (TF32) | medium (bfloat16)
     matmul_precision: str = "highest"
+    registered_nbytes: int = 0  # limit of page cache registered with the GPU's driver; 0: none
     # On CPUs: threads of libraries whose thread pool cannot be changed for each batch (ONNX Runtime)
     pool_threads: int = 1
-    registered_nbytes: int = 0  # limit of page cache registered with the GPU's driver; 0: none
 
 
 @dataclass(frozen=True, slots=True)
