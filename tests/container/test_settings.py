@@ -207,3 +207,17 @@ def test_the_front_process_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_options_of_the_workers() -> None:
+    environ = {
+        "MME_WARMUP": "false",
+        "MME_MATMUL_PRECISION": "high",
+        "MME_REGISTERED_MEMORY": "4GiB",
+        "MME_WORKERS": "3",
+    }
+    options = Settings.from_environ(environ).engine
+    assert options.workers == 3
+    assert not options.worker.warmup
+    assert options.worker.matmul_precision == "high"
+    assert options.worker.registered_nbytes == 4 << 30
