@@ -105,7 +105,7 @@ class Core:
         self.recovery.stop()
         for fleet in self.fleets.values():
             await fleet.stop()
-        for supervisor in self.starting:
+        for supervisor in [*self.starting]:
             await supervisor.stop()
 
 

@@ -6,36 +6,45 @@ it there takes (the break-even rule of the ski rental problem).
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from model_handler.engine.queues import BatchSlots, Cores, ModelQueue, WorkQueue
 from model_handler.sharing.cores import NARROW_S, wanted
 
 LEAST_OPENING_S = 0.005
+STRIKES = 2  # times that one model may lose the device of others
 PART_S = 0.004  # of compute time; a batch costs about 1.4 ms whatever its size
 
 
 # ---- cores ----
 
 
-def wide_threads(model_queue: ModelQueue, slots: BatchSlots, cores: Cores) -> int:
+def wide_threads(
+    model_queue: ModelQueue, slots: BatchSlots, cores: Cores, sharing: Collection[WorkQueue]
+) -> int:
     """Threads for a batch that takes long: those that it can use, as far as cores are free and no other
-    worker needs them."""
-    free = cores.free_for(slots) - competitors(model_queue, slots)
+    worker needs them. `sharing`: all work queues whose batches share the cores.
+
+    Models with one batch at a time in a worker, those that generate, keep their threads for seconds: each
+    worker has its part of the cores.
+    """
+    free = cores.free_for(slots) - competitors(model_queue, slots, sharing)
+    if slots.each < slots.depth:
+        free = min(free, cores.total // len(model_queue.work_queue.slots), cores.total - 1)
     return max(1, min(wanted(model_queue.work_s, cores.total), free))
 
 
-def competitors(model_queue: ModelQueue, slots: BatchSlots) -> int:
+def competitors(model_queue: ModelQueue, slots: BatchSlots, sharing: Collection[WorkQueue]) -> int:
     """Other workers that could start to compute now: for another waiting model, or for more requests of this
     one."""
-    work_queue = model_queue.work_queue
-    waiting = len(work_queue.turns.inside)
+    waiting = sum(len(work_queue.turns.inside) for work_queue in sharing)
     if len(model_queue.requests) <= share_of_queue(model_queue):
         waiting -= 1  # all its requests are in this batch
-    if waiting <= 0 or len(work_queue.slots) == 1:
+    if waiting <= 0:
         return 0
-    return min(waiting, sum(1 for other in work_queue.slots if other is not slots and other.idle))
+    idle = {other.load for one in sharing for other in one.slots if other.idle}
+    return min(waiting, len(idle - {slots.load}))
 
 
 def share_of_queue(model_queue: ModelQueue) -> int:
@@ -90,6 +99,8 @@ def better_device(model_queue: ModelQueue, free_nbytes: Mapping[str, int]) -> Ba
     others = [one for one in model_queue.work_queue.slots if one is not home and one.worker.running]
     if any(replica.fetch for replica in model_queue.replicas[1:]):
         return None
+    if model_queue.model.strikes >= STRIKES:
+        return None  # it would end other workers too
     if not home.worker.failing:
         others = _roomier(model_queue, others, free_nbytes)
     return max(others, key=lambda one: free_nbytes[one.device], default=None)

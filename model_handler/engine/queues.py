@@ -214,7 +214,7 @@ class Replica:
 
     @property
     def here(self) -> bool:
-        """Whether it is on the device, for its next batch."""
+        """On the device, for its next batch."""
         return self.hold is not None or self.residence.leasable
 
     @property
@@ -260,8 +260,8 @@ class ModelQueue:
     `last`, `chosen`: the replicas of the latest and of the next batch. `ripe_at`, on the event loop's clock:
     until then a batch that is not full waits for more requests. `expected_s`: estimated compute time of the
     next batch. `work_s`, `row_s`: estimated time in which one thread would have computed the last
-    batch, and one request of it. `delays`: see Delays. `waiting_for_memory`: requests to be tried again,
-    see Replicas.
+    batch, and one request of it. `delays`: see Delays; `delayed`: one is in progress. `due_timer`: ends
+    when opening the model elsewhere is due. `waiting_for_memory`: requests to be tried again, see Replicas.
     """
 
     def __init__(
@@ -280,6 +280,8 @@ class ModelQueue:
         self.expected_s = 0.0
         self.work_s = self.row_s = first_work_s(model.artifact.nbytes)
         self.delays = Delays()
+        self.delayed = False
+        self.due_timer: asyncio.TimerHandle | None = None
         self.running: set[asyncio.Task[None]] = set()
         self.waiting_for_memory: set[asyncio.Task[None]] = set()
         self.computing: set[Job] = set()
@@ -324,6 +326,9 @@ class ModelQueue:
         """Update turn, leases and `empty` after the requests or batches of the model changed."""
         if not self.requests:
             self.work_queue.turns.leave(self)
+            if self.delayed:
+                self.delayed = False
+                self.delays.end(asyncio.get_running_loop().time())
             for replica in self.replicas:
                 if replica.hold is not None:
                     replica.drop_hold()

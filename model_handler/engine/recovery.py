@@ -13,6 +13,7 @@ from typing import Any
 from model_handler.engine.device_worker import DeviceWorker
 from model_handler.engine.fleet import Fleet
 from model_handler.engine.metrics import Metrics
+from model_handler.engine.placement import STRIKES
 from model_handler.engine.scheduler import Scheduler
 from model_handler.errors import EngineError, WorkerDied
 from model_handler.memory.residency import Residency
@@ -20,7 +21,6 @@ from model_handler.model import Model
 from model_handler.processes.isolated_process import IsolatedProcess
 
 log = logging.getLogger(__name__)
-STRIKES = 2  # times that one model may lose the device of others
 
 
 class Recovery:
@@ -63,9 +63,9 @@ class Recovery:
         suspect = self._under_restore.pop(worker.name, None)
         blamed = self._scheduler.model(culprit)
         if blamed is not None:
-            self._strike(blamed, restored=blamed is suspect)
-        elif suspect is not None and not worker.batches:
-            self._strike(suspect, restored=True)
+            self._strike(blamed, worker, restored=blamed is suspect)
+        elif suspect is not None and not culprit and not worker.batches:
+            self._strike(suspect, worker, restored=True)
         self._revive_later(self._pass_on(worker))
 
     async def _pass_on(self, worker: DeviceWorker) -> None:
@@ -109,7 +109,7 @@ class Recovery:
         for work_queue in worker.work_queues:
             self._scheduler.pump(work_queue)
 
-    def _strike(self, model: Model, *, restored: bool) -> None:
+    def _strike(self, model: Model, worker: DeviceWorker, *, restored: bool) -> None:
         """A model that lost the device twice by computing goes on in a process of its own; one that does
         by its load cannot be restored."""
         model.strikes += 1
@@ -118,8 +118,15 @@ class Recovery:
             return
         if restored:
             self._forget(model, "its load ended the worker repeatedly")
-        elif len(self._fleet(model).carrier(model).models) > 1:
+        elif worker.models - {model.model_id} or self._has_neighbours(model):
             self._revive_later(self._move_apart(model))
+
+    def _has_neighbours(self, model: Model) -> bool:
+        """Whether other models are in the worker of its home."""
+        home = self._fleet(model).carrier(model)
+        residency = self._residencies[home.device]
+        here = {one.model_id for one in residency.models() if one.worker == home.name}
+        return len(here | home.models) > 1
 
     def _fleet(self, model: Model) -> Fleet:
         return self._fleets[self._scheduler.device(model)]

@@ -29,6 +29,7 @@ from model_handler.errors import EngineError, InsufficientMemory
 from model_handler.memory.residency import Residency
 
 log = logging.getLogger(__name__)
+TIMER_S = 0.002  # resolution of the event loop's timers
 EXAMINED = 16  # waiting models per turn for which a further worker is considered, the longest waiting first
 
 
@@ -67,11 +68,14 @@ class Replicas:
                 self._watch(model_queue, idle if number < EXAMINED else ())
 
     def note_start(self, model_queue: ModelQueue, slots: BatchSlots, now: float) -> None:
-        """A batch is about to be sent to a busy worker, where it waits behind other batches."""
+        """A batch is about to be sent: in a busy worker it waits behind other batches."""
         if len(model_queue.work_queue.slots) == 1:
             return
         delays = model_queue.delays
         delays.end(now)
+        model_queue.delayed = False
+        if not slots.load.in_flight:
+            return
         free = idle_slots(model_queue.work_queue)
         if free and (idle := idle_elsewhere(model_queue, free, self._cores)):
             delays.add(max(0.0, slots.busy_until - now), now)
@@ -82,11 +86,23 @@ class Replicas:
         now = asyncio.get_running_loop().time()
         if idle is None:
             model_queue.delays.end(now)
+            model_queue.delayed = False
             return
-        if model_queue.delays.begin(now):
-            due_s = opening_s(model_queue) - model_queue.delays.total_s(now)
-            asyncio.get_running_loop().call_later(due_s, self._pump, model_queue.work_queue)
+        model_queue.delays.begin(now)
+        model_queue.delayed = True
         self._open_if_due(model_queue, idle, now)
+        if model_queue.due_timer is None:
+            self._set_timer(model_queue, now)
+
+    def _set_timer(self, model_queue: ModelQueue, now: float) -> None:
+        """Pump when opening the model in another worker is due. Timers may end a millisecond early."""
+        due_s = max(0.0, opening_s(model_queue) - model_queue.delays.total_s(now)) + TIMER_S
+
+        def due() -> None:
+            model_queue.due_timer = None
+            self._pump(model_queue.work_queue)
+
+        model_queue.due_timer = asyncio.get_running_loop().call_later(due_s, due)
 
     def _open_if_due(self, model_queue: ModelQueue, idle: BatchSlots, now: float) -> None:
         if model_queue.delays.total_s(now) >= opening_s(model_queue):

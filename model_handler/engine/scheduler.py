@@ -85,8 +85,11 @@ class Scheduler:
         model_queue.work_queue = work_queue
         home.drop_hold()
         model_queue.replicas = [Replica(slots, home.residence)]
+        if slots.shares_cores:
+            self._sharing.add(work_queue)
         if model_queue.requests:
             work_queue.turns.enter(model_queue)
+            self._pump_soon(work_queue)
         await self._replicas.vacate(further)
 
     def device(self, model: Model) -> str:
@@ -194,11 +197,13 @@ class Scheduler:
         replica, cores = model_queue.chosen, self._cores
         assert replica is not None
         slots, now, granted = replica.slots, asyncio.get_running_loop().time(), 0
-        if slots.load.in_flight:
+        if slots.load.in_flight or model_queue.delayed:
             self._replicas.note_start(model_queue, slots, now)
         if slots.shares_cores and cores.total:
             narrow = model_queue.work_s < NARROW_S
-            granted = 1 if narrow else wide_threads(model_queue, slots, cores)
+            granted = 1
+            if not narrow:
+                granted = wide_threads(model_queue, slots, cores, self._sharing)
             cores.grant(slots.load, granted)
         size = model_queue.batch_size
         if len(model_queue.replicas) > 1:
@@ -240,12 +245,13 @@ class Scheduler:
             self._pump_after(batch)
 
     def _pump_after(self, batch: RunningBatch) -> None:
-        """Start what the freed slot and cores allow, in other queues too."""
-        self.pump(batch.model_queue.work_queue)
+        """Start what the freed slot and cores allow: what waits for a core in other queues comes first."""
+        own = batch.model_queue.work_queue
         if batch.threads:
             for work_queue in self._sharing:
-                if work_queue.turns.inside and work_queue is not batch.model_queue.work_queue:
+                if work_queue.turns.inside and work_queue is not own:
                     self.pump(work_queue)
+        self.pump(own)
 
     def _command(self, batch: RunningBatch) -> tuple[Run, asyncio.TimerHandle]:
         """The message to the worker, and the timer that replaces a worker which does not answer it."""

@@ -246,7 +246,7 @@ class Residency:
     def remeasure(self, model: Model, footprint: Footprint) -> None:
         """Record the memory that the model holds now; end its process if there is no room for it.
 
-        On a machine with a GPU, idle models are demoted to make room.
+        Other replicas are demoted to make room.
         """
         residence = self._residences.get(model.key)
         if residence is None or residence.device is None or residence.tier is not Tier.DEVICE:
@@ -254,15 +254,12 @@ class Residency:
         footprint = footprint._replace(nbytes=max(footprint.nbytes, residence.nbytes))
         try:
             residence.measured(footprint)
-        except InsufficientMemory as error:
+        except InsufficientMemory:
 
             def end(reason: str) -> None:
                 self._mover.end(model, f"it grew to {footprint.nbytes} bytes: {reason}")
 
-            if self.host is None:
-                end(str(error))
-            else:
-                self._room.grow(residence, footprint, end)
+            self._room.grow(residence, footprint, end)
 
     async def relieve(self, model: Model) -> bool:
         """Demote idle models after a forward of this model ran out of device memory, and keep the freed

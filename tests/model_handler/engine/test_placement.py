@@ -92,20 +92,20 @@ def test_what_another_replica_costs() -> None:
 def test_a_heavy_forward_gets_the_cores_that_no_other_worker_needs() -> None:
     scene = Scene(4, cores=8)
     scene.queue.work_s = HEAVY_S
-    assert wide_threads(scene.queue, scene.slots[0], scene.cores) == 8
+    assert wide_threads(scene.queue, scene.slots[0], scene.cores, [scene.work_queue]) == 8
     scene.cores.grant(scene.slots[1].load, 3)
     scene.slots[1].load.in_flight = 1
-    assert wide_threads(scene.queue, scene.slots[0], scene.cores) == 5
+    assert wide_threads(scene.queue, scene.slots[0], scene.cores, [scene.work_queue]) == 5
     for key in (2, 3, 4):
         scene.work_queue.turns.enter(scene.at_home(key, scene.slots[2]))
-    assert wide_threads(scene.queue, scene.slots[0], scene.cores) == 3
+    assert wide_threads(scene.queue, scene.slots[0], scene.cores, [scene.work_queue]) == 3
 
 
 def test_a_heavy_forward_gets_one_thread_where_no_core_is_free() -> None:
     scene = Scene(2, cores=2)
     scene.queue.work_s = HEAVY_S
     scene.cores.grant(scene.slots[1].load, 2)
-    assert wide_threads(scene.queue, scene.slots[0], scene.cores) == 1
+    assert wide_threads(scene.queue, scene.slots[0], scene.cores, [scene.work_queue]) == 1
 
 
 def test_a_model_comes_back_to_its_device_where_there_is_room() -> None:
