@@ -29,7 +29,6 @@ from model_handler.errors import EngineError, InsufficientMemory
 from model_handler.memory.residency import Residency
 
 log = logging.getLogger(__name__)
-TIMER_S = 0.002  # resolution of the event loop's timers
 EXAMINED = 16  # waiting models per turn for which a further worker is considered, the longest waiting first
 
 
@@ -95,8 +94,8 @@ class Replicas:
             self._set_timer(model_queue, now)
 
     def _set_timer(self, model_queue: ModelQueue, now: float) -> None:
-        """Pump when opening the model in another worker is due. Timers may end a millisecond early."""
-        due_s = max(0.0, opening_s(model_queue) - model_queue.delays.total_s(now)) + TIMER_S
+        """Pump when opening the model in another worker is due. A timer that ends early is set again."""
+        due_s = max(0.0, opening_s(model_queue) - model_queue.delays.total_s(now))
 
         def due() -> None:
             model_queue.due_timer = None
