@@ -305,9 +305,8 @@ class ModelQueue:
 
     def computed(self, batch: RunningBatch, forward_s: float) -> None:
         """Correct the charge and the estimates by the compute time of a batch."""
-        threads = max(1, batch.threads)
-        took_s = forward_s * threads
-        self.work_s = forward_s if threads == 1 else forward_s * speedup(threads)
+        took_s = forward_s * max(1, batch.threads)
+        self.work_s = forward_s * (speedup(batch.threads) if batch.threads > 1 else 1)
         self.row_s = self.work_s / len(batch.jobs)
         self.expected_s += RECENCY * (forward_s - self.expected_s)
         if batch.replica in self.replicas:
