@@ -101,7 +101,10 @@ def better_device(model_queue: ModelQueue, free_nbytes: Mapping[str, int]) -> Ba
         return None
     if model_queue.model.strikes >= STRIKES:
         return None  # it would end other workers too
-    if not home.worker.failing:
+    on_cpu = (
+        model_queue.home.residence.host is None
+    )  # a worker is back sooner than the model is opened
+    if on_cpu or not home.worker.failing:
         others = _roomier(model_queue, others, free_nbytes)
     return max(others, key=lambda one: free_nbytes[one.device], default=None)
 

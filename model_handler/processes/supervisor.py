@@ -41,7 +41,6 @@ class Supervisor:
         self._on_lost = on_lost
         self._backoff = Backoff()
         self._worker: WorkerProcess | None = None
-        self._start_failed = False  # the last attempt; a worker that ended later had started
         self._news = asyncio.Event()  # pulsed when a worker started and when a start failed
         self._keeper: asyncio.Task[None] | None = None
 
@@ -83,7 +82,7 @@ class Supervisor:
     @property
     def failing(self) -> bool:
         """No worker runs, and the last attempt to start one failed."""
-        return self._worker is None and self._start_failed
+        return self._worker is None and self._backoff.failures > 0
 
     # ---- what the worker does ----
 
@@ -130,7 +129,6 @@ class Supervisor:
             try:
                 worker = await self._start()
             except (OSError, EngineError) as error:
-                self._start_failed = True
                 self._backoff.note(str(error) or repr(error), loop.time())
                 log.error("worker did not start", extra={"reason": self._backoff.reason})
                 self._announce()
@@ -149,7 +147,6 @@ class Supervisor:
         worker = await WorkerProcess.start(await self._forks.fork(self._order), self._lost)
         log.info("worker ready", extra={"worker": worker.pid, "device": worker.ready.device})
         self._worker = worker
-        self._start_failed = False
         self._on_ready(worker.ready)
         self._announce()
         return worker
