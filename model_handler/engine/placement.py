@@ -12,6 +12,7 @@ from typing import NamedTuple
 from model_handler.engine.queues import BatchSlots, Cores, ModelQueue, WorkQueue
 from model_handler.sharing.cores import NARROW_S, wanted
 
+LEAST_TIMER_S = 1e-3
 LEAST_OPENING_S = 0.005
 STRIKES = 2  # times that one model may lose the device of others
 PART_S = 0.004  # of compute time; a batch costs about 1.4 ms whatever its size
@@ -122,6 +123,13 @@ def _roomier(
 def opening_s(model_queue: ModelQueue) -> float:
     """The time to open the model in a further worker: as long as its last load."""
     return max(LEAST_OPENING_S, model_queue.home.residence.latest.seconds)
+
+
+def due_s(model_queue: ModelQueue, now: float) -> float:
+    """Seconds until the model's waits have lasted as long as opening it takes; at least LEAST_TIMER_S, since
+    a timer for what rounding left would end at the time at which it was set."""
+    left_s = opening_s(model_queue) - model_queue.delays.total_s(now)
+    return max(LEAST_TIMER_S, left_s)
 
 
 class DeviceRoom(NamedTuple):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from model_handler.engine.placement import (
     added_nbytes,
     better_device,
+    due_s,
     idle_elsewhere,
     idle_slots,
     opening_s,
@@ -95,13 +96,12 @@ class Replicas:
 
     def _set_timer(self, model_queue: ModelQueue, now: float) -> None:
         """Pump when opening the model in another worker is due. A timer that ends early is set again."""
-        due_s = max(0.0, opening_s(model_queue) - model_queue.delays.total_s(now))
 
         def due() -> None:
             model_queue.due_timer = None
             self._pump(model_queue.work_queue)
 
-        model_queue.due_timer = asyncio.get_running_loop().call_later(due_s, due)
+        model_queue.due_timer = asyncio.get_running_loop().call_later(due_s(model_queue, now), due)
 
     def _open_if_due(self, model_queue: ModelQueue, idle: BatchSlots, now: float) -> None:
         if model_queue.delays.total_s(now) >= opening_s(model_queue):

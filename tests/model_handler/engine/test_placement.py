@@ -4,6 +4,7 @@ from model_handler.engine.admission import QueueBounds
 from model_handler.engine.placement import (
     added_nbytes,
     better_device,
+    due_s,
     idle_elsewhere,
     idle_slots,
     opening_s,
@@ -123,3 +124,11 @@ def test_a_device_that_does_not_start_is_left() -> None:
     assert scene.better(1000, 0) is scene.slots[1]
     scene.workers[1].running = False
     assert scene.better(1000, 0) is None
+
+
+def test_the_time_until_opening_is_due_is_one_that_a_clock_can_measure() -> None:
+    scene, now = Scene(2), 4e5  # a clock that has run for days: steps of 6e-11 s
+    scene.queue.delays.add(opening_s(scene.queue) - 1e-13, now)
+    assert now + due_s(scene.queue, now) > now
+    scene.queue.delays.add(1.0, now)
+    assert now + due_s(scene.queue, now) > now
