@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,10 +15,19 @@ from model_handler.errors import ModelLoadFailed
 log = logging.getLogger(__name__)
 FILE_NAME = "serving.properties"
 MAX_NBYTES = 64 << 10
+# Largest values: products and sums of them with sizes and times stay exact in a 64-bit float
+MAX_CONCURRENCY = 1024
+MAX_WEIGHT = 1000
+MAX_BATCH_SIZE = 4096
+MAX_DELAY_MS = 30_000
+MAX_QUEUE = 1_000_000
+MAX_MEGABYTES = 1 << 24  # 16 TiB
 DTYPES = {name: name for name in ("auto", "float32", "bfloat16", "float16")} | {
     "fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16",
 }  # fmt: skip
+MAX_SHOWN = 40  # characters of a value that an error quotes
 ParseValue = Callable[[str, str], Any]
+_DIGITS = re.compile(r"[0-9]{1,15}")
 
 
 class Isolation(StrEnum):
@@ -93,7 +103,7 @@ def _text(key: str, value: str) -> str:
 
 def _dtype(key: str, value: str) -> str:
     if (name := dtype_name(value)) is None:
-        raise ModelLoadFailed(f"{key}={value}: must be one of {', '.join(sorted(DTYPES))}")
+        raise _refused(key, value, f"one of {', '.join(sorted(DTYPES))}")
     return name
 
 
@@ -102,19 +112,29 @@ def _one_of(choices: type[StrEnum]) -> ParseValue:
         try:
             return choices(value.lower())
         except ValueError:
-            raise ModelLoadFailed(f"{key}={value}: must be one of {', '.join(choices)}") from None
+            raise _refused(key, value, f"one of {', '.join(choices)}") from None
 
     return parse
 
 
-def _positive(key: str, value: str) -> int:
-    if not (value.isascii() and value.isdecimal()) or int(value) < 1:
-        raise ModelLoadFailed(f"{key}={value}: must be a whole number from 1 up")
-    return int(value)
+def _number(high: int) -> ParseValue:
+    """A whole number from 1 to `high`. Its digits are bounded before they are read as a number."""
+
+    def parse(key: str, value: str) -> int:
+        if not _DIGITS.fullmatch(value) or not 1 <= int(value) <= high:
+            raise _refused(key, value, f"a whole number from 1 to {high}")
+        return int(value)
+
+    return parse
 
 
 def _megabytes(key: str, value: str) -> int:
-    return _positive(key, value) << 20
+    return int(_number(MAX_MEGABYTES)(key, value)) << 20
+
+
+def _refused(key: str, value: str, allowed: str) -> ModelLoadFailed:
+    shown = value if len(value) <= MAX_SHOWN else f"{value[:MAX_SHOWN]}..."
+    return ModelLoadFailed(f"{key}={shown}: must be {allowed}")
 
 
 _FIELDS: dict[str, tuple[str, ParseValue]] = {
@@ -122,11 +142,11 @@ _FIELDS: dict[str, tuple[str, ParseValue]] = {
     "option.task": ("task", _text),
     "option.dtype": ("dtype", _dtype),
     "option.isolation": ("isolation", _one_of(Isolation)),
-    "option.concurrency": ("concurrency", _positive),
-    "option.scheduling_weight": ("scheduling_weight", _positive),
-    "batch_size": ("batch_size", _positive),
-    "max_batch_delay": ("max_batch_delay_ms", _positive),
-    "job_queue_size": ("job_queue_size", _positive),
+    "option.concurrency": ("concurrency", _number(MAX_CONCURRENCY)),
+    "option.scheduling_weight": ("scheduling_weight", _number(MAX_WEIGHT)),
+    "batch_size": ("batch_size", _number(MAX_BATCH_SIZE)),
+    "max_batch_delay": ("max_batch_delay_ms", _number(MAX_DELAY_MS)),
+    "job_queue_size": ("job_queue_size", _number(MAX_QUEUE)),
     "required_memory_mb": ("required_memory_nbytes", _megabytes),
     "gpu.required_memory_mb": ("gpu_required_memory_nbytes", _megabytes),
 }

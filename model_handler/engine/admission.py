@@ -91,6 +91,6 @@ def queue_bounds(artifact: Artifact, options: EngineOptions) -> QueueBounds:
     return QueueBounds(
         limit=properties.job_queue_size or options.max_queue,
         batch_size=1 if artifact.isolated else properties.batch_size or options.max_batch_size,
-        delay_s=(properties.max_batch_delay_ms or 0) / 1000,
+        delay_s=min((properties.max_batch_delay_ms or 0) / 1000, options.request_timeout_s / 2),
         weight=properties.scheduling_weight or 1,
     )
