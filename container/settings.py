@@ -206,6 +206,13 @@ class Settings:
         parse=variables.size,
         text="largest request body, in bytes or with a unit such as 32MiB",
     )
+    max_response_nbytes: int = variable(
+        _ENGINE.worker.max_response_nbytes,
+        "MME_MAX_RESPONSE",
+        parse=variables.size_within(1 << 30),
+        text="largest response of a model with its headers, at most 1GiB, in bytes or with"
+        " a unit such as 64MiB",
+    )
     max_payload_nbytes: int = variable(
         0,
         "SAGEMAKER_MAX_PAYLOAD_IN_MB",
@@ -246,6 +253,7 @@ class Settings:
             warmup=self.warmup,
             matmul_precision=self.matmul_precision,
             registered_nbytes=self.registered_nbytes,
+            max_response_nbytes=self.max_response_nbytes,
         )
         return EngineOptions(**values | {"model_roots": roots, "worker": worker})
 

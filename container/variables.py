@@ -76,6 +76,15 @@ def size(text: str) -> int:
     return nbytes
 
 
+def size_within(high: int) -> Parse:
+    def parse(text: str) -> int:
+        if (nbytes := size(text)) > high:
+            raise NotAllowed(f"at most {high} bytes")
+        return nbytes
+
+    return parse
+
+
 def size_or_zero(text: str) -> int:
     return 0 if text == "0" else size(text)
 

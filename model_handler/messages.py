@@ -14,6 +14,9 @@ import msgspec
 Count = Annotated[int, msgspec.Meta(ge=0)]
 HEADER = struct.Struct(">I")
 MAX_FRAME_NBYTES = 2**31 - 1
+MAX_RESPONSE_NBYTES = 64 << 20  # default of the largest response to one request
+MAX_RESPONSE_HEADERS = 128
+MAX_BATCH_SIZE = 4096
 RECEIVE_NBYTES = 1 << 20
 
 
@@ -34,7 +37,10 @@ class InferenceResponse(msgspec.Struct, frozen=True, array_like=True, tag="answe
     body: bytes
     content_type: str
     custom_attributes: str | None = None
-    headers: tuple[tuple[str, str], ...] = ()  # additional headers that the handler set
+    # Additional headers that the handler set
+    headers: Annotated[
+        tuple[tuple[str, str], ...], msgspec.Meta(max_length=MAX_RESPONSE_HEADERS)
+    ] = ()
 
 
 class Refusal(msgspec.Struct, frozen=True, array_like=True, tag="refusal"):
@@ -157,7 +163,7 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
     """
 
     batch_id: int
-    results: list[InferenceResponse | Refusal]
+    results: Annotated[list[InferenceResponse | Refusal], msgspec.Meta(max_length=MAX_BATCH_SIZE)]
     prepare_s: float
     forward_s: float
     held_nbytes: Count = 0
@@ -165,9 +171,11 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
 
 
 class Poisoned(msgspec.Struct, frozen=True, array_like=True, tag="poisoned"):
-    """The device accepts no further work from this process; the worker exits after it sends this message.
+    """The last message of a process that ends itself: its device accepts no further work, or an error
+    escaped that ends neither one request nor one load.
 
-    `model_id`: the model whose load or batch detected the failure; 0 if neither was running.
+    `reason`: one line that may be shown to the clients of every model. `model_id`: the model at work in the
+    thread that failed; 0 if there was none.
     """
 
     reason: str

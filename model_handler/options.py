@@ -16,6 +16,7 @@ class WorkerOptions:
     registered_nbytes: int = 0  # limit of page cache registered with the GPU's driver; 0: none
     # On CPUs: threads of libraries whose thread pool cannot be changed for each batch (ONNX Runtime)
     pool_threads: int = 1
+    max_response_nbytes: int = 64 << 20  # largest response to one request, with its headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class ProcessOptions:
     context_nbytes: int = 0
     matmul_precision: str = "highest"
     requirements_dir: str | None = None  # for packages that artifacts require; None: not installed
+    max_response_nbytes: int = 64 << 20  # as in WorkerOptions
 
     @property
     def on_gpu(self) -> bool:

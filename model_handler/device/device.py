@@ -261,5 +261,8 @@ def _computes(device: Device) -> bool:
 
 
 def _says(error: BaseException, phrases: tuple[str, ...]) -> bool:
-    message = str(error)
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001  libraries raise errors whose text cannot be decoded
+        return False
     return any(phrase in message for phrase in phrases)

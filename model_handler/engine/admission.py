@@ -47,6 +47,7 @@ def process_options(options: EngineOptions, ready: Ready, device_nbytes: int) ->
         context_nbytes=min(used, CONTEXT_NBYTES) if on_gpu else 0,
         matmul_precision=options.worker.matmul_precision,
         requirements_dir=str(options.requirements_dir) if options.install_requirements else None,
+        max_response_nbytes=options.worker.max_response_nbytes,
     )
 
 

@@ -33,6 +33,7 @@ from model_handler.device.held_memory import PAGE_NBYTES, HeldMemory
 from model_handler.device.tokenizer_threads import tokenize_with
 from model_handler.errors import ModelNotFound
 from model_handler.messages import (
+    MAX_RESPONSE_NBYTES,
     Command,
     Done,
     InferenceRequest,
@@ -40,19 +41,17 @@ from model_handler.messages import (
     Load,
     Loaded,
     LoadFailed,
-    Poisoned,
     Ready,
     Refusal,
     Report,
     Run,
     Unload,
     Unloaded,
-    commands,
-    frame,
 )
 from model_handler.scripted import Script, refusals
 from model_handler.scripted.opening import open_script
 from model_handler.worker import forward
+from model_handler.worker.front_connection import FrontConnection
 
 log = logging.getLogger(__name__)
 ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
@@ -64,6 +63,14 @@ FIRST_TO_GO = (
 
 def main(end: socket.socket, order: Mapping[str, Any]) -> None:
     """Serve the socket until it closes. `order`: the fork request that the front process sent."""
+    front = FrontConnection(end, order.get("max_response_nbytes", MAX_RESPONSE_NBYTES))
+    try:
+        _serve(end, front, order)
+    except BaseException as error:  # noqa: BLE001  the front gets the reason, whatever it is
+        front.fail(error)
+
+
+def _serve(end: socket.socket, front: FrontConnection, order: Mapping[str, Any]) -> NoReturn:
     gc.enable()
     os.setsid()  # signals that the code sends to its process group reach only this process
     _keep_log()
@@ -79,7 +86,8 @@ def main(end: socket.socket, order: Mapping[str, Any]) -> None:
     precision.configure(device, order.get("matmul_precision", precision.EXACT))
     store = order.get("requirements_dir")
     held = HeldMemory(device, order.get("context_nbytes", 0), alone=order["alone"])
-    IsolatedWorker(end, device, Path(store) if store else None, held).serve()
+    os.register_at_fork(after_in_child=end.close)
+    IsolatedWorker(front, device, Path(store) if store else None, held).serve()
 
 
 def _keep_log() -> None:
@@ -116,39 +124,41 @@ class IsolatedWorker:
     """`store`: directory for installed requirements; None: requirements are not installed."""
 
     def __init__(
-        self, end: socket.socket, device: str, store: Path | None, held: HeldMemory
+        self, front: FrontConnection, device: str, store: Path | None, held: HeldMemory
     ) -> None:
-        self._end = end
+        self._front = front
         self._device = device
         self._store = store
         self._held = held
         self._pid = os.getpid()
-        self._sending = threading.Lock()
         self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._scripts: dict[int, Script] = {}
         self._pools: dict[int, ThreadPoolExecutor] = {}
 
     def serve(self) -> NoReturn:
-        os.register_at_fork(after_in_child=self._end.close)
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         self._send(Ready(self._pid, self._device, 0, 0))
         while True:
+            task: Callable[[], None] | None = None
             try:
-                self._tasks.get()()
-            except BaseException:  # a signal handler of the code may raise between two requests
-                log.exception("interrupted")
+                task = self._tasks.get()
+                task()
+            except BaseException as error:
+                if task is not None:
+                    raise
+                # A signal handler of the code raised between two requests
+                log.error("interrupted", exc_info=error)
 
     def _read(self) -> None:
         """Exit the process when the socket closes, or when memory is too short to read from it."""
-        status = 1
         try:
-            for command in commands(self._end):
+            for command in self._front.commands():
                 self._accept(command)
-            status = 0
         except OSError:
-            status = 0  # the code closed the socket, or the front process is gone
-        finally:
-            os._exit(status)
+            pass  # the code closed the socket, or the front process is gone
+        except BaseException as error:  # noqa: BLE001  no command must be lost in silence
+            self._front.fail(error)
+        os._exit(0)
 
     def _accept(self, command: Command) -> None:
         match command:
@@ -162,18 +172,21 @@ class IsolatedWorker:
                 if pool is None:
                     self._tasks.put(task)
                 else:
-                    pool.submit(task)
+                    pool.submit(self._all_of, task)
             case _:
                 raise AssertionError(f"unexpected command: {command}")
 
     def _send(self, report: Report) -> None:
         if os.getpid() != self._pid:
             os._exit(0)  # a child that the artifact's code forked and that returned from it
+        self._front.send(report)
+
+    def _all_of(self, task: Callable[[], None]) -> None:
+        """On a thread of a pool, which would keep an error to itself."""
         try:
-            with self._sending:
-                self._end.sendall(frame(report))
-        except OSError:
-            os._exit(1)  # the code closed the socket, or the front process is gone
+            task()
+        except BaseException as error:  # noqa: BLE001  its request would never be answered
+            self._front.fail(error)
 
     # ---- loads ----
 
@@ -225,12 +238,18 @@ class IsolatedWorker:
         if script is None:
             return refusals.named(ModelNotFound("the model is not in this process"))
         try:
-            return script(request)
+            return _checked(script(request))
         except BaseException as error:  # noqa: BLE001  an artifact's code also raises SystemExit
             self._exit_if_sticky(refusals.cause(error))
             return refusals.of_request(error, request.body)
 
     def _exit_if_sticky(self, error: BaseException) -> None:
         if is_sticky(error, self._computing_on()):
-            self._send(Poisoned(forward.one_line(str(error))))
-            os._exit(1)
+            self._front.end_process(f"the device cannot be used: {forward.one_line(str(error))}")
+
+
+def _checked(response: InferenceResponse) -> InferenceResponse:
+    """Raises TypeError for parts that the front would not accept."""
+    if not isinstance(response.body, bytes) or not isinstance(response.content_type, str):
+        raise TypeError(f"the handler answered {type(response.body).__name__}, not bytes")
+    return response

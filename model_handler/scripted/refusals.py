@@ -36,7 +36,7 @@ def of_load(error: BaseException) -> Refusal:
     log.warning("load failed", exc_info=error)
     if is_out_of_memory(error):
         return named(InsufficientMemory("the model's code ran out of memory while it loaded"))
-    return named(ModelLoadFailed(_said(error)))
+    return named(ModelLoadFailed(forward.said(error)))
 
 
 def of_request(error: BaseException, body: bytes) -> Refusal:
@@ -49,7 +49,7 @@ def of_request(error: BaseException, body: bytes) -> Refusal:
     if is_unsupported_format(raised):
         return named(UnsupportedContentType("the model's code does not read this content type"))
     status = _status(raised)
-    text = _said(raised) if status is None else _words(raised)
+    text = forward.said(raised) if status is None else _words(raised)
     if forward.quotes(text, body):
         text = f"{type(raised).__name__}: the message quotes the request and is withheld"
     if status is not None:
@@ -83,15 +83,7 @@ def _words(error: BaseException) -> str:
         words = getattr(error, name, None)
         if isinstance(words, str) and words.strip():
             return _encodable(forward.one_line(words))
-    return _said(error)
-
-
-def _said(error: BaseException) -> str:
-    kind = type(error).__name__
-    try:
-        return _encodable(forward.one_line(f"{kind}: {error}"))
-    except Exception:  # noqa: BLE001  its own __str__ raises
-        return kind
+    return forward.said(error)
 
 
 def _encodable(text: str) -> str:

@@ -105,8 +105,8 @@ def _decoded(handler: Handler, request: InferenceRequest) -> Slot:
         codec = handler.codec or toolkit
         codec.check_accept(request.accept)
         slot.payload = codec.decode(request)
-    # A codec may be the artifact's own code, which can raise any exception
-    except Exception as error:  # noqa: BLE001
+    # Decoders raise any exception, among them such that are no Exception: panics of libraries in Rust
+    except BaseException as error:  # noqa: BLE001
         slot.error = _refusal(error, InvalidRequest, request.body)
     return slot
 
@@ -118,10 +118,13 @@ def _encoded(handler: Handler, payloads: Sequence[Payload]) -> Sequence[Any]:
     if not isinstance(handler, Encodes):
         return nothing
     try:
-        return handler.encode(payloads)
-    except Exception as error:
+        encoded = handler.encode(payloads)
+        if len(encoded) == len(payloads):
+            return encoded
+        log.error("a batch was encoded to a wrong number of parts")
+    except BaseException as error:
         log.info("a batch is tokenized one by one", exc_info=error)
-        return nothing
+    return nothing
 
 
 def _preprocess(handler: Handler, slot: Slot, encoded: Any) -> None:
@@ -132,7 +135,7 @@ def _preprocess(handler: Handler, slot: Slot, encoded: Any) -> None:
         slot.prepared = handler.preprocess(payload, *ahead)
         slot.outputs = [None] * len(slot.prepared.units)
     # Tokenizers and image processors raise any exception on invalid inputs
-    except Exception as error:  # noqa: BLE001
+    except BaseException as error:  # noqa: BLE001
         slot.error = _refusal(error, InvalidRequest, slot.request.body)
 
 
@@ -220,7 +223,7 @@ def _attempt(
         for item, output in zip(items, outputs, strict=True):
             item.slot.outputs[item.index] = output
     # Models raise any exception; the other requests of the batch must not fail with it
-    except Exception as error:
+    except BaseException as error:
         if is_sticky(error, device):
             raise
         return _refusal(error, InferenceFailed, *(item.slot.request.body for item in items))
@@ -260,7 +263,7 @@ def _result(handler: Handler, slot: Slot) -> InferenceResponse | Refusal:
             body, content_type = (handler.codec or toolkit).encode(answer, slot.request.accept)
             return InferenceResponse(body, content_type)
         # As in the forward: the other requests must not fail with this one
-        except Exception as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001
             slot.error = _refusal(error, InferenceFailed, slot.request.body)
     return Refusal(type(slot.error).__name__, one_line(str(slot.error)))
 
@@ -269,7 +272,7 @@ def _result(handler: Handler, slot: Slot) -> InferenceResponse | Refusal:
 
 
 def _refusal(
-    error: Exception, otherwise: Callable[[str], EngineError], *bodies: bytes
+    error: BaseException, otherwise: Callable[[str], EngineError], *bodies: bytes
 ) -> EngineError:
     """The engine's error for any exception, without its traceback. Exceptions that are no EngineErrors are
     logged with their traceback."""
@@ -279,15 +282,26 @@ def _refusal(
     log.log(level, "request failed", exc_info=error)
     if is_out_of_memory(error):
         return InsufficientMemory("one request alone needs more memory than the device has left")
-    text = one_line(str(error))
+    text = said(error)
     if any(quotes(text, body) for body in bodies):
-        text = "the message quotes the request and is withheld"
-    return otherwise(f"{type(error).__name__}: {text}")
+        text = f"{type(error).__name__}: the message quotes the request and is withheld"
+    return otherwise(text)
+
+
+def said(error: BaseException) -> str:
+    """Class and message of any exception, on one line."""
+    kind = type(error).__name__
+    try:
+        return one_line(f"{kind}: {error}")
+    except BaseException:  # noqa: BLE001  its own text raises
+        return kind
 
 
 def one_line(text: str) -> str:
-    """The message on one line, without the traceback that some libraries append; the log has it."""
-    return " ".join(text.partition(_TRACEBACK)[0].split())[:_MESSAGE_LENGTH]
+    """The message on one line that can be encoded, without the traceback that some libraries append; the log
+    has it."""
+    line = " ".join(text.partition(_TRACEBACK)[0].split())[:_MESSAGE_LENGTH]
+    return line.encode("utf-8", "replace").decode()
 
 
 def quotes(text: str, body: bytes, width: int = 24) -> bool:

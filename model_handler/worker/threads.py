@@ -5,21 +5,49 @@ import os
 import queue
 import threading
 from collections.abc import Callable
+from typing import NoReturn
 
 log = logging.getLogger(__name__)
 Task = Callable[[], object]
+Failed = Callable[[BaseException, int], NoReturn]
+
+
+class _AtWork(threading.local):
+    model_id = 0
+
+
+_at_work = _AtWork()
+
+
+def work_for(model_id: int) -> None:
+    """The rest of the calling thread's task is work for this model, which is blamed if the task fails."""
+    _at_work.model_id = model_id
+
+
+def end_process(error: BaseException, model_id: int) -> NoReturn:
+    """The log has the reason, the parent the exit status."""
+    log.critical("worker thread failed", exc_info=error, extra={"model_id": model_id})
+    os._exit(1)
 
 
 class WorkerThread(threading.Thread):
     """A thread that runs the tasks of a queue in order. Several threads may share one queue.
 
+    Tasks handle the errors that can be expected. After any other, callers of a dead thread would wait
+    forever: `failed` is called with the error and the model at work, see `work_for`, and ends the process.
     `niceness`: how much lower its scheduling priority is than that of the process.
     """
 
     def __init__(
-        self, name: str, tasks: "queue.SimpleQueue[Task] | None" = None, *, niceness: int = 0
+        self,
+        name: str,
+        failed: Failed = end_process,
+        tasks: "queue.SimpleQueue[Task] | None" = None,
+        *,
+        niceness: int = 0,
     ) -> None:
         super().__init__(name=name, daemon=True)
+        self._failed = failed
         self._niceness = niceness
         self._tasks = tasks or queue.SimpleQueue()
         self.put = self._tasks.put
@@ -27,20 +55,22 @@ class WorkerThread(threading.Thread):
 
     def join_in(self, name: str) -> "WorkerThread":
         """Start another thread for the same queue."""
-        return WorkerThread(name, self._tasks)
+        return WorkerThread(name, self._failed, self._tasks)
 
     def run(self) -> None:
-        if self._niceness:
-            _lower_priority(self._niceness)
-        while True:
-            task = self._tasks.get()
-            try:
+        try:
+            if self._niceness:
+                _lower_priority(self._niceness)
+            while True:
+                work_for(0)
+                task = self._tasks.get()
                 task()
-            # Tasks handle expected errors. After any other, callers of a dead thread would wait forever
-            except BaseException:
-                log.exception("worker thread failed", extra={"thread_name": self.name})
+                del task  # it may reference the last batch's tensors
+        except BaseException as error:  # noqa: BLE001  whatever it is, the thread must not end in silence
+            try:
+                self._failed(error, _at_work.model_id)
+            finally:
                 os._exit(1)
-            del task  # it may reference the last batch's tensors
 
 
 def _lower_priority(niceness: int) -> None:

@@ -16,13 +16,11 @@ import logging
 import os
 import socket
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 
@@ -51,22 +49,20 @@ from model_handler.messages import (
     Poisoned,
     Ready,
     Refusal,
-    Report,
     Run,
     Trim,
     Trimmed,
     Unload,
     Unloaded,
-    commands,
-    frame,
 )
 from model_handler.options import WorkerOptions
 from model_handler.sharing import turnstile
 from model_handler.sharing.turnstile import GENERATIONS, Turn, Turnstile, WorkKind
 from model_handler.worker import warmup
-from model_handler.worker.forward import computing, finish, forward, prepare
+from model_handler.worker.forward import computing, finish, forward, one_line, prepare, said
+from model_handler.worker.front_connection import FrontConnection
 from model_handler.worker.loaded_models import Kept, LoadedModel, LoadedModels, Work
-from model_handler.worker.threads import WorkerThread
+from model_handler.worker.threads import WorkerThread, work_for
 
 log = logging.getLogger(__name__)
 # Longest time for which a thread that prepares or finishes holds the GIL while another waits for it. The
@@ -75,30 +71,42 @@ SWITCH_INTERVAL_S = 0.0005
 # On a CPU, loads and unloads of models compete with forwards for the cores. At 10, a load gets a tenth of a
 # core beside a busy thread; at 19, a seventieth, with which loads on a busy machine take too long.
 LOADING_NICENESS = 10
+UNUSABLE = "the device cannot be used"
 
 
 def main(end: socket.socket, device_name: str, options: WorkerOptions | None = None) -> None:
     """Serve the socket until the front closes it."""
+    options = options or WorkerOptions()
+    front = FrontConnection(end, options.max_response_nbytes)
+    try:
+        _serve(front, device_name, options)
+    except ConnectionError:
+        raise
+    except BaseException as error:  # noqa: BLE001  the front gets the reason, whatever it is
+        front.fail(error)
+
+
+def _serve(front: FrontConnection, device_name: str, options: WorkerOptions) -> None:
     gc.enable()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         device = devices.parse(device_name)
     except ValueError as error:
         log.critical("no device", extra={"wanted": device_name, "reason": str(error)})
-        end.sendall(frame(Poisoned(str(error))))
+        front.send(Poisoned(f"{UNUSABLE}: {error}"))
         return
     log.info("device", extra=devices.facts(device))
-    options = options or WorkerOptions()
     precision.configure(device.name, options.matmul_precision)
     tokenize_with(tokenizing(device.torch_device, len(os.sched_getaffinity(0))))
-    Worker(end, device, options).serve()
+    Worker(front, device, options).serve()
 
 
 class Worker:
     """Executes the commands of the front on one device."""
 
-    def __init__(self, end: socket.socket, device: Device, options: WorkerOptions) -> None:
-        self._end = end
+    def __init__(self, front: FrontConnection, device: Device, options: WorkerOptions) -> None:
+        self._front = front
+        self._send = front.send
         self._device = device
         self._warms_up = options.warmup
         self._on_cpu = device.torch_device.type == "cpu"
@@ -110,24 +118,21 @@ class Worker:
         self._loader = TorchLoader(device, self._forwarding, options)
         self._formats = FormatLoader(device)
         self._models = LoadedModels()
-        self._sending = threading.Lock()
 
     def serve(self) -> None:
         niceness = LOADING_NICENESS if self._on_cpu else 0
-        self._loading = WorkerThread("load", niceness=niceness)
-        self._unloading = WorkerThread("unload", niceness=niceness)
-        self._host, self._forward, self._generate = (
-            WorkerThread("host"),
-            WorkerThread("device"),
-            WorkerThread("generate"),
-        )
+        failed = self._front.fail
+        self._loading = WorkerThread("load", failed, niceness=niceness)
+        self._unloading = WorkerThread("unload", failed, niceness=niceness)
+        self._host, self._forward = WorkerThread("host", failed), WorkerThread("device", failed)
+        self._generate = WorkerThread("generate", failed)
         for number in range(1, GENERATIONS):
             self._generate.join_in(f"generate {number}")
         # A thread keeps the count that it finds at its first use, which must not be that of a batch
         for thread in (self._loading, self._unloading, self._host):
             thread.put(torch.get_num_threads)
         self._send(self._ready())
-        for command in commands(self._end):
+        for command in self._front.commands():
             self._accept(command)
 
     def _accept(self, command: Command) -> None:
@@ -156,18 +161,15 @@ class Worker:
         total, free = device.total_nbytes(), device.free_nbytes()
         return Ready(os.getpid(), device.name, total, free, device.count())
 
-    def _send(self, report: Report) -> None:
-        with self._sending:
-            self._end.sendall(frame(report))
-
     # ---- loading and unloading threads ----
 
     def _load(self, command: Load, kept: LoadedModel | None) -> None:
         """`kept`: the model, if it was demoted before."""
+        work_for(command.model_id)
         began, held = time.monotonic(), anonymous_nbytes()
         try:
             loaded = self._promoted(kept) or self._opened(command)
-        except Exception as error:  # noqa: BLE001  a broken artifact must not end the process
+        except BaseException as error:  # noqa: BLE001  a broken artifact must not end the process
             self._exit_if_sticky(error, command.model_id)
             refused = LoadFailed(command.model_id, _refusal(error))
             self._arrived(refused, None, None if kept is None or kept.unloaded else kept)
@@ -223,16 +225,22 @@ class Worker:
         self._send(Unloaded(model_id, 0 if loaded is None else self._unload(loaded)))
 
     def _unload(self, loaded: LoadedModel) -> int:
-        """Returns the bytes that the model still holds."""
+        """Returns the bytes that the model still holds: all of them, if it cannot be unloaded."""
         loaded.unloaded = True
         handler = loaded.handler
         owner = self._formats if isinstance(handler, ArrayHandler) else self._loader
-        return owner.unload(handler)
+        try:
+            return owner.unload(handler)
+        except BaseException as error:  # costs the model's memory, and not the process
+            self._exit_if_sticky(error, loaded.model_id)
+            log.exception("unload failed", extra={"model_id": loaded.model_id})
+            return handler.nbytes
 
     def _begin_demotion(self, loaded: LoadedModel, kept: Kept) -> None:
         self._unloading.put(functools.partial(self._demote, loaded, kept))
 
     def _demote(self, loaded: LoadedModel, kept: Kept) -> None:
+        work_for(loaded.model_id)
         stays = self._loader.demote(loaded.handler)
         leaked = 0 if stays else self._unload(loaded)
         kept.set_result(loaded if stays else None)
@@ -251,6 +259,7 @@ class Worker:
     # ---- host thread ----
 
     def _prepare(self, run: Run, deadline: float, loaded: LoadedModel | None) -> None:
+        work_for(run.model_id)
         if loaded is None or loaded.unloaded:
             refusal = _refusal(ModelNotFound("the model is not on the device"))
             self._send(Done(run.batch_id, [refusal] * len(run.requests), 0.0, 0.0))
@@ -284,6 +293,7 @@ class Worker:
         return answered
 
     def _finish(self, work: Work) -> None:
+        work_for(work.model.model_id)
         results = finish(work.batch)
         self._models.release(work.model)
         self._send(Done(work.batch_id, results, work.prepare_s, work.forward_s))
@@ -310,10 +320,11 @@ class Worker:
             self._compute(work, turn)
 
     def _compute(self, work: Work, turn: Turn) -> None:
+        work_for(work.model.model_id)
         try:
             with computing(work.threads):
                 forward(work.batch, self._device, work.deadline)
-        except Exception as error:  # forward raises only if the device is lost
+        except BaseException as error:  # forward raises only if the device is lost
             self._exit_if_sticky(error, work.model.model_id)
             raise
         work.forward_s = turn.lap()
@@ -322,13 +333,8 @@ class Worker:
     def _exit_if_sticky(self, error: BaseException, model_id: int) -> None:
         """End the process if the error is sticky. `model_id`: the model whose work raised it; 0: none."""
         if is_sticky(error, self._device):
-            self._poisoned(str(error), model_id)
-
-    def _poisoned(self, reason: str, model_id: int) -> NoReturn:
-        """End the process after a sticky error, so that the front replaces it."""
-        log.critical("device lost", extra={"reason": reason})
-        self._send(Poisoned(_first_line(reason), model_id))
-        os._exit(1)
+            log.critical("device lost", extra={"reason": str(error)})
+            self._front.end_process(f"{UNUSABLE}: {one_line(str(error))}", model_id)
 
 
 def _then(kept: Kept, thread: WorkerThread, task: Callable[[LoadedModel | None], None]) -> None:
@@ -336,12 +342,8 @@ def _then(kept: Kept, thread: WorkerThread, task: Callable[[LoadedModel | None],
     kept.add_done_callback(lambda done: thread.put(functools.partial(task, done.result())))
 
 
-def _refusal(error: Exception) -> Refusal:
+def _refusal(error: BaseException) -> Refusal:
     if not isinstance(error, EngineError):
-        log.exception("load failed", exc_info=error)
-        error = ModelLoadFailed(f"{type(error).__name__}: {_first_line(str(error))}")
-    return Refusal(type(error).__name__, str(error))
-
-
-def _first_line(text: str) -> str:
-    return text.partition("\n")[0]
+        log.error("load failed", exc_info=error)
+        error = ModelLoadFailed(said(error))
+    return Refusal(type(error).__name__, one_line(str(error)))

@@ -21,6 +21,7 @@ from model_handler.messages import (
     frame,
 )
 from model_handler.options import WorkerOptions
+from model_handler.worker.front_connection import FrontConnection
 from model_handler.worker.worker import Worker
 
 ID = 3
@@ -32,7 +33,8 @@ class Front:
         self._end, self._theirs = socket.socketpair()
         self._end.settimeout(60)
         self._frames, self._reports = FrameBuffer(), list[Report]()
-        worker = Worker(self._theirs, device, options or WorkerOptions())
+        connection = FrontConnection(self._theirs)
+        worker = Worker(connection, device, options or WorkerOptions())
         self._thread = threading.Thread(target=worker.serve, daemon=True)
         self._thread.start()
         assert isinstance(self.next(), Ready)

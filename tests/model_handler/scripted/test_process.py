@@ -313,3 +313,24 @@ def test_the_memory_limit_is_a_resource_limit_that_children_inherit(
     model: Any = process.load(write(tmp_path / "model", EXECUTING))
     soft, hard = model.ask("import resource; result = resource.getrlimit(resource.RLIMIT_DATA)")
     assert soft == hard != resource.RLIM_INFINITY
+
+
+def test_a_response_over_the_limit_is_an_error(
+    start: Callable[..., Process], tmp_path: Path
+) -> None:
+    model = start(max_response_nbytes=1000).load(write(tmp_path / "model", EXECUTING))
+    assert "larger than MME_MAX_RESPONSE" in model.refusal("result = 'x' * 1000").message
+    assert len(model.ask("result = 'x' * 900")) == 900
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_an_error_of_our_own_ends_the_process_with_a_reason(
+    deploy: Deploy, concurrency: int
+) -> None:
+    """The code replaces what measures the process, after it has answered."""
+    model = deploy(EXECUTING, concurrency=concurrency)
+    breaking = "from model_handler.device.held_memory import HeldMemory\nHeldMemory.now = lambda self: 1 / 0"
+    model.start(request(breaking))
+    reason = model.process.expect(Poisoned).reason
+    assert reason == "unexpected ZeroDivisionError in the worker"
+    assert model.process.ended()
