@@ -196,23 +196,28 @@ def frame(message: Command | Report) -> bytes:
 
 
 class FrameBuffer:
-    """Splits a byte stream into frames; holds at most one incomplete frame."""
+    """Splits a byte stream into frames; holds at most one incomplete frame. `limit`: of the next frames."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_FRAME_NBYTES) -> None:
+        self.limit = limit
+        self._data = bytearray()
+
+    def clear(self) -> None:
+        """Drop the incomplete frame."""
         self._data = bytearray()
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The payloads completed by `chunk`, in order.
 
-        Raises ValueError if a frame is longer than MAX_FRAME_NBYTES.
+        Raises ValueError as soon as the header of a frame arrives that is longer than `limit`.
         """
         data = self._data
         data += chunk
         payloads, start = [], 0
         while len(data) >= start + HEADER.size:
             (length,) = HEADER.unpack_from(data, start)
-            if length > MAX_FRAME_NBYTES:
-                raise ValueError(f"frame of {length} bytes")
+            if length > self.limit:
+                raise ValueError(f"a frame of {length} bytes, more than {self.limit}")
             end = start + HEADER.size + length
             if len(data) < end:
                 break

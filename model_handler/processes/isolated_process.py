@@ -52,6 +52,7 @@ class IsolatedProcess:
         self._name = name
         self._spares = spares
         self._order = {"fork": "isolate", "alone": alone, **dataclasses.asdict(options)}
+        self._max_response_nbytes = options.max_response_nbytes
         self._on_lost = on_lost
         self._worker: WorkerProcess | None = None
         self._starting = asyncio.Lock()
@@ -155,7 +156,7 @@ class IsolatedProcess:
         try:
             spare = await self._spares.take(self._order)
             await spare.output.follow(self._print)
-            worker = await WorkerProcess.start(spare.process, self._lost)
+            worker = await WorkerProcess.start(spare.process, self._lost, self._max_response_nbytes)
         except TimeoutError:
             raise ModelLoadFailed("the model's process did not start in time") from None
         except OSError as error:
@@ -188,7 +189,8 @@ class IsolatedProcess:
         return type(error)(*error.args)
 
     async def _examine(self, worker: WorkerProcess) -> EngineError:
-        status = None if worker.replaced else await _ended_by_itself(worker)
+        known = worker.replaced or worker.explained
+        status = None if known else await _ended_by_itself(worker)
         await worker.end()
         error = _cause(status, worker.reason)
         self._backoff.note(str(error), _now())

@@ -36,6 +36,7 @@ class Supervisor:
         on_lost: Callable[[int], None],
     ) -> None:
         self._order = {"fork": "worker", "device": device, "options": dataclasses.asdict(options)}
+        self._max_response_nbytes = options.max_response_nbytes
         self._forks = forks
         self._on_ready = on_ready
         self._on_lost = on_lost
@@ -144,7 +145,8 @@ class Supervisor:
             self._backoff.note("the last one ended soon after its start", loop.time())
 
     async def _start(self) -> WorkerProcess:
-        worker = await WorkerProcess.start(await self._forks.fork(self._order), self._lost)
+        process = await self._forks.fork(self._order)
+        worker = await WorkerProcess.start(process, self._lost, self._max_response_nbytes)
         log.info("worker ready", extra={"worker": worker.pid, "device": worker.ready.device})
         self._worker = worker
         self._on_ready(worker.ready)

@@ -5,12 +5,15 @@ Invariant: every call ends, with the worker's report or with WorkerDied.
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Callable
 from typing import Any, Self, TypeVar, cast
 
 from model_handler.errors import EngineError, WorkerDied, from_wire
 from model_handler.memory.pools import Footprint
 from model_handler.messages import (
+    MAX_FRAME_NBYTES,
+    MAX_RESPONSE_NBYTES,
     Command,
     Demote,
     Done,
@@ -35,39 +38,60 @@ from model_handler.processes.forkserver_client import ForkedProcess
 START_LIMIT_S = 300.0  # imports from a cold disk, and the start of the GPU's driver
 UNLOAD_LIMIT_S = 30.0  # then the process is replaced, which frees its memory for certain
 
+# Of a frame: every report but Done, and of Done all that is not the body and headers of a response
+REPORT_NBYTES = 1 << 20
+RESULT_NBYTES = 1 << 10
+log = logging.getLogger(__name__)
 Expected = TypeVar("Expected", bound=Report)
 
 
 class WorkerProcess(asyncio.Protocol):
     """Sends commands to the worker and delivers each report to its caller.
 
+    A process that sends anything else than a report is replaced, before more of a frame is buffered than it
+    was asked for: `max_response_nbytes` for each request of the largest batch so far.
     `on_lost` is called once when the process was ready and then ended or was replaced, before any call
     fails; it is not called after `close`. `reason` and `culprit`: why it ended, and the model_id whose load
-    or batch caused that, 0 if unknown. `replaced`: the front ended it.
+    or batch caused that, 0 if unknown. `replaced`: the front ended it. `explained`: the process gave the
+    reason.
     """
 
-    def __init__(self, process: ForkedProcess, on_lost: Callable[["WorkerProcess"], None]) -> None:
+    def __init__(
+        self,
+        process: ForkedProcess,
+        on_lost: Callable[["WorkerProcess"], None],
+        max_response_nbytes: int = MAX_RESPONSE_NBYTES,
+    ) -> None:
         self.reason = "the worker process ended"
         self.culprit = 0
         self.replaced = False
+        self.explained = False
         self.ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._process = process
         self._on_lost = on_lost
         self._watched = False
         self._ready: asyncio.Future[Ready] = self._loop.create_future()
-        self._frames = FrameBuffer()
+        self._result_nbytes = max_response_nbytes + RESULT_NBYTES
+        self._frames = FrameBuffer(REPORT_NBYTES)
         self._waiting: dict[tuple[type, int], asyncio.Future[Any]] = {}
         self._trims = itertools.count(1)
         self._transport: asyncio.Transport
 
     @classmethod
     async def start(
-        cls, process: ForkedProcess, on_lost: Callable[["WorkerProcess"], None]
+        cls,
+        process: ForkedProcess,
+        on_lost: Callable[["WorkerProcess"], None],
+        max_response_nbytes: int = MAX_RESPONSE_NBYTES,
     ) -> Self:
         """Wait until a forked process is ready, and own it. Raises TimeoutError and WorkerDied."""
-        worker = cls(process, on_lost)
-        await worker._loop.create_connection(lambda: worker, sock=process.end)
+        worker = cls(process, on_lost, max_response_nbytes)
+        try:
+            await worker._loop.create_connection(lambda: worker, sock=process.end)
+        except BaseException:
+            process.end.close()
+            raise
         try:
             async with asyncio.timeout(START_LIMIT_S):
                 process.pid = (await worker._ready).pid
@@ -147,6 +171,9 @@ class WorkerProcess(asyncio.Protocol):
             return None
 
     def run(self, command: Run) -> "asyncio.Future[Done]":
+        limit = REPORT_NBYTES + len(command.requests) * self._result_nbytes
+        if limit > self._frames.limit:
+            self._frames.limit = min(limit, MAX_FRAME_NBYTES)
         return self._send(Done, command.batch_id, command)
 
     async def _ask(self, kind: type[Expected], number: int, command: Command) -> Expected:
@@ -164,11 +191,11 @@ class WorkerProcess(asyncio.Protocol):
         """The report to come. Its errors are those of `_ask`; WorkerDied at once where it has ended."""
         if self.ended.is_set():
             raise WorkerDied(self.reason)
-        key = kind, number
+        key, data = (kind, number), frame(command)
         assert key not in self._waiting, f"asked twice: {key}"
+        self._transport.write(data)
         answer: asyncio.Future[Expected] = self._loop.create_future()
         self._waiting[key] = answer
-        self._transport.write(frame(command))
         return answer
 
     # ---- asyncio.Protocol ----
@@ -177,16 +204,27 @@ class WorkerProcess(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is not a subclass
 
     def data_received(self, data: bytes) -> None:
-        for payload in self._frames.feed(data):
-            self._deliver(decode_report(payload))
+        if self._transport.is_closing():
+            return
+        try:
+            for payload in self._frames.feed(data):
+                self._deliver(decode_report(payload))
+        except Exception as error:
+            log.error("not a report", exc_info=error, extra={"worker": self._process.pid})
+            self._frames.clear()
+            self.replace("the process sent what is not a report")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.ended.set()
-        if self._watched:
-            self._on_lost(self)
-        error = WorkerDied(self.reason)
-        for answer in (self._ready, *self._waiting.values()):
-            _fail(answer, error)
+        self._frames.clear()
+        try:
+            if self._watched:
+                self._on_lost(self)
+        finally:
+            error = WorkerDied(self.reason)
+            for answer in (self._ready, *self._waiting.values()):
+                _fail(answer, error)
+            self._waiting.clear()
 
     def _deliver(self, report: Report) -> None:
         match report:
@@ -200,10 +238,11 @@ class WorkerProcess(asyncio.Protocol):
             case Trimmed():
                 self._answer(Trimmed, report.trim_id, report)
             case Ready():
-                self._ready.set_result(report)
+                if not self._ready.done():
+                    self._ready.set_result(report)
             case Poisoned():
-                self.reason = f"the device cannot be used: {report.reason}"
-                self.culprit = report.model_id
+                self.reason, self.culprit = report.reason, report.model_id
+                self.explained = True
                 self._transport.abort()
 
     def _answer(self, kind: type[Report], number: int, report: Report) -> None:
