@@ -36,6 +36,7 @@ from model_handler.messages import (
     MAX_RESPONSE_NBYTES,
     Command,
     Done,
+    FrontConnection,
     InferenceRequest,
     InferenceResponse,
     Load,
@@ -51,7 +52,6 @@ from model_handler.messages import (
 from model_handler.scripted import Script, refusals
 from model_handler.scripted.opening import open_script
 from model_handler.worker import forward
-from model_handler.worker.front_connection import FrontConnection
 
 log = logging.getLogger(__name__)
 ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"

@@ -12,16 +12,14 @@ Task = Callable[[], object]
 Failed = Callable[[BaseException, int], NoReturn]
 
 
-class _AtWork(threading.local):
+class AtWork(threading.local):
+    """`model_id`: the model that the calling thread's task works for, to be blamed if the task fails. Set by
+    the task; 0: none."""
+
     model_id = 0
 
 
-_at_work = _AtWork()
-
-
-def work_for(model_id: int) -> None:
-    """The rest of the calling thread's task is work for this model, which is blamed if the task fails."""
-    _at_work.model_id = model_id
+at_work = AtWork()
 
 
 def end_process(error: BaseException, model_id: int) -> NoReturn:
@@ -34,7 +32,7 @@ class WorkerThread(threading.Thread):
     """A thread that runs the tasks of a queue in order. Several threads may share one queue.
 
     Tasks handle the errors that can be expected. After any other, callers of a dead thread would wait
-    forever: `failed` is called with the error and the model at work, see `work_for`, and ends the process.
+    forever: `failed` is called with the error and the model at work, see `AtWork`, and ends the process.
     `niceness`: how much lower its scheduling priority is than that of the process.
     """
 
@@ -62,13 +60,13 @@ class WorkerThread(threading.Thread):
             if self._niceness:
                 _lower_priority(self._niceness)
             while True:
-                work_for(0)
+                at_work.model_id = 0
                 task = self._tasks.get()
                 task()
                 del task  # it may reference the last batch's tensors
         except BaseException as error:  # noqa: BLE001  whatever it is, the thread must not end in silence
             try:
-                self._failed(error, _at_work.model_id)
+                self._failed(error, at_work.model_id)
             finally:
                 os._exit(1)
 

@@ -41,6 +41,7 @@ from model_handler.messages import (
     Command,
     Demote,
     Done,
+    FrontConnection,
     InferenceRequest,
     InferenceResponse,
     Load,
@@ -60,9 +61,8 @@ from model_handler.sharing import turnstile
 from model_handler.sharing.turnstile import GENERATIONS, Turn, Turnstile, WorkKind
 from model_handler.worker import warmup
 from model_handler.worker.forward import computing, finish, forward, one_line, prepare, said
-from model_handler.worker.front_connection import FrontConnection
 from model_handler.worker.loaded_models import Kept, LoadedModel, LoadedModels, Work
-from model_handler.worker.threads import WorkerThread, work_for
+from model_handler.worker.threads import WorkerThread, at_work
 
 log = logging.getLogger(__name__)
 # Longest time for which a thread that prepares or finishes holds the GIL while another waits for it. The
@@ -165,7 +165,7 @@ class Worker:
 
     def _load(self, command: Load, kept: LoadedModel | None) -> None:
         """`kept`: the model, if it was demoted before."""
-        work_for(command.model_id)
+        at_work.model_id = command.model_id
         began, held = time.monotonic(), anonymous_nbytes()
         try:
             loaded = self._promoted(kept) or self._opened(command)
@@ -240,7 +240,7 @@ class Worker:
         self._unloading.put(functools.partial(self._demote, loaded, kept))
 
     def _demote(self, loaded: LoadedModel, kept: Kept) -> None:
-        work_for(loaded.model_id)
+        at_work.model_id = loaded.model_id
         stays = self._loader.demote(loaded.handler)
         leaked = 0 if stays else self._unload(loaded)
         kept.set_result(loaded if stays else None)
@@ -259,7 +259,7 @@ class Worker:
     # ---- host thread ----
 
     def _prepare(self, run: Run, deadline: float, loaded: LoadedModel | None) -> None:
-        work_for(run.model_id)
+        at_work.model_id = run.model_id
         if loaded is None or loaded.unloaded:
             refusal = _refusal(ModelNotFound("the model is not on the device"))
             self._send(Done(run.batch_id, [refusal] * len(run.requests), 0.0, 0.0))
@@ -293,7 +293,7 @@ class Worker:
         return answered
 
     def _finish(self, work: Work) -> None:
-        work_for(work.model.model_id)
+        at_work.model_id = work.model.model_id
         results = finish(work.batch)
         self._models.release(work.model)
         self._send(Done(work.batch_id, results, work.prepare_s, work.forward_s))
@@ -320,7 +320,7 @@ class Worker:
             self._compute(work, turn)
 
     def _compute(self, work: Work, turn: Turn) -> None:
-        work_for(work.model.model_id)
+        at_work.model_id = work.model.model_id
         try:
             with computing(work.threads):
                 forward(work.batch, self._device, work.deadline)

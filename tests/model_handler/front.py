@@ -10,6 +10,7 @@ from model_handler.messages import (
     Command,
     Done,
     FrameBuffer,
+    FrontConnection,
     InferenceRequest,
     InferenceResponse,
     Load,
@@ -21,7 +22,6 @@ from model_handler.messages import (
     frame,
 )
 from model_handler.options import WorkerOptions
-from model_handler.worker.front_connection import FrontConnection
 from model_handler.worker.worker import Worker
 
 ID = 3

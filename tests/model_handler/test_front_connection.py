@@ -10,20 +10,20 @@ import pytest
 from model_handler.messages import (
     Done,
     FrameBuffer,
+    FrontConnection,
     InferenceResponse,
     Poisoned,
     Refusal,
     Report,
     decode_report,
 )
-from model_handler.worker.front_connection import FrontConnection
 
 MAX_NBYTES = 1000
 ENDING = """
 import logging, socket, sys, threading
 from model_handler import logs
-from model_handler.worker.front_connection import FrontConnection
-from model_handler.worker.threads import WorkerThread, work_for
+from model_handler.messages import FrontConnection
+from model_handler.worker.threads import WorkerThread, at_work
 
 logs.configure(logging.INFO, sys.stderr)
 front = FrontConnection(socket.socket(fileno=int(sys.argv[1])))
@@ -33,7 +33,7 @@ class Secret(BaseException):
         raise KeyError("thread")
 
 def task():
-    work_for(7)
+    at_work.model_id = 7
     {task}
 
 WorkerThread("broken", front.fail).put(task)
