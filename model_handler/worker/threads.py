@@ -9,7 +9,7 @@ from typing import NoReturn
 
 log = logging.getLogger(__name__)
 Task = Callable[[], object]
-Failed = Callable[[BaseException, int], NoReturn]
+OnFailure = Callable[[BaseException, int], NoReturn]
 
 
 class AtWork(threading.local):
@@ -39,7 +39,7 @@ class WorkerThread(threading.Thread):
     def __init__(
         self,
         name: str,
-        failed: Failed = end_process,
+        failed: OnFailure = end_process,
         tasks: "queue.SimpleQueue[Task] | None" = None,
         *,
         niceness: int = 0,

@@ -13,6 +13,7 @@ from model_handler.messages import (
     Command,
     Demote,
     Done,
+    FrontConnection,
     InferenceResponse,
     Load,
     Loaded,
@@ -23,8 +24,6 @@ from model_handler.messages import (
     Trimmed,
     Unload,
     Unloaded,
-    commands,
-    frame,
 )
 
 ANSWER = InferenceResponse(b'[{"label":"LABEL_0","score":0.5123456}]', "application/json")
@@ -37,11 +36,12 @@ def main() -> None:
 
 def serve(end: socket.socket, batch_s: float) -> None:
     """Until the front closes the socket."""
-    end.sendall(frame(Ready(os.getpid(), "cpu", 0, 0)))
-    for command in commands(end):
+    front = FrontConnection(end)
+    front.send(Ready(os.getpid(), "cpu", 0, 0))
+    for command in front.commands():
         if batch_s and isinstance(command, Run):
             time.sleep(batch_s)
-        end.sendall(frame(_report(command)))
+        front.send(_report(command))
 
 
 def _report(command: Command) -> Report:
