@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 REPORT := $(VENV)/contract.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks check test test-lowest test-pythons test-notebooks test-sdk test-contract test-fake-cuda compiler image image-mms test-image lock sbom java registry contract docs test-gpu gpu-day bench bench-docs
+.PHONY: help install demo notebooks check test test-policy mutants test-lowest test-pythons test-notebooks test-sdk test-contract test-fake-cuda compiler image image-mms test-image lock sbom java registry contract docs test-gpu gpu-day bench bench-docs
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,19 @@ test: check ## all tests but the slower tiers below
 	$(BIN)/python -m pytest tests --ignore=tests/notebooks $(PARALLEL) --contract-report=$(REPORT)
 	$(BIN)/python -m pytest tests/contract/test_worker_death.py tests/contract/test_robustness.py $(PARALLEL) --workers=1
 	$(BIN)/python -m tests.contract.document $(REPORT) --check
+
+POLICY := tests/model_handler/memory tests/model_handler/sharing tests/model_handler/engine \
+  $(foreach name,engine start,--ignore=tests/model_handler/engine/test_$(name).py)
+
+test-policy: $(STAMP) ## test only what decides: memory, turns, batches, placement, recovery; in 30 s
+	$(BIN)/python -m pytest $(POLICY)
+
+$(VENV)/.mutation: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,mutation]'
+	@touch $@
+
+mutants: $(VENV)/.mutation ## change what decides in 2,000 ways, and require that test-policy notices nine of ten; 1 h
+	$(BIN)/python -m tests.mutation $(MUTANTS)
 
 test-notebooks: $(STAMP) ## test that the notebooks run and that their saved outputs are current
 	$(BIN)/python -m pytest tests/notebooks

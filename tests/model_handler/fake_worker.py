@@ -38,6 +38,7 @@ class FakeWorker:
     failing: bool = False
     private_nbytes: int = 0  # of each model
     load_s: float = 0.0
+    leaked: int = 0  # bytes that every unload and demotion leaves on the device
     broken: list[str] = field(default_factory=list)
 
     async def load(self, model: Model) -> Footprint:
@@ -55,12 +56,12 @@ class FakeWorker:
     async def demote(self, model: Model) -> int:
         if await self._free(model):
             self.demoted.add(model.model_id)
-        return 0
+        return self.leaked
 
     async def unload(self, model: Model) -> int:
         await self._free(model)
         self.demoted.discard(model.model_id)
-        return 0
+        return self.leaked
 
     async def trim(self) -> int | None:
         return self.free_nbytes()

@@ -38,6 +38,7 @@ def root(directory: Path, **files: str) -> Path:
         ({"quota": "200000", "period": "100000"}, min(2, AFFINITY)),
         ({"quota": "100000"}, AFFINITY),
         ({"v2": ""}, AFFINITY),
+        ({"v2": "100000 100000 100000"}, AFFINITY),  # not its format
         ({"v2": "max 100000", "quota": "100000", "period": "100000"}, 1),
     ],
 )
@@ -67,6 +68,14 @@ def test_threads_of_fixed_pools_leave_room(count: int, workers: int) -> None:
     assert threads == 1 or threads * workers < count
 
 
+@pytest.mark.parametrize(
+    ("count", "workers", "threads"), [(1, 1, 1), (3, 1, 2), (4, 1, 3), (64, 1, 3), (9, 3, 2)]
+)
+def test_threads_of_a_fixed_pool(count: int, workers: int, threads: int) -> None:
+    assert cores.pool_threads(count, workers) == threads
+    assert type(cores.pool_threads(count, workers)) is int
+
+
 work = st.floats(0, 10, allow_nan=False)
 
 
@@ -85,6 +94,14 @@ def test_threads_of_a_forward(work_s: float, count: int) -> None:
     else:
         assert threads < count or work_s >= cores.HEAVY_S
         assert threads == 1 or work_s / threads >= cores.THREAD_S
+
+
+@pytest.mark.parametrize(
+    ("work_s", "count", "threads"),
+    [(0.009, 8, 1), (0.015, 8, 3), (0.015, 2, 1), (0.019, 3, 2), (0.020, 3, 3), (1.0, 4, 4)],
+)
+def test_threads_by_work(work_s: float, count: int, threads: int) -> None:
+    assert cores.wanted(work_s, count) == threads
 
 
 def test_the_first_forward_takes_as_long_as_its_weights_are_large() -> None:
