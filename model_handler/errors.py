@@ -99,6 +99,13 @@ class WorkerDied(Unavailable):
     pass
 
 
+def unexpected(error: BaseException) -> EngineError:
+    """The answer to requests that an error in the engine's own code ended; EngineErrors as they are."""
+    if isinstance(error, EngineError):
+        return error
+    return InferenceFailed(f"internal error: {type(error).__name__}")
+
+
 def tree(root: type[EngineError] = EngineError) -> Iterator[type[EngineError]]:
     """The given error class and all its subclasses, parents first."""
     yield root

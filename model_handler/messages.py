@@ -18,6 +18,7 @@ from typing import Annotated, NoReturn
 import msgspec
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e7)]  # no NaN either: it would spread to all sums
 HEADER = struct.Struct(">I")
 MAX_FRAME_NBYTES = 2**31 - 1
 MAX_RESPONSE_NBYTES = 64 << 20  # default of the largest response to one request
@@ -141,7 +142,7 @@ class Loaded(msgspec.Struct, frozen=True, array_like=True, tag="loaded"):
 
     model_id: int
     nbytes: Count
-    seconds: float
+    seconds: Seconds
     main_nbytes: Count = 0
     private_nbytes: Count = 0
 
@@ -174,8 +175,8 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
 
     batch_id: int
     results: Annotated[list[InferenceResponse | Refusal], msgspec.Meta(max_length=MAX_BATCH_SIZE)]
-    prepare_s: float
-    forward_s: float
+    prepare_s: Seconds
+    forward_s: Seconds
     held_nbytes: Count = 0
     held_main_nbytes: Count = 0
 

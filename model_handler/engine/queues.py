@@ -4,18 +4,21 @@ Invariant: a queue holds at most `limit` requests, and only such whose caller st
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable
-from typing import Protocol
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from model_handler.engine.admission import QueueBounds
+from model_handler.engine.batch_runner import BatchRunner
 from model_handler.errors import EngineError, QueueFull
 from model_handler.memory.lease import Lease, Residence
-from model_handler.messages import Done, InferenceRequest, InferenceResponse, Run
+from model_handler.messages import InferenceRequest, InferenceResponse
 from model_handler.model import Model
 from model_handler.sharing.cores import first_work_s, speedup
 from model_handler.sharing.delays import Delays
 from model_handler.sharing.fairness import Shares
 
+log = logging.getLogger(__name__)
 MAX_BATCH_NBYTES = 64 << 20  # bodies of one batch travel in one message
 HALF_LIFE_S = 5.0
 RECENCY = 0.5  # weight of the last batch in the estimate for the next one
@@ -23,9 +26,9 @@ RECENCY = 0.5  # weight of the last batch in the estimate for the next one
 
 class Job:
     """One request. `deadline` is on the event loop's clock and includes the time in the queue. `retried`: it
-    ran out of device memory once."""
+    ran out of device memory once. `held_nbytes`: what the scheduler counts for it."""
 
-    __slots__ = ("answer", "deadline", "request", "retried")
+    __slots__ = ("answer", "deadline", "held_nbytes", "request", "retried")
 
     def __init__(
         self, request: InferenceRequest, deadline: float, answer: asyncio.Future[InferenceResponse]
@@ -34,6 +37,7 @@ class Job:
         self.deadline = deadline
         self.answer = answer
         self.retried = False
+        self.held_nbytes = 0
 
 
 class RequestQueue(dict[Job, None]):
@@ -49,11 +53,6 @@ class RequestQueue(dict[Job, None]):
         if len(self) >= self._limit:
             raise QueueFull(f"{self._limit} requests are waiting for model {self._name!r} already")
         self[job] = None
-
-    def put_back(self, jobs: Iterable[Job]) -> None:
-        """To the front, whatever the limit is: they had been in here."""
-        later = self.take_all()
-        self.update(dict.fromkeys([*jobs, *later]))
 
     def take(self, max_size: int, max_nbytes: int = MAX_BATCH_NBYTES) -> list[Job]:
         """The next batch: the oldest jobs, at least one, within both bounds."""
@@ -72,24 +71,6 @@ class RequestQueue(dict[Job, None]):
         jobs = list(self)
         self.clear()
         return jobs
-
-
-class BatchRunner(Protocol):
-    """Computes batches: a device worker, or the process of an isolated model."""
-
-    def run(self, command: Run) -> Awaitable[Done]: ...
-
-    def replace(self, reason: str, culprit: int = 0) -> None:
-        """End the process; another one is started. `culprit`: the model_id to blame."""
-        ...
-
-    @property
-    def running(self) -> bool: ...
-
-    @property
-    def failing(self) -> bool:
-        """No process runs, and the last attempt to start one failed."""
-        ...
 
 
 class WorkerLoad:
@@ -233,25 +214,67 @@ class Replica:
 
 
 class RunningBatch:
-    """A batch in flight. `threads`: those granted to it. `charged_s`: charged to its model at its start."""
+    """One batch of a model. Invariant: whatever fails, `give_back` undoes all that `take` did, once.
 
-    __slots__ = ("charged_s", "jobs", "lease", "model_queue", "replica", "slots", "threads")
+    `charged_s`: charged to its model at its start. `threads`: those granted to it.
+    """
 
-    def __init__(
-        self,
-        model_queue: "ModelQueue",
-        replica: Replica,
-        jobs: list[Job],
-        lease: Lease,
-        threads: int,
-    ) -> None:
+    __slots__ = (
+        "_undo",
+        "charged_s",
+        "jobs",
+        "lease",
+        "model_queue",
+        "replica",
+        "slots",
+        "threads",
+    )
+
+    def __init__(self, model_queue: "ModelQueue", replica: Replica) -> None:
         self.model_queue = model_queue
         self.replica = replica
         self.slots = replica.slots
-        self.jobs = jobs
-        self.lease = lease
-        self.threads = threads
+        self.jobs: list[Job] = []
+        self.threads = 0
+        self.charged_s = 0.0
+        self._undo: list[Callable[[], object]] = []
+
+    def take(self, size: int, threads: int, cores: Cores, now: float) -> None:
+        """Take a lease, up to `size` requests, threads and a slot; charge the expected cost."""
+        model_queue, undo, load = self.model_queue, self._undo, self.slots.load
+        lease = self.replica.lease()
+        undo.append(lease.release)
+        self.jobs = model_queue.requests.take(size)
+        model_queue.computing.update(self.jobs)
+        if threads:
+            self.threads = threads
+            cores.grant(load, threads)
+            undo.append(partial(cores.give_back, load, threads))
+        self.replica.running += 1
+        self.slots.in_flight += 1
+        load.in_flight += 1
+        undo.append(self._uncount)
+        self.slots.busy_until = max(now, self.slots.busy_until) + model_queue.expected_s
         self.charged_s = model_queue.expected_s * max(1, threads)
+        model_queue.work_queue.turns.charge(model_queue, self.charged_s, model_queue.weight)
+        model_queue.last = self.replica
+
+    def give_back(self) -> None:
+        self.model_queue.computing.difference_update(self.jobs)
+        while self._undo:
+            undo = self._undo.pop()
+            try:
+                undo()
+            except Exception:  # what else was taken must be given back too
+                log.critical("not given back", exc_info=True)
+
+    def _uncount(self) -> None:
+        slots = self.slots
+        self.replica.running -= 1
+        slots.in_flight -= 1
+        slots.load.in_flight -= 1
+        if not slots.in_flight:
+            slots.busy_until = 0.0
 
 
 class ModelQueue:
@@ -292,17 +315,6 @@ class ModelQueue:
     def home(self) -> Replica:
         return self.replicas[0]
 
-    def begin(self, batch: RunningBatch, now: float) -> None:
-        """Count a batch that starts, and charge what it is expected to cost."""
-        slots, load = batch.slots, batch.slots.load
-        self.last = batch.replica
-        self.computing.update(batch.jobs)
-        batch.replica.running += 1
-        slots.in_flight += 1
-        load.in_flight += 1
-        slots.busy_until = max(now, slots.busy_until) + self.expected_s
-        self.work_queue.turns.charge(self, batch.charged_s, self.weight)
-
     def computed(self, batch: RunningBatch, forward_s: float) -> None:
         """Correct the charge and the estimates by the compute time of a batch."""
         took_s = forward_s * max(1, batch.threads)
@@ -311,15 +323,6 @@ class ModelQueue:
         self.expected_s += RECENCY * (forward_s - self.expected_s)
         if batch.replica in self.replicas:
             self.work_queue.turns.charge(self, took_s - batch.charged_s, self.weight)
-
-    def end(self, batch: RunningBatch) -> None:
-        slots = batch.slots
-        self.computing.difference_update(batch.jobs)
-        batch.replica.running -= 1
-        slots.in_flight -= 1
-        slots.load.in_flight -= 1
-        if not slots.in_flight:
-            slots.busy_until = 0.0
 
     def settle(self) -> None:
         """Update turn, leases and `empty` after the requests or batches of the model changed."""
@@ -335,12 +338,6 @@ class ModelQueue:
             self.empty.clear()
         else:
             self.empty.set()
-
-    def drop_hold(self, model: Model) -> None:
-        """Release the lease of one of its replicas for the next batch."""
-        for replica in self.replicas:
-            if replica.model is model:
-                replica.drop_hold()
 
 
 def fail(jobs: Iterable[Job], error: EngineError) -> None:

@@ -26,25 +26,41 @@ from model_handler.engine.queues import (
     WorkQueue,
     fail,
 )
-from model_handler.errors import EngineError, InsufficientMemory
+from model_handler.errors import EngineError, InsufficientMemory, unexpected
 from model_handler.memory.residency import Residency
 
 log = logging.getLogger(__name__)
+STARVED = "the request needs more memory than the device has left"
 EXAMINED = 16  # waiting models per turn for which a further worker is considered, the longest waiting first
 
 
 class Replicas:
-    """`residencies`: by device, as in BatchSlots. `pump` is called when a replica can compute."""
+    """`residencies`: by device, as in BatchSlots. `pump` is called when a replica can compute,
+    `computed` with jobs that wait for memory no more."""
 
     def __init__(
         self,
         residencies: Mapping[str, Residency],
         cores: Cores,
         pump: Callable[[WorkQueue], None],
+        computed: Callable[[Iterable[Job]], None],
     ) -> None:
         self._residencies = residencies
         self._cores = cores
         self._pump = pump
+        self._computed = computed
+
+    async def move(self, model_queue: ModelQueue, work_queue: WorkQueue, slots: BatchSlots) -> None:
+        """Make another worker the model's only one. Batches in flight end where they are."""
+        home, *further = model_queue.replicas
+        model_queue.work_queue.turns.forget(model_queue)
+        model_queue.work_queue = work_queue
+        home.drop_hold()
+        model_queue.replicas = [Replica(slots, home.residence)]
+        if model_queue.requests:
+            work_queue.turns.enter(model_queue)
+            self._pump(work_queue)
+        await self.vacate(further)
 
     async def vacate(self, replicas: Iterable[Replica]) -> None:
         """Return when their workers have freed them."""
@@ -52,7 +68,9 @@ class Replicas:
             replica.drop_hold()
         residencies = self._residencies
         each = (residencies[one.slots.device].vacate(one.model) for one in replicas)
-        await asyncio.gather(*each)
+        for error in await asyncio.gather(*each, return_exceptions=True):
+            if error is not None:
+                log.critical("a replica was not unloaded", exc_info=error)
 
     # ---- what waits ----
 
@@ -62,10 +80,16 @@ class Replicas:
             return
         idle = idle_slots(waiting[0].work_queue)
         for number, model_queue in enumerate(waiting):
-            if not any(replica.here for replica in model_queue.replicas):
-                self._bring(model_queue)
-            else:
-                self._watch(model_queue, idle if number < EXAMINED else ())
+            try:
+                self._look_after(model_queue, idle if number < EXAMINED else ())
+            except BaseException as error:  # noqa: BLE001  logged, and answered to this model's requests
+                give_up(model_queue, error)
+
+    def _look_after(self, model_queue: ModelQueue, idle: Collection[BatchSlots]) -> None:
+        if not any(replica.here for replica in model_queue.replicas):
+            self._bring(model_queue)
+        else:
+            self._watch(model_queue, idle)
 
     def note_start(self, model_queue: ModelQueue, slots: BatchSlots, now: float) -> None:
         """A batch is about to be sent: in a busy worker it waits behind other batches."""
@@ -147,8 +171,12 @@ class Replicas:
                 lease.release()  # the model moved to another worker meanwhile
             if replica is not model_queue.home:
                 log.info("opened in another worker", extra=_facts(model_queue, replica))
-        except EngineError as error:
-            self._not_fetched(model_queue, replica, error)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            if not isinstance(error, EngineError):
+                log.critical("promotion failed", exc_info=error)
+            self._not_fetched(model_queue, replica, unexpected(error))
         finally:
             replica.fetch = None
             model_queue.settle()
@@ -175,20 +203,33 @@ class Replicas:
     async def _retry(self, batch: RunningBatch, starved: list[Job]) -> None:
         model_queue, task = batch.model_queue, asyncio.current_task()
         assert task is not None
+        relieved = False
         try:
             residency = self._residencies[batch.slots.device]
             relieved = await residency.relieve(batch.replica.model)
+        except BaseException as mistake:
+            log.critical("no memory could be freed", exc_info=mistake)
+            fail(starved, unexpected(mistake))
         finally:
             model_queue.computing.difference_update(starved)
             model_queue.waiting_for_memory.discard(task)
+            self._computed(starved)
         if relieved:
-            model_queue.requests.put_back([job for job in starved if not job.answer.done()])
+            waiting = [job for job in starved if not job.answer.done()]
+            model_queue.requests.update(dict.fromkeys([*waiting, *model_queue.requests.take_all()]))
             model_queue.work_queue.turns.enter(model_queue)
         else:
-            text = "the request needs more memory than the device has left"
-            fail(starved, InsufficientMemory(text))
+            fail(starved, InsufficientMemory(STARVED))
         model_queue.settle()
         self._pump(model_queue.work_queue)
+
+
+def give_up(model_queue: ModelQueue, error: BaseException) -> None:
+    """Answer the model's waiting requests after an error of ours, which would hold up other models if it came
+    again and again."""
+    log.critical("scheduling failed", exc_info=error, extra={"model": model_queue.model.info.name})
+    fail(model_queue.requests.take_all(), unexpected(error))
+    model_queue.settle()
 
 
 def _facts(model_queue: ModelQueue, replica: Replica) -> dict[str, object]:

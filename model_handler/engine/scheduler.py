@@ -3,11 +3,13 @@
 Batches form while the workers are busy, without timers, unless a model's artifact asks for a delay. The model
 with the least compute time so far, over all workers, is next, so that a model with heavy batches does not
 slow the others down to its pace. Invariant: at most `depth` batches of a worker's slots are in flight, each
-under a lease; every submitted job ends, with an answer or with an error.
+under a lease; every submitted job ends, with an answer or with an error. An error of ours ends the requests
+of one model: what its batch took is given back, and the other models go on.
 """
 
 import asyncio
 import itertools
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from weakref import WeakSet
@@ -25,7 +27,7 @@ from model_handler.engine.queues import (
     WorkQueue,
     fail,
 )
-from model_handler.engine.replicas import Replicas
+from model_handler.engine.replicas import Replicas, give_up
 from model_handler.errors import (
     EngineError,
     InsufficientMemory,
@@ -33,6 +35,7 @@ from model_handler.errors import (
     QueueFull,
     WorkerDied,
     from_wire,
+    unexpected,
 )
 from model_handler.memory.pools import Footprint
 from model_handler.memory.residency import Residency
@@ -40,6 +43,7 @@ from model_handler.messages import Done, InferenceResponse, Refusal, Run
 from model_handler.model import Model
 from model_handler.sharing.cores import NARROW_S
 
+log = logging.getLogger(__name__)
 MAX_HELD_NBYTES = 1 << 30
 
 
@@ -52,11 +56,14 @@ class Scheduler:
         self._residencies = residencies
         self._metrics = metrics
         self._cores = cores or Cores(0)
-        self._replicas = Replicas(residencies, self._cores, self.pump)
+        self._replicas = Replicas(residencies, self._cores, self.pump, self._computed)
         self._sharing: WeakSet[WorkQueue] = WeakSet()  # those whose batches share the cores
         self._model_queues: dict[int, ModelQueue] = {}
         self._batch_ids = itertools.count(1)
         self._held_nbytes = 0
+        self._defects: list[
+            tuple[ModelQueue, BaseException]
+        ] = []  # models whose turn cannot be decided
 
     # ---- the engine's side ----
 
@@ -80,17 +87,9 @@ class Scheduler:
         """Make another worker the model's only one. Batches in flight end where they are."""
         if (model_queue := self._model_queues.get(model.model_id)) is None:
             return
-        home, *further = model_queue.replicas
-        model_queue.work_queue.turns.forget(model_queue)
-        model_queue.work_queue = work_queue
-        home.drop_hold()
-        model_queue.replicas = [Replica(slots, home.residence)]
         if slots.shares_cores:
             self._sharing.add(work_queue)
-        if model_queue.requests:
-            work_queue.turns.enter(model_queue)
-            self._pump_soon(work_queue)
-        await self._replicas.vacate(further)
+        await self._replicas.move(model_queue, work_queue, slots)
 
     def device(self, model: Model) -> str:
         """The device of the model's home."""
@@ -104,30 +103,43 @@ class Scheduler:
     async def submit(self, model: Model, job: Job) -> InferenceResponse:
         """The job's answer. Raises QueueFull at once, or the error of its batch.
 
-        Cancellation removes a waiting job from its queue; a job in a batch is computed to the end.
+        Cancellation removes a waiting job from its queue; a job in a batch is computed to the end, and its
+        bytes are counted until then.
         """
         model_queue = self._model_queues[model.model_id]
-        self._enqueue(model_queue, job)
         try:
+            self._enqueue(model_queue, job)
             return await job.answer
         finally:
-            self._held_nbytes -= len(job.request.body)
             if job in model_queue.requests:
                 del model_queue.requests[job]
                 model_queue.settle()
+            if job not in model_queue.computing:
+                self._held_nbytes -= job.held_nbytes
+                job.held_nbytes = 0
 
     def _enqueue(self, model_queue: ModelQueue, job: Job) -> None:
-        """The queue bounds the number of its requests, this the bytes of all request bodies."""
+        """The queue bounds the number of its requests, this the bytes of all requests."""
         nbytes = len(job.request.body)
+        for name, value in job.request.headers:
+            nbytes += len(name) + len(value)
         if self._held_nbytes + nbytes > MAX_HELD_NBYTES:
             raise QueueFull(f"requests of {self._held_nbytes} bytes are in flight already")
         model_queue.requests.add(job)
         self._held_nbytes += nbytes
+        job.held_nbytes = nbytes
         if model_queue.delay_s and len(model_queue.requests) == 1:
             self._ripen(model_queue)
         model_queue.empty.clear()
         model_queue.work_queue.turns.enter(model_queue)
         self._pump_soon(model_queue.work_queue)
+
+    def _computed(self, jobs: Iterable[Job]) -> None:
+        """They are in no batch any more: those that have their answer are not held by anything."""
+        for job in jobs:
+            if job.answer.done():
+                self._held_nbytes -= job.held_nbytes
+                job.held_nbytes = 0
 
     def _pump_soon(self, work_queue: WorkQueue) -> None:
         """Once per turn of the event loop, so that requests which arrive together share a batch."""
@@ -162,14 +174,16 @@ class Scheduler:
         """Release the leases held for replicas whose worker died; let other replicas compute."""
         for model in models:
             if (model_queue := self._model_queues.get(model.model_id)) is not None:
-                model_queue.drop_hold(model)
+                for replica in model_queue.replicas:
+                    if replica.model is model:
+                        replica.drop_hold()
                 self._pump_soon(model_queue.work_queue)
 
     def waiting(self) -> int:
-        return sum(len(model_queue.requests) for model_queue in self._model_queues.values())
+        return sum(len(one.requests) for one in self._model_queues.values())
 
     def running(self) -> int:
-        return sum(len(model_queue.running) for model_queue in self._model_queues.values())
+        return sum(len(one.running) for one in self._model_queues.values())
 
     # ---- turns ----
 
@@ -182,44 +196,54 @@ class Scheduler:
             if model_queue is None:
                 break
             self._start(model_queue)
+        while self._defects:
+            defective, error = self._defects.pop()
+            give_up(defective, error)
         if turns.inside:
             self._replicas.look_after([one for one in turns.inside if _ripe(one)])
 
     def _can_run(self, model_queue: ModelQueue) -> bool:
-        if not _ripe(model_queue):
+        try:
+            if not _ripe(model_queue):
+                return False
+            model_queue.chosen = soonest(model_queue, self._cores)
+        except BaseException as error:  # noqa: BLE001  see `pump`
+            self._defects.append((model_queue, error))
             return False
-        model_queue.chosen = soonest(model_queue, self._cores)
         return model_queue.chosen is not None
 
     # ---- batches ----
 
     def _start(self, model_queue: ModelQueue) -> None:
-        replica, cores = model_queue.chosen, self._cores
-        assert replica is not None
-        slots, now, granted = replica.slots, asyncio.get_running_loop().time(), 0
+        """Start the model's next batch; where that fails, its requests get the error."""
+        assert model_queue.chosen is not None
+        batch = RunningBatch(model_queue, model_queue.chosen)
+        try:
+            self._take(batch)
+            task = asyncio.create_task(self._run(batch))
+        except BaseException as error:  # noqa: BLE001  logged by `give_up`
+            batch.give_back()
+            fail(batch.jobs, unexpected(error))
+            give_up(model_queue, error)
+            return
+        model_queue.running.add(task)
+        model_queue.settle()
+
+    def _take(self, batch: RunningBatch) -> None:
+        model_queue, slots, cores = batch.model_queue, batch.slots, self._cores
+        now, threads, size = asyncio.get_running_loop().time(), 0, model_queue.batch_size
         if slots.load.in_flight or model_queue.delayed:
             self._replicas.note_start(model_queue, slots, now)
         if slots.shares_cores and cores.total:
             narrow = model_queue.work_s < NARROW_S
-            granted = 1
-            if not narrow:
-                granted = wide_threads(model_queue, slots, cores, self._sharing)
-            cores.grant(slots.load, granted)
-        size = model_queue.batch_size
+            threads = 1 if narrow else wide_threads(model_queue, slots, cores, self._sharing)
         if len(model_queue.replicas) > 1:
             size = min(size, share_of_queue(model_queue))
-        jobs = model_queue.requests.take(size)
-        batch = RunningBatch(model_queue, replica, jobs, replica.lease(), granted)
-        model_queue.begin(batch, now)
-        task = asyncio.create_task(self._run(batch))
-        model_queue.running.add(task)
-        model_queue.settle()
+        batch.take(size, threads, cores, now)
 
     async def _run(self, batch: RunningBatch) -> None:
-        model_queue, jobs = batch.model_queue, batch.jobs
-        task = asyncio.current_task()
+        task, starved = asyncio.current_task(), list[Job]()
         assert task is not None
-        starved: list[Job] = []
         try:
             command, wedged = self._command(batch)
             try:
@@ -227,22 +251,30 @@ class Scheduler:
             finally:
                 wedged.cancel()
             self._check(batch, done)
-            model_queue.computed(batch, done.forward_s)
+            starved = _deliver(batch.jobs, done)
+            batch.model_queue.computed(batch, done.forward_s)
             batch.slots.load.computed(done.forward_s, asyncio.get_running_loop().time())
             self._metrics.forward_seconds.observe(done.forward_s)
-            starved = _deliver(jobs, done)
         except EngineError as error:
-            fail(jobs, error)
+            fail(batch.jobs, error)
+        except BaseException as error:
+            log.critical("batch failed", exc_info=error)
+            starved = []
+            fail(batch.jobs, unexpected(error))
+            if task.cancelling():
+                raise
         finally:
-            model_queue.running.discard(task)
-            model_queue.end(batch)
-            if batch.threads:
-                self._cores.give_back(batch.slots.load, batch.threads)
-            batch.lease.release()
-            if starved:
-                self._replicas.retry(batch, starved)
-            model_queue.settle()
-            self._pump_after(batch)
+            batch.model_queue.running.discard(task)
+            self._end(batch, starved)
+
+    def _end(self, batch: RunningBatch, starved: list[Job]) -> None:
+        """Give back what the batch took, and use it for others."""
+        batch.give_back()
+        self._computed(batch.jobs)
+        if starved:
+            self._replicas.retry(batch, starved)
+        batch.model_queue.settle()
+        self._pump_after(batch)
 
     def _pump_after(self, batch: RunningBatch) -> None:
         """Start what the freed slot and cores allow: what waits for a core in other queues comes first."""
