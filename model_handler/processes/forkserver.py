@@ -7,8 +7,9 @@ Protocol on the control socket, a stream of JSON lines: `{"fork": role, …}` wi
 socket asks for one, where the role is "worker" (with a "device", and "options" as in
 `options.WorkerOptions`, which may be missing), or "isolate" for code from an artifact, which gets a
 second descriptor for what it prints; `{"kill": pid}` ends a worker, and it has ended before the next
-line is read; `{"exited": pid, "status": n}` comes back for each that ended, once the processes that it
-started have ended too.
+line is read; `{"ping": n}` is answered `{"pong": n}`. `{"forked": pid}` comes back for each process that was
+forked, and `{"exited": pid, "status": n}` for each that ended, once the processes that it started have ended
+too. Where a fork fails, the worker's end of its socket is closed.
 """
 
 import argparse
@@ -63,7 +64,11 @@ def main() -> None:
         importlib.import_module(module)
     gc.collect()
     gc.freeze()  # what was imported stays shared with the workers: no collector writes to it
-    serve(socket.socket(fileno=arguments.control_fd))
+    try:
+        serve(socket.socket(fileno=arguments.control_fd))
+    except BaseException as error:  # the workers end with it, and the front starts another
+        log.critical("fork server failed", exc_info=error)
+        os._exit(1)
 
 
 def _arguments() -> argparse.Namespace:
@@ -77,18 +82,45 @@ def serve(control: socket.socket) -> None:
     """Fork on demand and report deaths until the control socket ends."""
     wakeup, signalled = _child_signals()
     workers: set[int] = set()
+    orders = Orders(control)
     while True:
         readable, _, _ = select.select([control, wakeup], [], [])
         if wakeup in readable:
             wakeup.recv(4096)
             _reap(control, workers)
-        if control in readable and not _obey([control, wakeup, signalled], workers):
-            break
+        if control in readable:
+            for order, fds in orders.received():
+                _obey(order, fds, [control, wakeup, signalled], workers)
+            if orders.ended:
+                break
     signal.set_wakeup_fd(-1)  # nobody reads the other end any more
     for pid in workers:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        _end(pid)
     _end_orphans(set())
+
+
+class Orders:
+    """Reads the orders of the front, with the descriptors that came with each."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self.ended = False
+        self._control = control
+        self._rest = b""
+
+    def received(self) -> list[tuple[Order, list[int]]]:
+        """Those that are complete; the last one may be cut by the end of the buffer."""
+        try:
+            data, fds, _, _ = socket.recv_fds(self._control, 4096, 16)
+        except ConnectionResetError:
+            data, fds = b"", []
+        self.ended = not data
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        orders = []
+        for order in map(json.loads, lines):
+            count = ROLES[order["fork"]] if "fork" in order else 0
+            orders.append((order, fds[:count]))
+            del fds[:count]
+        return orders
 
 
 def _child_signals() -> tuple[socket.socket, socket.socket]:
@@ -107,25 +139,29 @@ def _reap(control: socket.socket, workers: set[int]) -> None:
             _bury(control, workers, pid, status)
 
 
-def _obey(own: list[socket.socket], workers: set[int]) -> bool:
-    """Carry out the orders on the first socket; False at end of file. Workers close all of `own`."""
+def _obey(order: Order, fds: list[int], own: list[socket.socket], workers: set[int]) -> None:
+    """Carry out one order. Workers close all of `own`, of which the first is the control socket."""
     control = own[0]
-    try:
-        lines, fds, _, _ = socket.recv_fds(control, 4096, 16)
-    except ConnectionResetError:
-        return False
-    for line in lines.splitlines():
-        order = json.loads(line)
-        if "fork" in order:
-            theirs = [fds.pop(0) for _ in range(ROLES[order["fork"]])]
-            workers.add(_fork(order, theirs, own))
-        elif order["kill"] in workers:
-            _kill(control, workers, order["kill"])
-    return bool(lines)
+    if "ping" in order:
+        _tell(control, {"pong": order["ping"]})
+    elif "fork" in order:
+        if pid := _fork(order, fds, own):
+            workers.add(pid)
+            _tell(control, {"forked": pid})
+    elif order["kill"] in workers:
+        _bury(control, workers, order["kill"], _end(order["kill"]))
 
 
-def _fork(order: Order, fds: list[int], parents_own: list[socket.socket]) -> int:
-    pid = os.fork()
+def _fork(order: Order, fds: list[int], parents_own: list[socket.socket]) -> int | None:
+    """The new process. None where none can be had: the front sees that its socket is closed."""
+    pid = None
+    if (
+        len(fds) == ROLES[order["fork"]]
+    ):  # otherwise this process has too many files open to receive them
+        try:
+            pid = os.fork()
+        except OSError as error:
+            log.error("no process can be forked", extra={"reason": str(error)})
     if pid == 0:
         for end in parents_own:
             end.close()
@@ -135,10 +171,13 @@ def _fork(order: Order, fds: list[int], parents_own: list[socket.socket]) -> int
     return pid
 
 
-def _kill(control: socket.socket, workers: set[int], pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    _bury(control, workers, pid, status)
+def _end(pid: int) -> int:
+    """Kill a child, wait for its end, and return its status; 0 if it is no child any more."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+        return os.waitpid(pid, 0)[1]
+    except (ProcessLookupError, ChildProcessError):
+        return 0
 
 
 def _bury(control: socket.socket, workers: set[int], pid: int, status: int) -> None:
@@ -151,8 +190,7 @@ def _end_orphans(workers: set[int]) -> None:
     """End what dead workers left behind: their descendants became children of this process."""
     while orphans := _children() - workers:
         for pid in orphans:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            _end(pid)
 
 
 def _children() -> set[int]:

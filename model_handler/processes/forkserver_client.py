@@ -1,6 +1,7 @@
 """The front's side of the fork server, which is started for the first worker and again after a crash.
 
-Invariant: the exit of a worker is reported once; when the server dies, its workers count as ended.
+Invariants: the exit of a worker is reported once; when the server dies, its workers count as ended. A server
+that is stopped or hangs is killed: its workers end with it, and are replaced as after any other end.
 """
 
 import asyncio
@@ -11,10 +12,16 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Self
 
 log = logging.getLogger(__name__)
 STOP_PATIENCE_S = 2.0
+BEAT_S = 1.0
+STOPPED_BEATS = 2  # in a row at which the server was found stopped
+ANSWER_LIMIT_S = 20.0  # a fork takes 20 ms, the end of a process that uses a GPU seconds
+IMPORT_LIMIT_S = 300.0  # until the first answer
+MAX_UNKNOWN_EXITS = 64
 
 
 class ForkServerProcess:
@@ -23,8 +30,15 @@ class ForkServerProcess:
     def __init__(self, process: asyncio.subprocess.Process, control: socket.socket) -> None:
         self._process = process
         self._control = control
-        self._exits: dict[int, asyncio.Future[int | None]] = {}
+        self._killed = self._stopping = False
+        self._exits: dict[int, asyncio.Future[int | None]] = {}  # of running workers, by pid
+        self._unknown: dict[
+            int, int
+        ] = {}  # statuses of ended workers whose pid nobody has asked for
+        self._asked_at: float | None = None  # time of the ping that was not answered yet
+        self._limit_s = IMPORT_LIMIT_S
         self._listener = asyncio.create_task(self._listen())
+        self._watcher = asyncio.create_task(self._watch())
 
     @classmethod
     async def start(cls) -> Self:
@@ -55,47 +69,101 @@ class ForkServerProcess:
             self._control.send(json.dumps({"kill": pid}).encode() + b"\n")
 
     def exited(self, pid: int) -> "asyncio.Future[int | None]":
-        """The exit status of a worker forked here, set when it ends; None if unknown."""
-        if self._listener.done():
-            unknown: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-            unknown.set_result(None)
-            return unknown
-        return self._exits.setdefault(pid, asyncio.get_running_loop().create_future())
+        """The exit status of a worker forked here, set when it ends; None if unknown. To be asked once."""
+        if pid not in self._unknown and not self._listener.done():
+            return self._exits.setdefault(pid, asyncio.get_running_loop().create_future())
+        known: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        known.set_result(self._unknown.pop(pid, None))
+        return known
 
     @property
     def alive(self) -> bool:
-        return self._process.returncode is None
+        return not self._killed and self._process.returncode is None
 
     async def _listen(self) -> None:
         """Forward worker exit statuses until the fork server exits."""
         reader, writer = await asyncio.open_unix_connection(sock=self._control.dup())
         try:
             while line := await reader.readline():
-                report = json.loads(line)
-                log.info("worker exited", extra=report)
-                self._note_exit(report["exited"], report["status"])
+                self._note(json.loads(line))
+        except (OSError, ValueError, KeyError) as error:
+            log.error("not a report of the fork server", exc_info=error)
         finally:
             writer.close()
-            for pid in list(self._exits):
-                self._note_exit(pid, None)
+            if not self._stopping:
+                self._kill()
+            for news in self._exits.values():
+                if not news.done():
+                    news.set_result(None)
+            self._exits.clear()
 
-    def _note_exit(self, pid: int, status: int | None) -> None:
-        """Kept, since a status may arrive before it is asked for, and may be asked for twice."""
-        news = self._exits.setdefault(pid, asyncio.get_running_loop().create_future())
-        if not news.done():
+    def _note(self, report: dict[str, int]) -> None:
+        if "pong" in report:
+            self._asked_at, self._limit_s = None, ANSWER_LIMIT_S
+        elif "forked" in report:
+            self._unknown.pop(report["forked"], None)  # of an earlier process with this pid
+        else:
+            log.info("worker exited", extra=report)
+            self._note_exit(report["exited"], report["status"])
+
+    def _note_exit(self, pid: int, status: int) -> None:
+        """Kept for a while, since a status may arrive before it is asked for."""
+        news = self._exits.pop(pid, None)
+        if news is None:
+            self._unknown[pid] = status
+            if len(self._unknown) > MAX_UNKNOWN_EXITS:
+                del self._unknown[next(iter(self._unknown))]
+        elif not news.done():
             news.set_result(status)
+
+    # ---- a server that is stopped or hangs ----
+
+    async def _watch(self) -> None:
+        """Kill the server when it is stopped, or when it has not answered for too long."""
+        loop, stopped = asyncio.get_running_loop(), 0
+        while not self._listener.done():
+            if self._asked_at is None:
+                self._asked_at = loop.time()
+                with suppress(OSError):  # a full socket: it does not answer either
+                    self._control.send(json.dumps({"ping": 1}).encode() + b"\n")
+            await asyncio.sleep(BEAT_S)
+            stopped = stopped + 1 if _is_stopped(self._process.pid) else 0
+            late = self._asked_at is not None and loop.time() - self._asked_at > self._limit_s
+            if late or stopped >= STOPPED_BEATS:
+                reason = "it is stopped" if stopped else "it does not answer"
+                log.error("fork server replaced", extra={"reason": reason})
+                self._kill()
+                return
+
+    def _kill(self) -> None:
+        """Its workers end with it, by PR_SET_PDEATHSIG."""
+        self._killed = True
+        with suppress(ProcessLookupError):
+            self._process.kill()
 
     async def stop(self) -> None:
         """Close the control socket, so that it ends its workers and itself."""
+        self._stopping = True
+        self._watcher.cancel()
         self._listener.cancel()
-        await asyncio.wait([self._listener])
+        await asyncio.wait([self._watcher, self._listener])
         self._control.close()
         try:
             async with asyncio.timeout(STOP_PATIENCE_S):
                 await self._process.wait()
         except TimeoutError:  # it may be stuck in its imports
-            self._process.kill()
+            self._kill()
             await self._process.wait()
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether the process was stopped by a signal."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False  # it has ended
+    state = stat.rpartition(b")")[2].split()[0]  # proc(5): the name may hold anything
+    return state == b"T"
 
 
 def _command(control_fd: int) -> list[str]:
@@ -145,8 +213,14 @@ class ForkedProcess:
 
     def __init__(self, server: ForkServerProcess, end: socket.socket) -> None:
         self._server = server
+        self._exit: asyncio.Future[int | None] | None = None
         self.end = end
         self.pid: int | None = None
+
+    def started(self, pid: int) -> None:
+        """It has sent `Ready`, with this pid."""
+        self.pid = pid
+        self._exit = self._server.exited(pid)
 
     def kill(self) -> None:
         """End it and its descendants, unless they have ended."""
@@ -155,6 +229,6 @@ class ForkedProcess:
 
     async def exited(self) -> int | None:
         """The exit status when it has ended, negative for a signal; None if unknown."""
-        if self.pid is None:
+        if self._exit is None:
             return None  # it never came up: its end of the socket is closed, and it ends on that
-        return await asyncio.shield(self._server.exited(self.pid))
+        return await asyncio.shield(self._exit)

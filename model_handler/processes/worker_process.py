@@ -94,7 +94,7 @@ class WorkerProcess(asyncio.Protocol):
             raise
         try:
             async with asyncio.timeout(START_LIMIT_S):
-                process.pid = (await worker._ready).pid
+                process.started((await worker._ready).pid)
         except BaseException:
             worker.close()
             raise

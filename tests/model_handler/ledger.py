@@ -8,6 +8,7 @@ from model_handler.engine.scheduler import Scheduler
 from model_handler.memory.lease import Residence
 from model_handler.memory.pools import MemoryPool
 from model_handler.memory.residency import Residency
+from model_handler.processes.forkserver_client import ForkServerClient
 
 
 def residency(engine: Engine) -> Residency:
@@ -45,6 +46,12 @@ def overhead_in(pool: MemoryPool, residency: Residency) -> int:
     return sum(one.nbytes for one in held if one._pool is pool)
 
 
+def remembered_exits(client: ForkServerClient) -> int:
+    """Processes that the client remembers, running and ended."""
+    assert client._server is not None
+    return len(client._server._exits) + len(client._server._unknown)
+
+
 def queued_nbytes(scheduler: Scheduler) -> int:
-    """Bytes of the bodies of all requests without an answer."""
+    """Bytes of all requests without an answer, and of those in a batch."""
     return scheduler._held_nbytes
