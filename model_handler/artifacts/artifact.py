@@ -3,25 +3,24 @@
 Everything here blocks on the file system: never call it on the event loop.
 """
 
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_handler.artifacts import conventions, properties, tasks, weights
+from model_handler.artifacts import (
+    config_limits,
+    conventions,
+    documents,
+    files,
+    properties,
+    tasks,
+    weights,
+)
 from model_handler.artifacts.conventions import ON_CPU, SCRIPTED, Convention
 from model_handler.artifacts.properties import Properties
 from model_handler.errors import ArtifactNotFound, InvalidRequest, ModelLoadFailed
-
-MAX_JSON_NBYTES = 16 << 20  # the front process, which answers /ping, parses it
-WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +76,17 @@ def inspect(path: Path, *, default_task: str | None, dtype: str, device: str) ->
     """Read the artifact's settings, config and weight headers. Raises ModelLoadFailed."""
     try:
         root = _root(path)
+        sizes = files.sizes(root)
         settings = properties.read(root)
         convention = settings.convention or conventions.detect(root)
         run_dtype = _run_dtype(settings.dtype or dtype, device)
         task = settings.task or default_task
         if convention is Convention.HUGGING_FACE:
-            config = _config(root)
+            config = read_config(root, sizes)
             task = tasks.normalise(task) if task else tasks.infer(config)
-            nbytes = weights.nbytes(_weight_files(root), run_dtype)
+            nbytes = weights.nbytes(weights.files(root), run_dtype)
         else:
-            nbytes = _hinted(settings, device) or _files_nbytes(root)
+            nbytes = _hinted(settings, device) or sum(sizes.values())
     except OSError as error:
         raise ModelLoadFailed(f"the artifact cannot be read: {error.strerror}") from error
     return Artifact(root, convention, task or "", run_dtype or "auto", nbytes, settings)
@@ -99,12 +99,6 @@ def _hinted(settings: Properties, device: str) -> int | None:
     return settings.gpu_required_memory_nbytes
 
 
-def _files_nbytes(root: Path) -> int:
-    """The size on disk: an estimate for formats without headers."""
-    files = (Path(directory) / name for directory, _, names in os.walk(root) for name in names)
-    return sum(file.stat().st_size for file in files)
-
-
 def _root(path: Path) -> Path:
     """`path`, or its only subdirectory where the archive was packed with a top-level directory."""
     entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
@@ -115,23 +109,20 @@ def _root(path: Path) -> Path:
     return entries[0]
 
 
-def _config(root: Path) -> dict[str, Any]:
-    file = root / "config.json"
-    if not file.is_file():
+def read_config(root: Path, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """The config.json of a Hugging Face artifact. `sizes`: of its files.
+
+    Raises ModelLoadFailed, also where another file is beyond the limits of its kind, or a number in
+    config.json beyond what the weights allow.
+    """
+    if "config.json" not in sizes:
         raise ModelLoadFailed("config.json is missing: not a Hugging Face model directory")
-    return _json_object(file)
-
-
-def _json_object(file: Path) -> dict[str, Any]:
-    if file.stat().st_size > MAX_JSON_NBYTES:
-        raise ModelLoadFailed(f"{file.name} is larger than {MAX_JSON_NBYTES} bytes")
-    try:
-        value = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ModelLoadFailed(f"{file.name} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ModelLoadFailed(f"{file.name} must hold an object")
-    return value
+    files.check_limits(sizes)
+    for name in sizes.keys() & files.CONFIGS.keys():
+        documents.check(documents.octets(root / name, documents.CONFIG_NBYTES), name)
+    config = documents.read(root / "config.json")
+    config_limits.check(config, weights.files(root))
+    return config
 
 
 def _run_dtype(dtype: str, device: str) -> str | None:
@@ -139,21 +130,3 @@ def _run_dtype(dtype: str, device: str) -> str | None:
     if dtype != "auto":
         return dtype
     return "float32" if device == "cpu" else None
-
-
-def _weight_files(root: Path) -> list[Path]:
-    for name in WEIGHTS:
-        if (root / name).is_file():
-            return _shards(root / name) if name.endswith(".json") else [root / name]
-    raise ModelLoadFailed(f"no weights: none of {', '.join(WEIGHTS)}")
-
-
-def _shards(index: Path) -> list[Path]:
-    weight_map = _json_object(index).get("weight_map")
-    if not isinstance(weight_map, dict):
-        raise ModelLoadFailed(f"{index.name} has no weight_map")
-    shards = [index.parent / str(name) for name in sorted({*map(str, weight_map.values())})]
-    for shard in shards:
-        if shard.parent != index.parent or not shard.is_file():
-            raise ModelLoadFailed(f"{index.name} names {shard.name}, which is missing")
-    return shards

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from model_handler.artifacts import files as artifact_files
 from model_handler.artifacts import properties
 from model_handler.artifacts.conventions import PICKLES, SUFFIXES, XGBOOST_FILES, Convention
 from model_handler.codecs.arrays import ArrayCodec
@@ -54,6 +55,7 @@ class FormatLoader:
         try:
             if convention is Convention.EXPORTED and not self.alone:
                 raise ModelLoadFailed(_UNSAFE)
+            artifact_files.sizes(path)  # raises for what is no file
             return _OPENERS[convention](path, self.device.torch_device)
         # Broad: a foreign file can fail in any way, and every library raises other classes
         except Exception as error:

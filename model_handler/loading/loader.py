@@ -7,7 +7,6 @@ again, while handler, modules and tokenizer stay.
 
 import gc
 import importlib
-import json
 import logging
 import weakref
 from collections import Counter
@@ -19,7 +18,8 @@ import torch
 import transformers
 from transformers.pipelines import SUPPORTED_TASKS
 
-from model_handler.artifacts import tasks, weights
+from model_handler.artifacts import artifact, tasks, weights
+from model_handler.artifacts import files as artifact_files
 from model_handler.artifacts.stamps import Stamps, stamped
 from model_handler.device import precision
 from model_handler.device.device import Device, is_sticky
@@ -29,7 +29,7 @@ from model_handler.handlers.pipeline import PipelineHandler
 from model_handler.handlers.question_answering import QuestionAnsweringPipeline
 from model_handler.handlers.staged import Staged
 from model_handler.handlers.text2text import PIPELINES as TEXT2TEXT
-from model_handler.loading import building, completeness, failures, structure_cache
+from model_handler.loading import building, completeness, failures, structure_cache, unstored
 from model_handler.loading.processors import Processors, has_tokenizer
 from model_handler.loading.structure_cache import StructureCache
 from model_handler.options import WorkerOptions
@@ -53,7 +53,6 @@ _OWN_AUTO = {
 }
 # Settings of config.json that name other files, or change classes for every model of the process
 _REFUSED_CONFIG = ("transformers_weights", "fusion_config", "custom_pipelines")
-_NO_WEIGHTS = "the artifact has no weights: neither model.safetensors nor pytorch_model.bin"
 
 
 @dataclass
@@ -134,14 +133,14 @@ class TorchLoader:
 
     def _load(self, path: Path, task: str, dtype: str) -> PipelineHandler:
         config = _config(path)
-        files = _weight_files(path)
+        files = weights.files(path)
         stamps = stamped(files)
-        stored = _stored_dtype(path)
+        stored = _stored_dtype(files)
         kind = _pipeline_class(task)
         max_tokens = _max_tokens(config)
         auto = _auto_class(task, config)
         parts = self._parts(kind, path, config, task, max_tokens)
-        model, by_name = self._model(auto, path, task, config, stored)
+        model, by_name = self._model(auto, path, task, config, stored, files)
         max_tokens = _offset_positions(model, max_tokens)
         run_dtype = precision.run_dtype(dtype, stored, self.device, path)
         block = self._place(model, run_dtype, files, stamps, by_name)
@@ -168,33 +167,44 @@ class TorchLoader:
         return parts
 
     def _model(
-        self, auto: Any, path: Path, task: str, config: Any, stored: torch.dtype
+        self,
+        auto: Any,
+        path: Path,
+        task: str,
+        config: Any,
+        stored: torch.dtype,
+        files: list[Path],
     ) -> tuple[Any, bool]:
         """Build the model, from the structure cache if a model of the same structure was loaded before.
 
         Also returns whether the files hold all its tensors, except computed ones, under the same names.
         """
-        files = weights.safetensors_files(path)
-        if not files:
-            return self._built_by_transformers(auto, path, task, config, stored), False
+        if not _are_safetensors(files):
+            return self._built_by_transformers(auto, path, task, config, stored, files), False
         key = structure_cache.key(auto, path / "config.json", files, stored)
         model = self.structure_cache.build(key, files, config)
         if model is not None:
             return model, True
-        model = self._built_by_transformers(auto, path, task, config, stored)
+        model = self._built_by_transformers(auto, path, task, config, stored, files)
         return model, self.structure_cache.learn(key, model, files)
 
     def _built_by_transformers(
-        self, auto: Any, path: Path, task: str, config: Any, stored: torch.dtype
+        self,
+        auto: Any,
+        path: Path,
+        task: str,
+        config: Any,
+        stored: torch.dtype,
+        files: list[Path],
     ) -> Any:
-        with building.sharing(self.turnstile, stored):
+        with building.sharing(self.turnstile, stored), unstored.limited(files):
             model, info = auto.from_pretrained(
                 str(path),
                 config=config,
                 dtype=stored,
                 local_files_only=True,
                 trust_remote_code=False,
-                use_safetensors=_uses_safetensors(path),
+                use_safetensors=_are_safetensors(files),
                 weights_only=True,
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
@@ -234,12 +244,7 @@ def _before_layer(*_: object) -> None:
 
 
 def _config(path: Path) -> Any:
-    file = path / "config.json"
-    if not file.is_file():
-        raise ModelLoadFailed("the artifact has no config.json")
-    document = json.loads(file.read_bytes())
-    if not isinstance(document, dict):
-        raise ModelLoadFailed("config.json is not a JSON object")
+    document = artifact.read_config(path, artifact_files.sizes(path))
     for name in _REFUSED_CONFIG:
         if document.get(name):
             raise ModelLoadFailed(f"config.json sets {name!r}, which is not supported")
@@ -248,22 +253,13 @@ def _config(path: Path) -> Any:
     )
 
 
-def _uses_safetensors(path: Path) -> bool:
-    if any((path / f"model.safetensors{end}").is_file() for end in ("", ".index.json")):
-        return True
-    if any((path / f"pytorch_model.bin{end}").is_file() for end in ("", ".index.json")):
-        return False
-    raise ModelLoadFailed(_NO_WEIGHTS)
+def _are_safetensors(files: list[Path]) -> bool:
+    return files[0].suffix == ".safetensors"
 
 
-def _weight_files(path: Path) -> list[Path]:
-    return weights.safetensors_files(path) or sorted(path.glob("pytorch_model*.bin"))
-
-
-def _stored_dtype(path: Path) -> torch.dtype:
+def _stored_dtype(files: list[Path]) -> torch.dtype:
     """The dtype of most tensors in the header of the first safetensors file; float32 without such a file."""
-    files = weights.safetensors_files(path) if _uses_safetensors(path) else []
-    if not files:
+    if not _are_safetensors(files):
         return torch.float32
     stored = [tensor["dtype"] for tensor in weights.header(files[0]).values()]
     counts = Counter(_HEADER_DTYPES[each] for each in stored if each in _HEADER_DTYPES)

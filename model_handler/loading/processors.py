@@ -14,6 +14,7 @@ from typing import Any
 
 import transformers
 
+from model_handler.artifacts import config_limits, documents
 from model_handler.errors import ModelLoadFailed
 
 _TOKENIZER_FILES = (
@@ -49,7 +50,7 @@ class Processors:
         if not files:
             raise ModelLoadFailed("the artifact has no tokenizer (tokenizer.json, vocab.txt, …)")
         key = ("tokenizer", task, str(max_tokens), config.model_type, _digest(files))
-        return self._shared(key, lambda: _tokenizer(path, config, max_tokens))
+        return self._shared(key, lambda: _tokenizer(path, files, config, max_tokens))
 
     def keep(self, objects: Iterable[Any]) -> None:
         """Keep the processors of a model that is unloaded. Beyond the limits the oldest are evicted."""
@@ -72,6 +73,8 @@ class Processors:
         files = [path / name for name in _PROCESSOR_FILES if (path / name).is_file()]
         if not files:
             raise ModelLoadFailed(f"the artifact has no {noun} (preprocessor_config.json)")
+        for file in files:
+            config_limits.check_processor(documents.read(file), file.name)
         return self._shared((noun, _digest(files)), lambda: _from(kind, path))
 
     def _shared(self, key: tuple[str, ...], build: Build) -> Any:
@@ -95,7 +98,10 @@ def _tokenizer_files(path: Path) -> Iterator[Path]:
             yield file
 
 
-def _tokenizer(path: Path, config: Any, max_tokens: int | None) -> Any:
+def _tokenizer(path: Path, files: list[Path], config: Any, max_tokens: int | None) -> Any:
+    for file in files:
+        if file.suffix == ".json":
+            documents.check_table(file)
     tokenizer = _from(transformers.AutoTokenizer, path, config=config)
     if max_tokens is not None:
         tokenizer.model_max_length = min(tokenizer.model_max_length, max_tokens)

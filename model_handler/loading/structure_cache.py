@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from model_handler.artifacts import weights
+from model_handler.artifacts import documents, weights
 from model_handler.transfer import file_pages, mapped_weights
 
 # Keys of config.json that do not affect the structure
@@ -85,7 +85,7 @@ class StructureCache:
 
 def key(auto: type, config: Path, files: list[Path], dtype: torch.dtype) -> str:
     """Equal for models of the same structure. `config`: the artifact's config.json."""
-    document = json.loads(config.read_bytes())
+    document = documents.read(config)
     structure = {name: value for name, value in document.items() if name not in _UNSTRUCTURAL}
     shapes = [
         (file.name, name, tensor["dtype"], tensor["shape"])

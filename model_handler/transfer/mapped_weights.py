@@ -4,7 +4,6 @@ safetensors' own reader, which transformers uses for the first model of a struct
 per tensor (safetensors 0.8 with PyTorch 2.13). Over thousands of loads that adds up, hence this reader.
 """
 
-import struct
 from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ def tensors(file: Path, names: Container[str]) -> Iterator[tuple[str, torch.Tens
 
     Raises ModelLoadFailed for a damaged file.
     """
-    described, start = weights.header(file), _start(file)
+    described, start = weights.header(file), weights.data_start(file)
     storage = torch.UntypedStorage.from_file(str(file), False, file.stat().st_size)
     for name, tensor in described.items():
         if name in names:
@@ -36,16 +35,9 @@ def tensors(file: Path, names: Container[str]) -> Iterator[tuple[str, torch.Tens
 
 def places(file: Path) -> Iterator[tuple[str, int, torch.dtype]]:
     """Name, offset in the file and dtype of each tensor. Raises ModelLoadFailed for a damaged file."""
-    described, start = weights.header(file), _start(file)
+    described, start = weights.header(file), weights.data_start(file)
     for name, tensor in described.items():
         yield name, start + tensor["data_offsets"][0], DTYPES[tensor["dtype"]]
-
-
-def _start(file: Path) -> int:
-    """The offset in the file at which the data begins."""
-    with file.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-    return 8 + int(length)
 
 
 def _view(storage: Any, start: int, tensor: dict[str, Any]) -> torch.Tensor:
