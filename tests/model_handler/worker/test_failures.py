@@ -1,6 +1,7 @@
 """Whatever a library raises, wherever it raises it: one request or one load fails, and nothing else."""
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,14 @@ from tests.model_handler.front import ID, Front
 from tests.model_handler.harness import request, run
 
 BAD = 13
+
+
+@pytest.fixture(autouse=True)
+def _not_captured() -> Iterator[None]:
+    """pytest-xdist cannot send captured log lines with lone surrogates."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
 
 
 class PanicError(BaseException):
