@@ -1,11 +1,14 @@
 """A worker, tested over its socket: one report for each command, regardless of other work in progress."""
 
-import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from model_handler.errors import ModelLoadFailed
+from model_handler.loading.loader import TorchLoader
 from model_handler.messages import (
     Command,
     Demote,
@@ -94,15 +97,19 @@ def test_demotions_and_unloads_do_not_trim(front: Front, device: Emptied, classi
     assert not device.times
 
 
-def test_trimming_does_not_wait_for_a_load(front: Front, copy: Path) -> None:
-    """The load blocks while it reads one file from a pipe."""
-    file = copy / "tokenizer.json"
-    file.unlink()
-    os.mkfifo(file)
+def test_trimming_does_not_wait_for_a_load(
+    front: Front, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    def blocked(*_: object) -> NoReturn:
+        go_on.wait()
+        raise ModelLoadFailed("blocked until the test went on")
+
+    monkeypatch.setattr(TorchLoader, "load", blocked)
     front.send(Load(ID, str(copy), "text-classification", "auto"))
     assert front.ask(Trim(12)) == Trimmed(12, 0)
-    with file.open("wb"):
-        file.unlink()
+    go_on.set()
     assert isinstance(front.next(), LoadFailed)
 
 
