@@ -6,6 +6,7 @@ have arrived of a body that is not read yet. Answers leave in the order of their
 """
 
 import asyncio
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -21,6 +22,7 @@ from container.http.error_replies import ErrorReply, HeadTimeout, HeadTooLarge, 
 from container.http.request import Request
 from container.http.responses import Response
 
+log = logging.getLogger(__name__)
 MAX_HEAD_NBYTES = 64 << 10
 MAX_PIPELINED = 16
 MAX_UNREAD_NBYTES = 64 << 10
@@ -196,7 +198,13 @@ class HttpConnection(asyncio.Protocol):
         tasks = self._server.tasks
         task = request.task = self._loop.create_task(self._app(request))
         tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._server.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("request not answered", exc_info=error)
+            self._transport.abort()  # the client must not wait for an answer
 
     def await_body(self, request: Request) -> None:
         if request.awaits_continue:

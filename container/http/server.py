@@ -12,6 +12,7 @@ from typing import Any
 import uvicorn
 
 from container.engine import EngineInterface
+from container.http import loop_failures
 from container.http.protocol import HttpConnection
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class HttpServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        loop_failures.watch(self._loop)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._running)
             await super().startup(sockets)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
 from model_handler.engine.admission import QueueBounds
@@ -69,15 +69,14 @@ class Core:
         raise refused
 
     async def _admit_to(self, device: str, model: Model, bounds: QueueBounds) -> None:
-        fleet = self.fleets[device]
-        work_queue, slots = fleet.assign(model)
-        try:
-            overhead = fleet.overhead(model)
-            await self.residencies[device].admit(model, model.artifact.nbytes, overhead)
-        except BaseException:
-            fleet.dismiss(model)
-            raise
-        self.scheduler.open(model, work_queue, slots, bounds)
+        fleet, residency = self.fleets[device], self.residencies[device]
+        async with AsyncExitStack() as undo:
+            undo.callback(fleet.dismiss, model)
+            work_queue, slots = fleet.assign(model)
+            await residency.admit(model, model.artifact.nbytes, fleet.overhead(model))
+            undo.push_async_callback(residency.vacate, model)
+            self.scheduler.open(model, work_queue, slots, bounds)
+            undo.pop_all()
 
     def _rooms(self) -> Iterator[DeviceRoom]:
         for name, fleet in self.fleets.items():
@@ -97,8 +96,10 @@ class Core:
         if model.isolated:
             fleet.interrupt(model, "unloaded while it computes")
         await self.scheduler.drained(model)
-        await self.scheduler.close(model)
-        fleet.dismiss(model)
+        try:
+            await self.scheduler.close(model)
+        finally:
+            fleet.dismiss(model)
 
     async def stop(self) -> None:
         """End all workers, without recovery."""

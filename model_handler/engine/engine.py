@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from model_handler.artifacts import artifact
+from model_handler.background import in_background
 from model_handler.engine import admission
 from model_handler.engine.core import Core
 from model_handler.engine.device_worker import Supervise
@@ -204,8 +205,10 @@ class Engine:
 
     async def _take_down(self, model: Model) -> None:
         core = self._core or self._not_started()
-        await core.remove(model, self.options.unload_timeout_s)
-        self._registry.remove(model.entry)
+        try:
+            await core.remove(model, self.options.unload_timeout_s)
+        finally:
+            self._registry.remove(model.entry)
 
     # ---- invoke ----
 
@@ -303,7 +306,7 @@ class Engine:
         self._registry.withdraw(model)
         core = self._core or self._not_started()
         core.scheduler.abandon(model, WorkerDied("the model could not be restored"))
-        departure = asyncio.create_task(self._take_down(model))
+        departure = in_background(self._take_down(model))
         self._departures.add(departure)
         departure.add_done_callback(self._departures.discard)
 

@@ -70,6 +70,7 @@ class Composer:
         """`first`: the supervisor of the worker that is ready."""
         on_gpu = ready.device != CPU
         available = 0 if on_gpu else cores.available()
+        self._work_queues = WorkQueues.new()  # an attempt before may have failed half-way
         fleets: dict[str, Fleet] = {}
         residencies: dict[str, Residency] = {}
         scheduler = Scheduler(residencies, self._metrics, Cores(available))

@@ -10,6 +10,7 @@ from functools import partial
 
 from model_handler.artifacts.conventions import Convention
 from model_handler.artifacts.properties import Isolation
+from model_handler.background import in_background
 from model_handler.engine.device_worker import GRAPHS, DeviceWorker, Place
 from model_handler.engine.queues import BatchSlots, WorkQueue
 from model_handler.memory.overheads import Overhead
@@ -155,7 +156,7 @@ class Fleet:
         return worker
 
     def _end_soon_if_unused(self, worker: DeviceWorker) -> None:
-        task = asyncio.create_task(self._end_if_unused(worker))
+        task = in_background(self._end_if_unused(worker))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 

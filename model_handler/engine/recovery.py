@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
+from model_handler.background import in_background
 from model_handler.engine.device_worker import DeviceWorker
 from model_handler.engine.fleet import Fleet
 from model_handler.engine.metrics import Metrics
@@ -51,7 +52,7 @@ class Recovery:
     # ---- workers of the device ----
 
     def device_ready(self, worker: DeviceWorker) -> None:
-        self._restoring[worker.name] = asyncio.create_task(self._restore(worker))
+        self._restoring[worker.name] = in_background(self._restore(worker))
 
     def device_lost(self, worker: DeviceWorker, culprit: int) -> None:
         """`culprit`: the model_id whose load or batch lost the device; 0 where that is not known."""
@@ -159,7 +160,7 @@ class Recovery:
         self._revive_later(self._revive(device, process, models))
 
     def _revive_later(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+        task = in_background(work)
         self._revivals.add(task)
         task.add_done_callback(self._revivals.discard)
 

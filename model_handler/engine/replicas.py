@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+from model_handler.background import in_background
 from model_handler.engine.placement import (
     added_nbytes,
     better_device,
@@ -147,7 +148,7 @@ class Replicas:
             self._open(model_queue, better, added_nbytes(model_queue, better))
         elif not any(replica.fetch for replica in model_queue.replicas):
             home = model_queue.home
-            home.fetch = asyncio.create_task(self._fetch(model_queue, home))
+            home.fetch = in_background(self._fetch(model_queue, home))
 
     def _open(self, model_queue: ModelQueue, slots: BatchSlots, nbytes: int) -> None:
         """Promote the model's replica in that worker, which is created if necessary."""
@@ -158,7 +159,7 @@ class Replicas:
             replica = Replica(slots, residence)
             model_queue.replicas.append(replica)
         model_queue.delays.clear()
-        replica.fetch = asyncio.create_task(self._fetch(model_queue, replica))
+        replica.fetch = in_background(self._fetch(model_queue, replica))
 
     async def _fetch(self, model_queue: ModelQueue, replica: Replica) -> None:
         """Promote the replica; its lease is kept in `hold` until its next batch."""
@@ -197,7 +198,7 @@ class Replicas:
         a slot of the worker: making room may wait for both."""
         model_queue = batch.model_queue
         model_queue.computing.update(starved)
-        task = asyncio.create_task(self._retry(batch, starved))
+        task = in_background(self._retry(batch, starved))
         model_queue.waiting_for_memory.add(task)
 
     async def _retry(self, batch: RunningBatch, starved: list[Job]) -> None:

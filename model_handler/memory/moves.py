@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
+from model_handler.background import in_background
 from model_handler.errors import ModelNotFound
 from model_handler.memory.lease import Residence
 from model_handler.memory.pools import Footprint, Reservation
@@ -72,7 +73,7 @@ class Moves:
         for residence in residences:
             if residence.demotion is None and residence.device is not None:
                 residence.descend()
-                residence.demotion = asyncio.create_task(self._leave(residence))
+                residence.demotion = in_background(self._leave(residence))
         demotions = [one.demotion for one in residences if one.demotion is not None]
         if demotions:
             await asyncio.wait(demotions)
@@ -81,7 +82,7 @@ class Moves:
         """Free a model in its former worker once its leases have ended. A model that cannot be demoted keeps
         its reservation."""
         residence.descend()
-        residence.demotion = asyncio.create_task(self._relocate(residence, former))
+        residence.demotion = in_background(self._relocate(residence, former))
 
     async def _relocate(self, residence: Residence, former: Model) -> None:
         try:
@@ -89,6 +90,8 @@ class Moves:
                 await residence.others.changed()
             residence.kept = False
             await self._mover.unload(former)
+        except Exception:
+            log.critical("relocation failed", exc_info=True, extra=_facts(residence))
         finally:
             residence.demotion = None
             if residence.demotable:
@@ -110,6 +113,8 @@ class Moves:
                 leaked = await self._mover.demote(residence.model)
             else:
                 leaked = await self._mover.unload(residence.model)
+        except Exception:
+            log.critical("demotion failed", exc_info=True, extra=_facts(residence))
         finally:
             residence.demotion = None
             if leaked and residence.device is not None:
@@ -130,6 +135,10 @@ class Moves:
             reservation.release()
         self._leaks = [leak for leak in self._leaks if leak[0] != worker]
         self._changed()
+
+
+def _facts(residence: Residence) -> dict[str, object]:
+    return {"model": residence.model.info.name}
 
 
 def _worth_keeping(residence: Residence) -> bool:

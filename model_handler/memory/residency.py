@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
+from model_handler.background import in_background
 from model_handler.errors import (
     EngineError,
     InsufficientMemory,
@@ -98,17 +99,19 @@ class Residency:
         residence = self._residences[model.key]
         residence.closed = True
         self._residences.pulse()  # a promotion of this model that waits for room gives up
-        if residence.arriving is not None:
-            residence.arriving.cancel()
-        if residence.promotion is not None:
-            await asyncio.wait([residence.promotion])
-        while residence.leases:
-            await self._residences.changed()
-        await self._moves.drop(residence)
-        del self._residences[model.key]
-        residence.free_all()
-        self._overheads.leave(model.key)
-        self._residences.pulse()
+        try:
+            if residence.arriving is not None:
+                residence.arriving.cancel()
+            if residence.promotion is not None:
+                await asyncio.wait([residence.promotion])
+            while residence.leases:
+                await self._residences.changed()
+            await self._moves.drop(residence)
+        finally:
+            del self._residences[model.key]
+            residence.free_all()
+            self._overheads.leave(model.key)
+            self._residences.pulse()
 
     # ---- leases ----
 
@@ -128,7 +131,7 @@ class Residency:
         claim: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         residence.claims.append(claim)
         if residence.promotion is None:
-            residence.promotion = asyncio.create_task(self._promote(residence))
+            residence.promotion = in_background(self._promote(residence))
         try:
             return await claim
         except asyncio.CancelledError:
@@ -157,10 +160,11 @@ class Residency:
 
     async def _promote(self, residence: Residence) -> None:
         """Runs as a separate task; sets the results of the claims."""
-        error: EngineError | None = None
+        error: EngineError | None = ModelLoadFailed("the model could not be moved")
         try:
             await self._bring(residence)
             check_open(residence)
+            error = None
         except EngineError as refused:
             error = refused
         except Exception as mistake:  # an unexpected error: waiting claims must still get a result
@@ -219,6 +223,9 @@ class Residency:
             raise
         except EngineError:
             residence.free_device()
+            raise
+        except Exception:
+            await self._moves.leave(residence)  # nobody knows what its worker holds
             raise
         residence.ascend()
 

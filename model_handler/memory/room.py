@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
 from contextlib import asynccontextmanager
 
+from model_handler.background import in_background
 from model_handler.errors import InsufficientMemory, ModelNotFound
 from model_handler.memory import eviction
 from model_handler.memory.lease import Residence, Residences
@@ -142,7 +143,7 @@ class Room:
     ) -> None:
         """Find room, in a task, for memory that the model has allocated already. Calls `refused` with the
         reason if there is none."""
-        task = asyncio.create_task(self._grow(residence, footprint, refused))
+        task = in_background(self._grow(residence, footprint, refused))
         self._growing.add(task)
         task.add_done_callback(self._growing.discard)
 

@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+from model_handler.background import in_background
+
 log = logging.getLogger(__name__)
 STOP_PATIENCE_S = 2.0
 BEAT_S = 1.0
@@ -37,8 +39,8 @@ class ForkServerProcess:
         ] = {}  # statuses of ended workers whose pid nobody has asked for
         self._asked_at: float | None = None  # time of the ping that was not answered yet
         self._limit_s = IMPORT_LIMIT_S
-        self._listener = asyncio.create_task(self._listen())
-        self._watcher = asyncio.create_task(self._watch())
+        self._listener = in_background(self._listen())
+        self._watcher = in_background(self._watch())
 
     @classmethod
     async def start(cls) -> Self:

@@ -12,6 +12,7 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 
+from model_handler.background import in_background
 from model_handler.errors import (
     EngineError,
     InferenceFailed,
@@ -176,7 +177,7 @@ class IsolatedProcess:
 
     def _lost(self, worker: WorkerProcess) -> None:
         self._worker = None
-        self._failure = asyncio.create_task(self._examine(worker))
+        self._failure = in_background(self._examine(worker))
         if self.models:
             self._on_lost(self)
             self.models.clear()

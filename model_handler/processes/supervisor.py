@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from model_handler.background import in_background
 from model_handler.errors import EngineError, Unavailable, WorkerDied
 from model_handler.memory.pools import Footprint
 from model_handler.messages import Done, Ready, Run
@@ -48,8 +49,7 @@ class Supervisor:
     def start(self) -> None:
         """Start a worker in the background, unless one was started."""
         if self._keeper is None:
-            self._keeper = asyncio.create_task(self._keep())
-            self._keeper.add_done_callback(_report)
+            self._keeper = in_background(self._keep())
 
     async def stop(self) -> None:
         """Return when the worker process has ended and its device memory is free."""
@@ -130,11 +130,17 @@ class Supervisor:
             try:
                 worker = await self._start()
             except (OSError, EngineError) as error:
-                self._backoff.note(str(error) or repr(error), loop.time())
-                log.error("worker did not start", extra={"reason": self._backoff.reason})
-                self._announce()
+                self._not_started(str(error) or repr(error))
+            except Exception as error:  # one of ours, in what is done with a worker that is ready
+                log.critical("worker not used", exc_info=error)
+                self._not_started(f"unexpected {type(error).__name__}")
             else:
                 await self._outlive(worker, loop)
+
+    def _not_started(self, reason: str) -> None:
+        self._backoff.note(reason, asyncio.get_running_loop().time())
+        log.error("worker did not start", extra={"reason": reason})
+        self._announce()
 
     async def _outlive(self, worker: WorkerProcess, loop: asyncio.AbstractEventLoop) -> None:
         """Wait until the worker ends; an end soon after the start counts as a failed start."""
@@ -149,7 +155,12 @@ class Supervisor:
         worker = await WorkerProcess.start(process, self._lost, self._max_response_nbytes)
         log.info("worker ready", extra={"worker": worker.pid, "device": worker.ready.device})
         self._worker = worker
-        self._on_ready(worker.ready)
+        try:
+            self._on_ready(worker.ready)
+        except BaseException:
+            self._worker = None
+            await worker.end()
+            raise
         self._announce()
         return worker
 
@@ -163,9 +174,3 @@ class Supervisor:
         extra = {"worker": worker.pid, "reason": worker.reason, "culprit": worker.culprit}
         log.error("worker lost", extra=extra)
         self._on_lost(worker.culprit)
-
-
-def _report(keeper: asyncio.Task[None]) -> None:
-    """Log an error of ours, after which no worker is started any more."""
-    if not keeper.cancelled():
-        log.critical("supervisor ended", exc_info=keeper.exception())
