@@ -122,7 +122,11 @@ class Residency:
     async def acquire(self, model: Model) -> Lease:
         """Lease a model, after its promotion if necessary. The lease begins when the model arrives."""
         lease = await self._claim(self._admitted(model))
-        self._residences.count_use(lease.residence)
+        try:
+            self._residences.count_use(lease.residence)
+        except BaseException:
+            lease.release()
+            raise
         return lease
 
     async def _claim(self, residence: Residence) -> Lease:
@@ -180,10 +184,15 @@ class Residency:
         for claim in claims:
             if claim.done():
                 continue
-            if error is None:
-                claim.set_result(Lease(residence))
-            else:
+            try:
+                lease = Lease(residence) if error is None else None
+            except Exception as mistake:
+                log.exception("no lease", extra={"model": residence.model.info.name})
+                error = ModelLoadFailed(f"the model is not there: {type(mistake).__name__}")
+            if error is not None:
                 claim.set_exception(error)
+            elif lease is not None:
+                claim.set_result(lease)
         self._residences.pulse()
 
     async def _bring(self, residence: Residence) -> None:
