@@ -258,11 +258,11 @@ class Scheduler:
         except EngineError as error:
             fail(batch.jobs, error)
         except BaseException as error:
-            log.critical("batch failed", exc_info=error)
             starved = []
             fail(batch.jobs, unexpected(error))
             if task.cancelling():
                 raise
+            log.critical("batch failed", exc_info=error)
         finally:
             batch.model_queue.running.discard(task)
             self._end(batch, starved)

@@ -67,3 +67,19 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueue = QueueMachine.TestCase
+
+
+@pytest.mark.parametrize(("max_nbytes", "expected"), [(9, 1), (10, 2), (14, 2), (15, 3), (99, 3)])
+def test_a_batch_may_have_exactly_the_bytes_of_its_bound(max_nbytes: int, expected: int) -> None:
+    queue = RequestQueue("m", LIMIT)
+    for _ in range(3):
+        queue.add(job(5))
+    assert len(queue.take(LIMIT, max_nbytes)) == expected
+
+
+def test_a_request_over_the_bound_is_a_batch_of_its_own() -> None:
+    queue = RequestQueue("m", LIMIT)
+    for nbytes in (30, 1):
+        queue.add(job(nbytes))
+    assert len(queue.take(LIMIT, 10)) == 1
+    assert len(queue) == 1

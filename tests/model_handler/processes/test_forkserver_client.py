@@ -154,14 +154,16 @@ def test_a_fork_that_fails_leaves_the_other_workers(play: Play, tmp_path: Any) -
     play(scenario)
 
 
-def test_ended_workers_leave_nothing(play: Play) -> None:
+def test_ended_workers_leave_nothing(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forkserver_client, "MAX_UNKNOWN_EXITS", 3)
+
     async def scenario(client: Client) -> None:
-        for _ in range(70):
+        for _ in range(6):
             worker = await client.worker()
             await worker.end()
             abandoned = await client.fork(ORDER)
             abandoned.end.close()
         await (await client.worker()).end()
-        assert ledger.remembered_exits(client) <= 65
+        assert ledger.remembered_exits(client) <= 4
 
     play(scenario)

@@ -104,3 +104,22 @@ def test_charges_are_cleared_when_no_key_has_work() -> None:
     order = [shares.next(lambda _: True)]
     shares.charge("heavy", 1.0)
     assert [*order, shares.next(lambda _: True)] == ["heavy", "new"]
+
+
+def test_a_late_correction_counts_from_the_level_at_which_all_start_again() -> None:
+    shares: Shares[str] = Shares()
+    for key, seconds in (("heavy", 1000.0), ("light", 1.0)):
+        shares.enter(key)
+        assert shares.next(lambda each, key=key: each == key) == key  # type: ignore[misc]
+        shares.charge(key, seconds)
+    for key in ("heavy", "light"):
+        shares.leave(key)
+    shares.charge("light", 5.0)
+    for key in ("light", "heavy"):
+        shares.enter(key)
+    taken = []
+    for _ in range(6):
+        taken.append(turn := shares.next(lambda _: True))
+        assert turn is not None
+        shares.charge(turn, 1.0)
+    assert taken == ["heavy"] * 5 + ["light"]
