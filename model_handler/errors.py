@@ -99,6 +99,10 @@ class WorkerDied(Unavailable):
     pass
 
 
+def unloading(name: str) -> ModelUnloading:
+    return ModelUnloading(f"model {name!r} was unloaded before the answer came")
+
+
 def unexpected(error: BaseException) -> EngineError:
     """The answer to requests that an error in the engine's own code ended; EngineErrors as they are."""
     if isinstance(error, EngineError):

@@ -10,8 +10,8 @@ from model_handler.engine.device_worker import DeviceWorker
 from model_handler.engine.fleet import Fleet
 from model_handler.engine.placement import DeviceRoom, preferred
 from model_handler.engine.recovery import Recovery
-from model_handler.engine.scheduler import Scheduler, unloading
-from model_handler.errors import EngineError, InsufficientMemory, Unavailable
+from model_handler.engine.scheduler import Scheduler
+from model_handler.errors import EngineError, InsufficientMemory, Unavailable, unloading
 from model_handler.memory.pools import MemoryPool
 from model_handler.memory.residency import Residency
 from model_handler.model import Model

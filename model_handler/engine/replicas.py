@@ -29,6 +29,7 @@ from model_handler.engine.queues import (
 )
 from model_handler.errors import EngineError, InsufficientMemory, unexpected
 from model_handler.memory.residency import Residency
+from model_handler.model import Model
 
 log = logging.getLogger(__name__)
 STARVED = "the request needs more memory than the device has left"
@@ -72,6 +73,12 @@ class Replicas:
         for error in await asyncio.gather(*each, return_exceptions=True):
             if error is not None:
                 log.critical("a replica was not unloaded", exc_info=error)
+
+    def lost(self, model_queue: ModelQueue, model: Model) -> None:
+        """Release the lease of the replica whose worker died."""
+        for replica in model_queue.replicas:
+            if replica.model is model:
+                replica.drop_hold()
 
     # ---- what waits ----
 
@@ -225,11 +232,11 @@ class Replicas:
         self._pump(model_queue.work_queue)
 
 
-def give_up(model_queue: ModelQueue, error: BaseException) -> None:
+def give_up(model_queue: ModelQueue, error: BaseException, begun: Iterable[Job] = ()) -> None:
     """Answer the model's waiting requests after an error of ours, which would hold up other models if it came
-    again and again."""
+    again and again. `begun`: those that were taken out of the queue."""
     log.critical("scheduling failed", exc_info=error, extra={"model": model_queue.model.info.name})
-    fail(model_queue.requests.take_all(), unexpected(error))
+    fail([*begun, *model_queue.requests.take_all()], unexpected(error))
     model_queue.settle()
 
 

@@ -1,16 +1,14 @@
 """Which model's batch runs next, and the batches that are running.
 
 Batches form while the workers are busy, without timers, unless a model's artifact asks for a delay. The model
-with the least compute time so far, over all workers, is next, so that a model with heavy batches does not
-slow the others down to its pace. Invariant: at most `depth` batches of a worker's slots are in flight, each
-under a lease; every submitted job ends, with an answer or with an error. An error of ours ends the requests
-of one model: what its batch took is given back, and the other models go on.
+with the least compute time so far, over all workers, is next, so that heavy batches do not slow other models
+down. Invariant: at most `depth` batches of a worker's slots are in flight, each under a lease; every job
+ends, with an answer or an error. An error of ours ends the requests of one model, the others go on.
 """
 
 import asyncio
 import itertools
 import logging
-import math
 from collections.abc import Iterable, Mapping
 from weakref import WeakSet
 
@@ -31,7 +29,6 @@ from model_handler.engine.replicas import Replicas, give_up
 from model_handler.errors import (
     EngineError,
     InsufficientMemory,
-    ModelUnloading,
     QueueFull,
     WorkerDied,
     from_wire,
@@ -61,9 +58,7 @@ class Scheduler:
         self._model_queues: dict[int, ModelQueue] = {}
         self._batch_ids = itertools.count(1)
         self._held_nbytes = 0
-        self._defects: list[
-            tuple[ModelQueue, BaseException]
-        ] = []  # models whose turn cannot be decided
+        self._defects = list[tuple[ModelQueue, BaseException]]()  # see `_can_run`
 
     # ---- the engine's side ----
 
@@ -174,9 +169,7 @@ class Scheduler:
         """Release the leases held for replicas whose worker died; let other replicas compute."""
         for model in models:
             if (model_queue := self._model_queues.get(model.model_id)) is not None:
-                for replica in model_queue.replicas:
-                    if replica.model is model:
-                        replica.drop_hold()
+                self._replicas.lost(model_queue, model)
                 self._pump_soon(model_queue.work_queue)
 
     def waiting(self) -> int:
@@ -223,11 +216,10 @@ class Scheduler:
             task = asyncio.create_task(self._run(batch))
         except BaseException as error:  # noqa: BLE001  logged by `give_up`
             batch.give_back()
-            fail(batch.jobs, unexpected(error))
-            give_up(model_queue, error)
-            return
-        model_queue.running.add(task)
-        model_queue.settle()
+            give_up(model_queue, error, batch.jobs)
+        else:
+            model_queue.running.add(task)
+            model_queue.settle()
 
     def _take(self, batch: RunningBatch) -> None:
         model_queue, slots, cores = batch.model_queue, batch.slots, self._cores
@@ -288,12 +280,13 @@ class Scheduler:
     def _command(self, batch: RunningBatch) -> tuple[Run, asyncio.TimerHandle]:
         """The message to the worker, and the timer that replaces a worker which does not answer it."""
         self._metrics.batch_size.observe(len(batch.jobs))
-        loop, slots = asyncio.get_running_loop(), batch.slots
-        requests, deadline = [], -math.inf
-        for job in batch.jobs:
-            requests.append(job.request)
-            deadline = max(deadline, job.deadline)
-        model_id, left_s = batch.model_queue.model.model_id, deadline - loop.time()
+        loop, slots, model_id = (
+            asyncio.get_running_loop(),
+            batch.slots,
+            batch.model_queue.model.model_id,
+        )
+        requests = [job.request for job in batch.jobs]
+        left_s = max([job.deadline for job in batch.jobs]) - loop.time()
         late_s, replace = left_s + slots.grace_s, slots.worker.replace
         wedged = loop.call_later(late_s, replace, "a batch never ended", model_id)
         return Run(next(self._batch_ids), model_id, requests, left_s, batch.threads), wedged
@@ -345,8 +338,8 @@ def _deliver(jobs: list[Job], done: Done) -> list[Job]:
     starved = []
     for job, result in zip(jobs, done.results, strict=True):
         if job.answer.done():
-            continue
-        if not isinstance(result, Refusal):
+            pass
+        elif not isinstance(result, Refusal):
             job.answer.set_result(result)
         elif result.error == InsufficientMemory.__name__ and not job.retried:
             job.retried = True
@@ -354,7 +347,3 @@ def _deliver(jobs: list[Job], done: Done) -> list[Job]:
         else:
             job.answer.set_exception(from_wire(result.error, result.message, result.status))
     return starved
-
-
-def unloading(name: str) -> ModelUnloading:
-    return ModelUnloading(f"model {name!r} was unloaded before the answer came")

@@ -88,6 +88,8 @@ class ForkServerProcess:
         try:
             while line := await reader.readline():
                 self._note(json.loads(line))
+        except ConnectionError:
+            pass  # it ended before it had read everything
         except (OSError, ValueError, KeyError) as error:
             log.error("not a report of the fork server", exc_info=error)
         finally:

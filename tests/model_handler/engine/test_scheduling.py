@@ -19,8 +19,8 @@ from model_handler.artifacts.properties import Properties
 from model_handler.engine.admission import QueueBounds
 from model_handler.engine.metrics import Metrics
 from model_handler.engine.queues import BatchSlots, Job, WorkQueue
-from model_handler.engine.scheduler import Scheduler, unloading
-from model_handler.errors import EngineError
+from model_handler.engine.scheduler import Scheduler
+from model_handler.errors import EngineError, unloading
 from model_handler.memory.overheads import Overhead
 from model_handler.memory.pools import Footprint, MemoryPool, Tier
 from model_handler.memory.residency import Residency
