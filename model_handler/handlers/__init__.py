@@ -8,6 +8,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from model_handler.artifacts.stamps import Stamps
 from model_handler.messages import InferenceRequest
 
 
@@ -83,6 +84,15 @@ class Handler(Protocol):
 
     def postprocess(self, prepared: Prepared, outputs: list[Any]) -> Any:
         """The answer in the form its codec encodes; plain Python values if `codec` is None."""
+        ...
+
+
+class Mapped(Protocol):
+    """A handler with weights that are views of files: what is written to these changes its answers."""
+
+    @property
+    def mapped(self) -> Stamps:
+        """The files, as they were when the model was loaded."""
         ...
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import transformers
 
+from model_handler.artifacts.stamps import Stamps
 from model_handler.artifacts.tasks import family, input_kind
 from model_handler.errors import EngineError, InferenceFailed, InvalidRequest, ModelLoadFailed
 from model_handler.handlers import Payload, Prepared, Unit, bounds, precedence
@@ -70,6 +71,7 @@ class PipelineHandler:
     def __init__(self, task: str, pipeline: Staged, *, nbytes: int, max_tokens: int | None) -> None:
         self.task = task
         self.max_tokens = max_tokens
+        self.mapped: Stamps = {}
         self._family = family(task)
         self._task = TASK_PARAMETERS[self._family]
         self._staged: Staged | None = pipeline

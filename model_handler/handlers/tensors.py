@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from model_handler.artifacts.stamps import Stamps
 from model_handler.errors import InferenceFailed
 from model_handler.handlers import Codec, Payload, Prepared, Unit
 
@@ -63,6 +64,7 @@ class ArrayHandler:
 
     def __init__(self, model: ArrayModel, codec: Codec) -> None:
         self.codec = codec
+        self.mapped: Stamps = {}
         self._model: ArrayModel | None = model
         self._nbytes = model.nbytes
 

@@ -17,6 +17,7 @@ import torch
 from model_handler.artifacts import files as artifact_files
 from model_handler.artifacts import properties
 from model_handler.artifacts.conventions import PICKLES, SUFFIXES, XGBOOST_FILES, Convention
+from model_handler.artifacts.stamps import stamped
 from model_handler.codecs.arrays import ArrayCodec
 from model_handler.codecs.media_types import CSV
 from model_handler.device.device import Device, is_sticky
@@ -104,8 +105,11 @@ def _onnx(path: Path, device: torch.device) -> ArrayHandler:
     file = _file(path, Convention.ONNX)
     # All files: a graph may store its weights in files of their own
     sizes = (entry.stat().st_size for entry in path.iterdir() if entry.is_file())
+    stamps = stamped(entry for entry in path.iterdir() if entry.is_file())
     graph = OnnxGraph(file, sum(sizes), joins=_joins(path))
-    return ArrayHandler(graph, ArrayCodec())
+    handler = ArrayHandler(graph, ArrayCodec())
+    handler.mapped = stamps
+    return handler
 
 
 def _torchscript(path: Path, device: torch.device) -> ArrayHandler:

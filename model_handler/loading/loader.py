@@ -152,6 +152,8 @@ class TorchLoader:
         handler = PipelineHandler(task, pipeline, nbytes=nbytes, max_tokens=max_tokens)
         if block is not None:
             self._blocks.put(handler, block)
+        else:
+            handler.mapped = stamps
         return handler
 
     def _parts(

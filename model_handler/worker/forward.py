@@ -5,6 +5,7 @@ request that caused it, unless the device is lost.
 """
 
 import logging
+import os
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 
+from model_handler.artifacts.stamps import Stamps
 from model_handler.codecs import toolkit
 from model_handler.device.device import Device, is_out_of_memory, is_sticky
 from model_handler.errors import (
@@ -218,6 +220,7 @@ def _attempt(
     try:
         if time.monotonic() > deadline:
             raise DeadlineExceeded("the time for this request ran out before the model could run")
+        _check_files(getattr(handler, "mapped", {}))
         with torch.inference_mode():
             outputs = handler.forward([item.unit for item in items], deadline)
         for item, output in zip(items, outputs, strict=True):
@@ -228,6 +231,25 @@ def _attempt(
             raise
         return _refusal(error, InferenceFailed, *(item.slot.request.body for item in items))
     return None
+
+
+def _check_files(mapped: Stamps) -> None:
+    """Raises InferenceFailed if a file was written to since it was mapped.
+
+    Its pages may be wrong, and reading one beyond a new end ends the process. A file that was deleted or
+    replaced keeps its pages.
+    """
+    for path, stamp in mapped.items():
+        try:
+            found = os.stat(path)  # noqa: PTH116 - before every forward, and faster than pathlib
+        except OSError:
+            continue
+        same = found.st_ino == stamp.inode and found.st_dev == stamp.device
+        if same and (found.st_size, found.st_mtime_ns) != (stamp.nbytes, stamp.modified_ns):
+            name = os.path.basename(path)
+            raise InferenceFailed(
+                f"{name} was written to after the model was loaded: load it again"
+            )
 
 
 # ---- threads of a forward ----
