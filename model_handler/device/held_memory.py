@@ -1,17 +1,27 @@
-"""Memory that an isolated process holds: its private main memory, and its memory on a GPU.
+"""Memory that an isolated process holds: main memory, private or shared, and memory on a GPU.
 
-Invariant: the measurement after every request takes microseconds.
+The memory of processes that it started counts too. Invariant: without such processes, the measurement after
+every request takes about 0.1 ms.
 """
 
+import logging
+import os
 import resource
+import signal
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
+from model_handler.device.shared_memory import beside_nbytes
 from model_handler.memory.pools import Footprint
 
 PAGE_NBYTES = resource.getpagesize()
 WORTH_COUNTING_NBYTES = 16 << 20
+WATCH_S = 0.5
+log = logging.getLogger(__name__)
 
 
 class HeldMemory:
@@ -27,12 +37,12 @@ class HeldMemory:
         self._context_nbytes = context_nbytes
         self.alone = alone
         self._counted = Footprint(0)  # memory of the process at the last load or unload
-        self._anonymous_at_load = 0
+        self._main_at_load = 0
 
     def loaded(self) -> Footprint:
         """Growth since the last load or unload; for the first load, since the fork."""
         before, self._counted = self._counted, self._exact()
-        self._anonymous_at_load = anonymous_nbytes()
+        self._main_at_load = _main_nbytes()
         nbytes = self._counted.nbytes - before.nbytes
         return Footprint(max(0, nbytes), max(0, self._counted.main_nbytes - before.main_nbytes))
 
@@ -48,14 +58,14 @@ class HeldMemory:
         """
         if not self.alone:
             return Footprint(0)
-        grown = anonymous_nbytes() - self._anonymous_at_load
+        grown = _main_nbytes() - self._main_at_load
         if self._gpu:
             return Footprint(self._on_gpu(), max(0, self._counted.main_nbytes + grown))
         return Footprint(max(0, self._counted.nbytes + grown))
 
     def _exact(self) -> Footprint:
-        private = private_nbytes()
-        return Footprint(self._on_gpu(), private) if self._gpu else Footprint(private)
+        main = private_nbytes() + beside_nbytes()
+        return Footprint(self._on_gpu(), main) if self._gpu else Footprint(main)
 
     def _on_gpu(self) -> int:
         """GPU memory allocated to this process, including the allocator's unused blocks."""
@@ -66,6 +76,29 @@ class HeldMemory:
     def _started(self) -> bool:
         """True if this process uses CUDA. The measurement itself never initializes CUDA."""
         return self._gpu and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
+def _main_nbytes() -> int:
+    return anonymous_nbytes() + beside_nbytes()
+
+
+def end_beyond(nbytes: int) -> None:
+    """End this process, as the kernel does, once its code holds more than `nbytes` more than now.
+
+    Starts a thread. A resource limit does not cover shared memory and memory of further processes.
+    """
+    start = _main_nbytes()
+
+    def watch() -> None:
+        grown = 0
+        while grown <= nbytes:
+            time.sleep(WATCH_S)
+            with suppress(MemoryError):  # the limit on private memory is reached: this may fail too
+                grown = _main_nbytes() - start
+        log.critical("memory limit exceeded", extra={"held_nbytes": grown, "limit_nbytes": nbytes})
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="memory", daemon=True).start()
 
 
 def private_nbytes() -> int:

@@ -29,7 +29,7 @@ import torch
 from model_handler import logs
 from model_handler.device import precision
 from model_handler.device.device import CpuDevice, CudaDevice, Device, is_sticky, see_only
-from model_handler.device.held_memory import PAGE_NBYTES, HeldMemory
+from model_handler.device.held_memory import PAGE_NBYTES, HeldMemory, end_beyond
 from model_handler.device.tokenizer_threads import tokenize_with
 from model_handler.errors import ModelNotFound
 from model_handler.messages import (
@@ -102,11 +102,13 @@ def _keep_log() -> None:
 def _bound_memory(nbytes: int) -> None:
     """Limit memory, so that exceeding it is a MemoryError here instead of the kernel's OOM killer.
 
-    The limit is a quarter above the budget: on growth in small steps the ledger ends the process first.
+    The limit is a quarter above the budget: on growth in small steps the ledger ends the process first. What
+    the limit does not cover, shared memory above all, ends the process soon after it exceeds the same number.
     """
     data_pages = int(Path("/proc/self/statm").read_text().split()[5])
     limit = data_pages * PAGE_NBYTES + nbytes + nbytes // 4
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    end_beyond(nbytes + nbytes // 4)
 
 
 def _bound_device_memory(share: float) -> None:
