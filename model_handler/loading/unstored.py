@@ -23,6 +23,8 @@ from model_handler.transfer import placement
 COMPUTED_NBYTES = 64 << 20
 # Each parameter is registered when it is built and when it is filled, and tied ones several times
 REGISTRATIONS, MORE_REGISTRATIONS = 8, 2000
+# Tied embeddings are built up to four times, in a data type up to four times as large as the stored one
+BUILT = 16
 
 
 @contextmanager
@@ -41,7 +43,7 @@ def limited(files: list[Path]) -> Iterator[None]:
         return allocate(model, missing, *args, **kwargs)
 
     setattr(base, name, checked)
-    registrations = register_module_parameter_registration_hook(_Count(files))
+    registrations = register_module_parameter_registration_hook(_Count(files, stored_nbytes))
     try:
         yield
     finally:
@@ -50,18 +52,29 @@ def limited(files: list[Path]) -> Iterator[None]:
 
 
 class _Count:
-    """Counts parameters that this thread registers, and raises ModelLoadFailed beyond the limit."""
+    """Counts parameters that this thread registers and, of those without memory yet, their bytes.
 
-    def __init__(self, files: list[Path]) -> None:
+    Raises ModelLoadFailed beyond the limits. A pickle can hold a tensor that is larger than its file.
+    """
+
+    def __init__(self, files: list[Path], stored_nbytes: int) -> None:
         extent = weights.extent(files)
         self._tensors = extent.tensors if extent else weights.MAX_TENSORS
         self._left = REGISTRATIONS * self._tensors + MORE_REGISTRATIONS
+        self._nbytes_left = BUILT * (stored_nbytes + COMPUTED_NBYTES)
         self._thread = threading.get_ident()
 
     def __call__(self, module: torch.nn.Module, name: str, parameter: Any) -> None:
         if threading.get_ident() != self._thread:
             return
         self._left -= 1
+        if isinstance(parameter, torch.Tensor) and parameter.is_meta:
+            self._nbytes_left -= placement.nbytes(parameter)
+        if self._nbytes_left < 0:
+            raise ModelLoadFailed(
+                f"config.json describes a model many times as large as its files: {name} of shape"
+                f" {tuple(parameter.shape)}"
+            )
         if self._left < 0:
             raise ModelLoadFailed(
                 f"config.json describes a model with many more tensors than the {self._tensors} in the files"

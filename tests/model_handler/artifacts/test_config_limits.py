@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
+import torch
 
 from tests import artifacts
 from tests.model_handler.harness import implied_task, loaded
@@ -105,6 +107,17 @@ def test_sound_of_days_is_refused(tmp_path: Path, fields: dict[str, Any]) -> Non
     edit(path / "preprocessor_config.json", **fields)
     reason = refused_cheaply(path, "automatic-speech-recognition")
     assert "preprocessor_config.json" in reason
+
+
+def test_a_pickle_with_tensors_larger_than_its_file_is_refused(copy: Path) -> None:
+    """A tensor with strides of 0 has one row in the file and any number of rows in the model."""
+    tensors = safetensors.torch.load_file(copy / "model.safetensors")
+    (copy / "model.safetensors").unlink()
+    name, rows = "bert.embeddings.word_embeddings.weight", 15_000_000
+    tensors[name] = tensors[name][:1].expand(rows, -1)
+    torch.save(tensors, copy / "pytorch_model.bin")
+    edit(copy / "config.json", vocab_size=rows)
+    refused_cheaply(copy)
 
 
 def test_numbers_that_build_nothing_are_ignored(copy: Path) -> None:
