@@ -89,6 +89,12 @@ class Settings:
         parse=variables.truth,
         text="true: a load installs the artifact's code/requirements.txt",
     )
+    quarantine: bool = variable(
+        _ENGINE.quarantine,
+        "MME_QUARANTINE",
+        parse=variables.truth,
+        text="true: an artifact with new content is first opened, and asked once, in a process of its own",
+    )
     requirements_dir: Path = variable(
         _ENGINE.requirements_dir,
         "MME_REQUIREMENTS_DIR",

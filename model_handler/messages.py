@@ -3,8 +3,7 @@
 A frame is a 4-byte big-endian length and one MessagePack document. The format is MessagePack and not
 pickle because a worker may run code from an artifact, and its messages must not execute code in the front.
 
-Invariants of the worker's end: a report that the front can read is sent for every request, whatever the model
-answered. A process that an unexpected error ends says so first, in the log and to the front.
+Invariant of the worker's end: the front can read the report on every request, whatever the model answered.
 """
 
 import logging
@@ -13,7 +12,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 
@@ -115,6 +114,35 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):
     threads: Count = 0
 
 
+# ---- front → process that reads artifacts ----
+
+
+class Inspect(msgspec.Struct, frozen=True, array_like=True, tag="inspect"):
+    """Read settings, config and headers of the artifact in the directory `url`, which has to be in one of
+    `roots`. The response is `Inspected` or `LoadFailed`. `device`: kind of the device, cpu or cuda."""
+
+    model_id: int
+    url: str
+    roots: list[str]
+    default_task: str | None
+    dtype: str
+    device: str
+
+
+class TryOut(msgspec.Struct, frozen=True, array_like=True, tag="try_out"):
+    """Open the model on the CPU, let it answer one small request, and close it. The response is `Loaded` or
+    `LoadFailed`.
+
+    `memory_nbytes`, `cpu_s`: memory that the process may allocate for this, and CPU time. `computes`: False
+    to open the weights in the dtype in which they are stored, and only to prepare the request.
+    """
+
+    load: Load
+    memory_nbytes: int
+    cpu_s: float
+    computes: bool
+
+
 # ---- worker → front ----
 
 
@@ -150,6 +178,13 @@ class Loaded(msgspec.Struct, frozen=True, array_like=True, tag="loaded"):
 class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag="load_failed"):
     model_id: int
     reason: Refusal
+
+
+class Inspected(msgspec.Struct, frozen=True, array_like=True, tag="inspected"):
+    """`artifact`: fields of an Artifact, as `artifacts.inspection` writes them."""
+
+    model_id: int
+    artifact: dict[str, Any]
 
 
 class Unloaded(msgspec.Struct, frozen=True, array_like=True, tag="unloaded"):
@@ -193,8 +228,8 @@ class Poisoned(msgspec.Struct, frozen=True, array_like=True, tag="poisoned"):
     model_id: int = 0
 
 
-Command = Load | Unload | Demote | Trim | Run
-Report = Ready | Loaded | LoadFailed | Unloaded | Trimmed | Done | Poisoned
+Command = Load | Unload | Demote | Trim | Run | Inspect | TryOut
+Report = Ready | Loaded | LoadFailed | Inspected | Unloaded | Trimmed | Done | Poisoned
 
 _encoder = msgspec.msgpack.Encoder()
 _commands = msgspec.msgpack.Decoder(Command)
@@ -263,11 +298,9 @@ class FrontConnection:
             os._exit(1)
 
     def fail(self, error: BaseException, model_id: int = 0) -> NoReturn:
-        """End the process after an error that ends neither a request nor a load. `model_id`: the model at
-        work, 0 if there is none.
+        """End the process after an unexpected error. `model_id`: the model at work, 0 if there is none.
 
-        The front is told the error's class only: the text, which may quote a request, would reach the
-        clients of other models.
+        The front gets the error's class only: its text may quote a request.
         """
         log.critical("worker failed", exc_info=error, extra={"model_id": model_id})
         self.end_process(f"unexpected {type(error).__name__} in the worker", model_id)

@@ -57,6 +57,7 @@ class EngineOptions:
     eviction: str = "gdsf"  # eviction policy of a full device: gdsf | lru
     install_requirements: bool = False  # install requirements.txt of artifacts with code
     requirements_dir: Path = Path("/tmp/mme-requirements")
+    quarantine: bool = True  # open new content in a process of its own first
     worker: WorkerOptions = WorkerOptions()
     max_batch_size: int = 32
     max_queue: int = 128  # waiting requests per model

@@ -29,7 +29,7 @@ class Artifact:
 
     `nbytes`: size of the weights on the device, in the dtype they will run in. For conventions other than
     Hugging Face it is an estimate; the measurement after the load corrects it. `task` is empty where the
-    convention has none.
+    convention has none. `digest`: see `content`; empty for artifacts with code, and where none was computed.
     """
 
     path: Path
@@ -38,6 +38,7 @@ class Artifact:
     dtype: str
     nbytes: int
     properties: Properties
+    digest: str = ""
 
     @property
     def isolated(self) -> bool:

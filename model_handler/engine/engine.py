@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import NoReturn, Self
 
-from model_handler.artifacts import artifact
 from model_handler.background import in_background
 from model_handler.engine import admission
 from model_handler.engine.core import Core
@@ -34,6 +33,7 @@ from model_handler.messages import InferenceRequest, InferenceResponse, Ready
 from model_handler.model import Entry, Model, ModelInfo, State
 from model_handler.options import EngineOptions
 from model_handler.processes.forkserver_client import ForkServerClient
+from model_handler.processes.inspector import Inspector
 from model_handler.processes.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ class Engine:
         self,
         options: EngineOptions,
         forks: ForkServerClient,
+        inspector: Inspector,
         supervise: Supervise,
         compose: Compose,
         registry: Registry,
@@ -60,6 +61,7 @@ class Engine:
     ) -> None:
         self.options = options
         self._forks = forks
+        self._inspector = inspector
         self._first = supervise(options.device, self._first_ready, self._first_lost)
         self._compose = compose
         self._core: Core | None = None
@@ -76,6 +78,7 @@ class Engine:
     async def __aenter__(self) -> Self:
         """Returns at once: the worker starts in the background."""
         self._first.start()
+        self._inspector.start()
         return self
 
     async def __aexit__(
@@ -87,6 +90,7 @@ class Engine:
         if self._core is not None:
             await self._core.stop()
         await self._first.stop()
+        await self._inspector.stop()
         await self._forks.stop()
 
     def health(self) -> str | None:
@@ -161,22 +165,14 @@ class Engine:
             async with asyncio.timeout(self.options.load_timeout_s):
                 await (self._core or self._first).available()
                 core = self._core or self._not_started()
-                found = await asyncio.to_thread(self._inspect, entry.info.url, core.kind)
+                url = entry.info.url
+                found = await self._inspector.inspect(entry.model_id, url, core.kind)
                 model = Model(entry, found)
                 await core.admit(model, admission.queue_bounds(found, self.options))
                 return model
         except TimeoutError:
             limit = self.options.load_timeout_s
             raise ModelLoadFailed(f"loading took longer than {limit:g} s") from None
-
-    def _inspect(self, url: str, device: str) -> artifact.Artifact:
-        options = self.options
-        return artifact.inspect(
-            artifact.locate(url, options.model_roots),
-            default_task=options.default_task,
-            dtype=options.dtype,
-            device=device,
-        )
 
     # ---- unload ----
 

@@ -19,7 +19,9 @@ from model_handler.memory.residency import Residency
 from model_handler.messages import Ready
 from model_handler.options import EngineOptions
 from model_handler.processes.forkserver_client import ForkServerClient
+from model_handler.processes.inspector import Inspector
 from model_handler.processes.prefork import PreforkPool
+from model_handler.processes.quarantine import Quarantine
 from model_handler.processes.supervisor import Supervisor
 from model_handler.sharing import cores
 
@@ -32,21 +34,31 @@ def create_engine(options: EngineOptions) -> Engine:
     forks, available = ForkServerClient(), cores.available()
     threads = cores.pool_threads(available, options.workers or cores.workers(available))
     worker = dataclasses.replace(options.worker, pool_threads=threads)
+    readers = PreforkPool(forks)
     return assemble(
         options,
         forks,
+        Inspector(readers, options),
+        Quarantine(readers, enabled=options.quarantine),
         lambda device, ready, lost: Supervisor(device, forks, worker, ready, lost),
     )
 
 
-def assemble(options: EngineOptions, forks: ForkServerClient, supervise: Supervise) -> Engine:
+def assemble(
+    options: EngineOptions,
+    forks: ForkServerClient,
+    inspector: Inspector,
+    quarantine: Quarantine,
+    supervise: Supervise,
+) -> Engine:
     """`supervise` creates the supervisor of each worker of a device."""
     metrics = Metrics()
 
     def compose(first: Supervisor, ready: Ready, forget: Forget) -> Core:
-        return Composer(options, forks, supervise, metrics).compose(first, ready, forget)
+        composer = Composer(options, forks, quarantine, supervise, metrics)
+        return composer.compose(first, ready, forget)
 
-    return Engine(options, forks, supervise, compose, Registry(), metrics)
+    return Engine(options, forks, inspector, supervise, compose, Registry(), metrics)
 
 
 class Composer:
@@ -56,11 +68,13 @@ class Composer:
         self,
         options: EngineOptions,
         forks: ForkServerClient,
+        quarantine: Quarantine,
         supervise: Supervise,
         metrics: Metrics,
     ) -> None:
         self._options = options
         self._forks = forks
+        self._quarantine = quarantine
         self._supervise = supervise
         self._metrics = metrics
         self._work_queues = WorkQueues.new()
@@ -138,7 +152,8 @@ class Composer:
             return worker
 
         isolated_lost = partial(core.recovery.isolated_lost, device)
-        fleet = Fleet(main, processes, spawn, PreforkPool(self._forks), isolated_lost)
+        spares = PreforkPool(self._forks)
+        fleet = Fleet(main, processes, spawn, spares, self._quarantine, isolated_lost)
         core.fleets[device] = fleet
         cost = eviction.POLICIES[options.eviction]
         core.residencies[device] = Residency(fleet, nbytes, self._host, cost)

@@ -19,6 +19,7 @@ from model_handler.model import Model
 from model_handler.options import ProcessOptions
 from model_handler.processes.isolated_process import IsolatedProcess
 from model_handler.processes.prefork import PreforkPool
+from model_handler.processes.quarantine import Quarantine
 
 GRACE_S = 1.0  # past its deadline an isolated model's process can be ended without harm to others
 BUSY_S = 0.1  # steps in which the recent compute time of workers is compared
@@ -39,12 +40,14 @@ class Fleet:
         options: ProcessOptions,
         spawn: Callable[[str], DeviceWorker],
         spares: PreforkPool,
+        quarantine: Quarantine,
         on_isolated_lost: Callable[[IsolatedProcess], None],
     ) -> None:
         self.mains = [main]
         self._options = options
         self._spawn = spawn
         self._spares = spares
+        self._quarantine = quarantine
         self._on_isolated_lost = on_isolated_lost
         self._others: dict[str, DeviceWorker] = {}
         self._isolated: dict[int, IsolatedProcess] = {}
@@ -55,6 +58,7 @@ class Fleet:
     async def stop(self) -> None:
         """End all processes, without recovery."""
         self._spares.close()
+        await self._quarantine.stop()
         for process in self._places:
             process.stop()
         for worker in [*self._others.values()]:
@@ -200,6 +204,7 @@ class Fleet:
                 await main.supervisor.trim()
         if process is not None:
             return await process.load(model)
+        await self._quarantine.check(model)
         carrier = self.carrier(model)
         carrier.supervisor.start()
         return await carrier.supervisor.load(model)

@@ -135,7 +135,7 @@ class TorchLoader:
         config = _config(path)
         files = weights.files(path)
         stamps = stamped(files)
-        stored = _stored_dtype(files)
+        stored = stored_dtype(files)
         kind = _pipeline_class(task)
         max_tokens = _max_tokens(config)
         auto = _auto_class(task, config)
@@ -259,7 +259,7 @@ def _are_safetensors(files: list[Path]) -> bool:
     return files[0].suffix == ".safetensors"
 
 
-def _stored_dtype(files: list[Path]) -> torch.dtype:
+def stored_dtype(files: list[Path]) -> torch.dtype:
     """The dtype of most tensors in the header of the first safetensors file; float32 without such a file."""
     if not _are_safetensors(files):
         return torch.float32

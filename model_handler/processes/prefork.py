@@ -53,8 +53,12 @@ class PreforkPool:
             spare.discard()
             spare = None
         taken = spare or await self._forked(order)
-        with suppress(OSError):  # the next call forks one itself, and raises
-            await self._refill(order)
+        try:
+            with suppress(OSError):  # the next call forks one itself, and raises
+                await self._refill(order)
+        except BaseException:
+            taken.discard()
+            raise
         return taken
 
     async def _refill(self, order: Order) -> None:

@@ -9,6 +9,8 @@ import logging
 from collections.abc import Callable
 from typing import Any, Self, TypeVar, cast
 
+from model_handler.artifacts import inspection
+from model_handler.artifacts.artifact import Artifact
 from model_handler.errors import EngineError, WorkerDied, from_wire
 from model_handler.memory.pools import Footprint
 from model_handler.messages import (
@@ -18,6 +20,8 @@ from model_handler.messages import (
     Demote,
     Done,
     FrameBuffer,
+    Inspect,
+    Inspected,
     Load,
     Loaded,
     LoadFailed,
@@ -27,6 +31,7 @@ from model_handler.messages import (
     Run,
     Trim,
     Trimmed,
+    TryOut,
     Unload,
     Unloaded,
     decode_report,
@@ -143,6 +148,19 @@ class WorkerProcess(asyncio.Protocol):
         loaded = await self._ask(Loaded, model.model_id, _load(model))
         return Footprint(loaded.nbytes, loaded.main_nbytes, loaded.private_nbytes, loaded.seconds)
 
+    async def inspect(self, command: Inspect) -> Artifact:
+        """Raises the process's error. Only for processes that read artifacts, as is `try_out`."""
+        return inspection.from_wire(
+            (await self._ask(Inspected, command.model_id, command)).artifact
+        )
+
+    async def try_out(
+        self, model: Model, memory_nbytes: int, cpu_s: float, *, computes: bool
+    ) -> None:
+        """See `TryOut`. Raises the process's error."""
+        command = TryOut(_load(model), memory_nbytes, cpu_s, computes)
+        await self._ask(Loaded, model.model_id, command)
+
     async def unload(self, model: Model) -> int:
         """The bytes that are still held afterwards. A worker that takes too long is replaced."""
         return await self._free(Unload(model.model_id))
@@ -230,11 +248,10 @@ class WorkerProcess(asyncio.Protocol):
         match report:
             case Done():
                 self._answer(Done, report.batch_id, report)
-            case Loaded() | Unloaded():
+            case Loaded() | Unloaded() | Inspected():
                 self._answer(type(report), report.model_id, report)
             case LoadFailed():
-                error = from_wire(report.reason.error, report.reason.message)
-                _fail(self._waiting.get((Loaded, report.model_id)), error)
+                self._refuse(report)
             case Trimmed():
                 self._answer(Trimmed, report.trim_id, report)
             case Ready():
@@ -244,6 +261,11 @@ class WorkerProcess(asyncio.Protocol):
                 self.reason, self.culprit = report.reason, report.model_id
                 self.explained = True
                 self._transport.abort()
+
+    def _refuse(self, report: LoadFailed) -> None:
+        error = from_wire(report.reason.error, report.reason.message)
+        for kind in (Loaded, Inspected):
+            _fail(self._waiting.get((kind, report.model_id)), error)
 
     def _answer(self, kind: type[Report], number: int, report: Report) -> None:
         answer = self._waiting.pop((kind, number), None)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -23,7 +24,13 @@ TEXT = InferenceRequest(json.dumps({"inputs": "hello"}).encode(), "application/j
 
 def workers() -> dict[int, psutil.Process]:
     family = psutil.Process().children(recursive=True)
-    return {each.pid: each for each in family if each.name() == "mme-worker"}
+    return {each.pid: each for each in family if _name(each) == "mme-worker"}
+
+
+def _name(process: psutil.Process) -> str:
+    with suppress(psutil.NoSuchProcess):  # other processes may end at any time
+        return str(process.name())
+    return ""
 
 
 class Storm:

@@ -6,10 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from benchmarks.simulation.measuring.idle_front import DirectInspector
 from model_handler.engine.factory import assemble
 from model_handler.messages import Ready
 from model_handler.options import EngineOptions
 from model_handler.processes.forkserver_client import ForkServerClient
+from model_handler.processes.inspector import Inspector
+from model_handler.processes.prefork import PreforkPool
+from model_handler.processes.quarantine import Quarantine
 from model_handler.processes.supervisor import Supervisor
 from tests.model_handler.fake_supervisor import FakeSupervisor, turns
 
@@ -19,8 +23,13 @@ class FakeEngine:
 
     def __init__(self, options: EngineOptions, device: str = "cpu", workers: int = 1) -> None:
         self.supervisors: list[FakeSupervisor] = []
+        forks = ForkServerClient()
         self.engine = assemble(
-            replace(options, workers=workers), ForkServerClient(), self.supervise
+            replace(options, workers=workers),
+            forks,
+            cast("Inspector", DirectInspector(options)),
+            Quarantine(PreforkPool(forks), enabled=False),
+            self.supervise,
         )
         (self.main,) = self.supervisors
         self.main.device = device

@@ -15,8 +15,14 @@ from container.entrypoint import create_server
 from container.request_log import RequestLog
 from container.settings import Settings
 from model_handler import logs
+from model_handler.artifacts import inspection
+from model_handler.artifacts.artifact import Artifact
 from model_handler.engine.factory import assemble
+from model_handler.options import EngineOptions
 from model_handler.processes.forkserver_client import ForkServerClient
+from model_handler.processes.inspector import Inspector
+from model_handler.processes.prefork import PreforkPool
+from model_handler.processes.quarantine import Quarantine
 from model_handler.processes.supervisor import Supervisor
 
 BATCH_MS = "IDLE_WORKER_MS"
@@ -29,9 +35,35 @@ def main() -> None:
     engine = assemble(
         chosen.engine,
         forks,
+        cast("Inspector", DirectInspector(chosen.engine)),
+        Quarantine(PreforkPool(forks), enabled=False),
         lambda device, ready, lost: Supervisor(device, forks, chosen.engine.worker, ready, lost),
     )
     create_server(chosen, engine, RequestLog(sys.stderr.fileno())).run()
+
+
+class DirectInspector:
+    """What the engine uses of an Inspector; reads artifacts in a thread."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+
+    def start(self) -> None:
+        """It has no process."""
+
+    async def stop(self) -> None:
+        """As `start`."""
+
+    async def inspect(self, model_id: int, url: str, device: str) -> Artifact:
+        options = self._options
+        return await asyncio.to_thread(
+            inspection.read,
+            url,
+            [str(root) for root in options.model_roots],
+            default_task=options.default_task,
+            dtype=options.dtype,
+            device=device,
+        )
 
 
 class IdleWorkers:

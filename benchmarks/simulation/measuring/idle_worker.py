@@ -54,6 +54,8 @@ def _report(command: Command) -> Report:
             return Trimmed(command.trim_id, 0)
         case Run():
             return Done(command.batch_id, [ANSWER] * len(command.requests), 0.0, 0.0)
+        case _:
+            raise ValueError(f"{type(command).__name__} is not for a device worker")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from model_handler.model import Entry, Model, ModelInfo
 from model_handler.options import ProcessOptions
 from model_handler.processes.forkserver_client import ForkServerClient
 from model_handler.processes.prefork import PreforkPool
+from model_handler.processes.quarantine import Quarantine
 from model_handler.processes.supervisor import Supervisor
 from tests.model_handler.fake_supervisor import ProcessSupervisor
 
@@ -81,6 +82,7 @@ class Workers:
             ProcessOptions(device, context_nbytes=CONTEXT_NBYTES if self.gpu else 0),
             lambda name: self._worker(name, device, WorkQueues.new()),
             PreforkPool(ForkServerClient()),
+            Quarantine(PreforkPool(ForkServerClient()), enabled=False),
             lambda process: None,
         )
         self.core.fleets[device] = fleet
