@@ -14,6 +14,7 @@ import uvicorn
 from container.engine import EngineInterface
 from container.http import loop_failures
 from container.http.protocol import HttpConnection
+from model_handler.background import in_background
 
 log = logging.getLogger(__name__)
 KEEP_ALIVE_S = 75
@@ -90,7 +91,7 @@ class HttpServer(uvicorn.Server):
     def _stop(self, sig: int) -> None:
         log.info("stopping", extra={"signal": signal.Signals(sig).name})
         if self._draining is None:
-            self._draining = asyncio.ensure_future(self._drain())
+            self._draining = in_background(self._drain())
         else:
             self.should_exit = True
 

@@ -52,6 +52,7 @@ from model_handler.messages import (
 from model_handler.scripted import Script, refusals
 from model_handler.scripted.opening import open_script
 from model_handler.worker import forward
+from model_handler.worker.threads import at_work
 
 log = logging.getLogger(__name__)
 ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
@@ -67,7 +68,7 @@ def main(end: socket.socket, order: Mapping[str, Any]) -> None:
     try:
         _serve(end, front, order)
     except BaseException as error:  # noqa: BLE001  the front gets the reason, whatever it is
-        front.fail(error)
+        front.fail(error, at_work.model_id)
 
 
 def _serve(end: socket.socket, front: FrontConnection, order: Mapping[str, Any]) -> NoReturn:
@@ -188,13 +189,14 @@ class IsolatedWorker:
         try:
             task()
         except BaseException as error:  # noqa: BLE001  its request would never be answered
-            self._front.fail(error)
+            self._front.fail(error, at_work.model_id)
 
     # ---- loads ----
 
     def _load(self, command: Load) -> None:
         with contextlib.suppress(OSError):
             NAME.write_text("mme-isolated")
+        at_work.model_id = command.model_id
         began = time.monotonic()
         try:
             script = open_script(command, self._device, store=self._store, alone=self._held.alone)
@@ -225,6 +227,7 @@ class IsolatedWorker:
     # ---- requests ----
 
     def _run(self, run: Run) -> None:
+        at_work.model_id = run.model_id
         began = time.monotonic()
         script = self._scripts.get(run.model_id)
         results: list[InferenceResponse | Refusal] = [

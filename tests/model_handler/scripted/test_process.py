@@ -331,6 +331,6 @@ def test_an_error_of_our_own_ends_the_process_with_a_reason(
     model = deploy(EXECUTING, concurrency=concurrency)
     breaking = "from model_handler.device.held_memory import HeldMemory\nHeldMemory.now = lambda self: 1 / 0"
     model.start(request(breaking))
-    reason = model.process.expect(Poisoned).reason
-    assert reason == "unexpected ZeroDivisionError in the worker"
+    last = model.process.expect(Poisoned)
+    assert last == Poisoned("unexpected ZeroDivisionError in the worker", model.model_id)
     assert model.process.ended()
