@@ -7,6 +7,27 @@ MATMUL_PRECISIONS = ("highest", "high", "medium")  # as PyTorch names them
 
 
 @dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """What one request may ask for. Beyond a limit it is refused before memory or long time is spent on it.
+
+    `units`: rows that the model computes: texts × labels, windows of a text or of audio, images; not the
+    rows of tables. `text_characters`: of all texts of a request, including those repeated for each label.
+    `tokens`: of all rows, with the overlaps of windows and padding. `generated_tokens`: new tokens × beams or
+    returned sequences × rows. `image_pixels`: of one image, `pixels`: of all images. `audio_s`: seconds.
+    `values`: numbers and other values in a JSON document, cells of a table or array.
+    """
+
+    units: int = 4096
+    text_characters: int = 500_000
+    tokens: int = 262_144
+    generated_tokens: int = 32_768
+    image_pixels: int = 50_000_000
+    pixels: int = 100_000_000
+    audio_s: int = 600
+    values: int = 4_194_304
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerOptions:
     """Options of a device worker; sent to the worker as JSON."""
 
@@ -17,6 +38,7 @@ class WorkerOptions:
     # On CPUs: threads of libraries whose thread pool cannot be changed for each batch (ONNX Runtime)
     pool_threads: int = 1
     max_response_nbytes: int = 64 << 20  # largest response to one request, with its headers
+    limits: RequestLimits = RequestLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +57,7 @@ class ProcessOptions:
     matmul_precision: str = "highest"
     requirements_dir: str | None = None  # for packages that artifacts require; None: not installed
     max_response_nbytes: int = 64 << 20  # as in WorkerOptions
+    limits: RequestLimits = RequestLimits()
 
     @property
     def on_gpu(self) -> bool:

@@ -1,29 +1,34 @@
 """Decode arrays from bytes and encode them: JSON, CSV, npy and libsvm, as SageMaker's built-in algorithms do.
 
-Invariant: nothing here executes what it reads. Memory is bounded by the length of the body; for libsvm,
-whose rows name few of their columns, by `MAX_CELLS`.
+Invariant: nothing here executes what it reads. Memory is bounded by the length of the body and the limit on
+values, before the body is parsed.
 """
 
+import copy
 import csv
 import io
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import numpy as np
 
+from model_handler.budgets.limits import EXPANSION, check
 from model_handler.codecs import media_types, toolkit
 from model_handler.codecs.media_types import CSV, JSON
 from model_handler.errors import InvalidRequest, UnacceptableAccept, UnsupportedContentType
 from model_handler.handlers import Payload
 from model_handler.handlers.tensors import Array, ArrayAnswer
 from model_handler.messages import InferenceRequest
+from model_handler.options import RequestLimits
 
 NPY = "application/x-npy"
 JSON_LINES = "application/jsonlines"
 LIBSVM = ("text/libsvm", "text/x-libsvm")
-MAX_CELLS = 1 << 26  # of the dense table that a libsvm body becomes
 _NUMBERS = "biuf"
+_SPARSE = (
+    16  # times as many cells as values in other bodies: most cells of a libsvm body are missing
+)
 
 
 class ArrayCodec:
@@ -32,6 +37,12 @@ class ArrayCodec:
     def __init__(self, *, default: str = JSON, columns: int | None = None) -> None:
         self._offered = tuple(dict.fromkeys((default, JSON, CSV, NPY, JSON_LINES)))
         self._columns = columns
+        self.limits = RequestLimits()
+
+    def within(self, limits: RequestLimits) -> Self:
+        limited = copy.copy(self)
+        limited.limits = limits
+        return limited
 
     def check_accept(self, accept: str | None) -> None:
         media_types.choose(accept, self._offered)
@@ -39,7 +50,10 @@ class ArrayCodec:
     def decode(self, request: InferenceRequest) -> Payload:
         media, charset = media_types.parse(request.content_type or JSON)
         if media == NPY:
-            return Payload(_npy(request.body))
+            return Payload(_npy(request.body, self.limits))
+        if media not in LIBSVM:
+            toolkit.check_values(request.body, self.limits)
+            _check_texts(request.body, charset, self.limits)
         if media == JSON or media.endswith("+json"):
             return _document(toolkit.parse_json(request.body, charset))
         text = media_types.text(request.body, charset)
@@ -49,15 +63,29 @@ class ArrayCodec:
         if media == CSV:
             return Payload(_csv(text))
         if media in LIBSVM and self._columns is not None:
-            return Payload(_sparse(text, self._columns))
+            return Payload(_sparse(text, self._columns, self.limits))
         raise UnsupportedContentType(f"no decoder for {media[:80]}; send {self._accepted()}")
 
     def encode(self, answer: ArrayAnswer, accept: str | None) -> tuple[bytes, str]:
         media = media_types.choose(accept, self._offered)
+        count = sum(each.size for each in answer.outputs.values())
+        check(self.limits, "values", count, "values in the answer", times=EXPANSION)
         return _ENCODERS[media](answer), media
 
     def _accepted(self) -> str:
         return ", ".join((JSON, JSON_LINES, CSV, NPY, *(LIBSVM if self._columns else ())))
+
+
+def _check_texts(body: bytes, charset: str | None, limits: RequestLimits) -> None:
+    """An array of texts takes as much memory for each as for the longest."""
+    most = limits.values * _SPARSE
+    if len(body) ** 2 <= 2 * most:
+        return
+    plain = body if charset is None else media_types.text(body, charset).encode()
+    parts = plain.replace(rb"\\", b"..").replace(rb"\"", b"..").split(b'"')[1::2]
+    cells = plain.count(b",") + 1
+    longest = max(map(len, parts), default=0)
+    check(limits, "values", cells * longest, "characters (cells × longest text)", times=_SPARSE)
 
 
 # ---- JSON ----
@@ -173,13 +201,12 @@ def _is_number(cell: str) -> bool:
     return "_" not in cell
 
 
-def _sparse(text: str, columns: int) -> Array:
+def _sparse(text: str, columns: int, limits: RequestLimits) -> Array:
     """libsvm: `<index>:<value>` pairs, indices from 0, after an optional label. Other cells are missing."""
     lines = [line.split() for line in text.splitlines() if line.strip()]
     if not lines:
         raise InvalidRequest("the libsvm body has no rows")
-    if len(lines) * columns > MAX_CELLS:
-        raise InvalidRequest(f"{len(lines)} rows of {columns} columns are too many for one request")
+    check(limits, "values", len(lines) * columns, "cells", times=_SPARSE)
     table = np.full((len(lines), columns), np.nan, dtype=np.float32)
     for row, items in enumerate(lines):
         for index, value in _pairs(items, row):
@@ -202,7 +229,7 @@ def _pairs(items: list[str], row: int) -> Iterator[tuple[int, float]]:
             raise InvalidRequest(f"row {row} has a pair that is not <index>:<value>") from None
 
 
-def _npy(body: bytes) -> Array:
+def _npy(body: bytes, limits: RequestLimits) -> Array:
     """An array of numbers. The body's length is checked against the header before anything is allocated."""
     stream = io.BytesIO(body)
     try:
@@ -214,6 +241,7 @@ def _npy(body: bytes) -> Array:
     count = int(np.prod([max(0, each) for each in shape], dtype=object))
     if min(shape, default=0) < 0 or len(body) - stream.tell() != count * dtype.itemsize:
         raise InvalidRequest("the npy body is longer or shorter than its header says")
+    check(limits, "values", count, "values in the array")
     values = np.frombuffer(body, dtype, count, stream.tell())
     return values.reshape(shape, order="F" if in_columns else "C").astype(dtype.newbyteorder("="))
 

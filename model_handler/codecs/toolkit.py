@@ -8,11 +8,15 @@ import csv
 import datetime
 import io
 import json
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 from PIL import Image
 
 from model_handler.artifacts.tasks import InputKind
+from model_handler.budgets import deadlines
+from model_handler.budgets.limits import EXPANSION, check
 from model_handler.codecs import media_types
 from model_handler.codecs.media_types import CSV, JSON, OCTETS, PLAIN
 from model_handler.errors import (
@@ -24,12 +28,14 @@ from model_handler.errors import (
 from model_handler.handlers import Payload
 from model_handler.handlers.media import RawBody
 from model_handler.messages import InferenceRequest
+from model_handler.options import RequestLimits
 
 _KINDS = {
     OCTETS: None,
     "application/x-image": InputKind.IMAGE,
     "application/x-audio": InputKind.AUDIO,
 }
+_DEFAULTS = RequestLimits()
 _CSV_COLUMNS = ("question", "context", "inputs")
 
 # The csv module's limit is 128 KiB per field, too little for a long document; the server bounds the body
@@ -39,33 +45,60 @@ csv.field_size_limit(2**31 - 1)
 # ---- requests ----
 
 
-def decode(request: InferenceRequest) -> Payload:
+class ToolkitCodec:
+    """The functions of this module, within the limits on the values of requests and answers."""
+
+    def __init__(self, limits: RequestLimits) -> None:
+        self._limits = limits
+
+    def check_accept(self, accept: str | None) -> None:
+        check_accept(accept)
+
+    def decode(self, request: InferenceRequest) -> Payload:
+        return decode(request, self._limits)
+
+    def encode(self, answer: Any, accept: str | None) -> tuple[bytes, str]:
+        return encode(answer, accept, self._limits)
+
+
+def decode(request: InferenceRequest, limits: RequestLimits = _DEFAULTS) -> Payload:
     """Decode a request. Images and audio stay bytes: the handler checks later whether its task takes them.
 
     Raises UnsupportedContentType for an unknown media type, InvalidRequest for a body that does not
     have the format of its media type.
     """
     if request.content_type is None or not request.content_type.strip():
-        return _decode_unlabelled(request.body)
+        return _decode_unlabelled(request.body, limits)
     media, charset = media_types.parse(request.content_type)
     if media == JSON or media.endswith("+json"):
-        return _decode_json(request.body, charset)
+        return _decode_json(request.body, charset, limits)
     if media == CSV:
+        check_values(request.body, limits)
         return _decode_csv(media_types.text(request.body, charset))
     if media == PLAIN:
         return Payload(media_types.text(request.body, charset))
     return Payload(RawBody(request.body, media, _kind_of(media)))
 
 
-def _decode_unlabelled(body: bytes) -> Payload:
+def check_values(body: bytes, limits: RequestLimits) -> None:
+    """Raises InvalidRequest for JSON or CSV that may have more values than the limit: counts separators."""
+    if len(body) <= limits.values:
+        return
+    count = sum(map(body.count, (b",", b"[", b"{", b":", b"\n")))
+    check(limits, "values", count, "values in the body")
+
+
+def _decode_unlabelled(body: bytes, limits: RequestLimits) -> Payload:
     """JSON if the body is valid JSON: clients on old SDKs send no Content-Type."""
+    check_values(body, limits)
     try:
-        return _decode_json(body, None)
+        return _decode_json(body, None, limits)
     except InvalidRequest:
         return Payload(RawBody(body, "body without a Content-Type that is not JSON", None))
 
 
-def _decode_json(body: bytes, charset: str | None) -> Payload:
+def _decode_json(body: bytes, charset: str | None, limits: RequestLimits) -> Payload:
+    check_values(body, limits)
     document = parse_json(body, charset)
     if not isinstance(document, dict):
         return Payload(document)
@@ -126,11 +159,21 @@ def _kind_of(media: str) -> InputKind | None:
 # ---- answers ----
 
 
-def encode(answer: Any, accept: str | None) -> tuple[bytes, str]:
+class _Room(threading.local):
+    values: int = 0
+
+
+_room = _Room()
+"""`values`: of arrays that the answer being encoded may still have."""
+
+
+def encode(answer: Any, accept: str | None, limits: RequestLimits = _DEFAULTS) -> tuple[bytes, str]:
     """The answer's bytes and media type.
 
-    Raises UnacceptableAccept, also for CSV where the answer is not a table.
+    Raises UnacceptableAccept, also for CSV where the answer is not a table; InvalidRequest for arrays beyond
+    the limit.
     """
+    _room.values = limits.values * EXPANSION
     media = media_types.choose(accept, (JSON, CSV))
     return (_encode_csv(answer) if media == CSV else _encode_json(answer)), media
 
@@ -143,9 +186,25 @@ def check_accept(accept: str | None) -> None:
 def _encode_json(answer: Any) -> bytes:
     """Byte-identical to the toolkit: compact separators, no ASCII escapes, no NaN."""
     try:
+        if isinstance(answer, list) and answer and isinstance(answer[0], list):
+            return "".join(_pieces(answer)).encode()
         return _JSON.encode(answer).encode()
     except (ValueError, TypeError, RecursionError) as error:
         raise InferenceFailed(f"the answer cannot be written as JSON: {error}") from error
+
+
+def _pieces(value: list[Any]) -> Iterator[str]:
+    """The JSON of nested lists, list by list: one call for all would hold up the process's other threads."""
+    deadlines.check()
+    separator = "["
+    for each in value:
+        yield separator
+        separator = ","
+        if isinstance(each, list) and each and isinstance(each[0], list):
+            yield from _pieces(each)
+        else:
+            yield _JSON.encode(each)
+    yield "]"
 
 
 def _encode_csv(answer: Any) -> bytes:
@@ -159,12 +218,22 @@ def _encode_csv(answer: Any) -> bytes:
     return stream.getvalue().encode()
 
 
+def _take_room(count: int) -> None:
+    _room.values -= count
+    if _room.values < 0:
+        raise InvalidRequest(
+            f"the answer has too many values for one request, at most {EXPANSION} times MME_MAX_VALUES"
+        )
+
+
 def _plain(value: Any) -> Any:
     """Convert values that json cannot write.
 
     NumPy and torch values are recognised by their `tolist` method, which avoids importing either.
     """
+    deadlines.check()
     if hasattr(value, "tolist"):
+        _take_room(getattr(value, "nbytes", 0) // getattr(value, "itemsize", 1))
         return value.tolist()
     if isinstance(value, datetime.datetime):
         return str(value)

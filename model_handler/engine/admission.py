@@ -48,6 +48,7 @@ def process_options(options: EngineOptions, ready: Ready, device_nbytes: int) ->
         matmul_precision=options.worker.matmul_precision,
         requirements_dir=str(options.requirements_dir) if options.install_requirements else None,
         max_response_nbytes=options.worker.max_response_nbytes,
+        limits=options.worker.limits,
     )
 
 

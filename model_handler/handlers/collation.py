@@ -1,11 +1,19 @@
 """Collate two or more rows into one padded batch, and split its outputs into outputs per row."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+# What convolutions and pooling say of audio, or of an image, that is shorter than their kernels
+_TOO_SMALL = re.compile(
+    r"Kernel size can't be greater than actual input|[Oo]utput size is too small|Padding size should be less"
+    r"|Expected more than 1 value per channel|non-zero size|non-empty"
+)
+# Features whose second dimension is the length of a row
+_LENGTHS = ("input_ids", "input_values", "input_features")
 # Padding values by feature name; other features are padded with zeros.
 _MASKED = {"p_mask": 1, "special_tokens_mask": 1}
 
@@ -49,3 +57,24 @@ def _field(value: Any, index: int) -> Any:
     if isinstance(value, tuple):
         return tuple(_field(layer, index) for layer in value)
     return _item(value, index)
+
+
+def frozen(value: Any) -> Hashable:
+    """A key that is equal for equal parameters."""
+    if isinstance(value, Mapping):
+        return tuple((key, frozen(each)) for key, each in sorted(value.items()))
+    if isinstance(value, list | tuple):
+        return tuple(frozen(each) for each in value)
+    return value if isinstance(value, Hashable) else id(value)
+
+
+def row_length(inputs: Mapping[str, Any]) -> int:
+    for name in _LENGTHS:
+        if isinstance(inputs.get(name), torch.Tensor):
+            return int(inputs[name].shape[1])
+    return 1
+
+
+def is_too_small(error: Exception) -> bool:
+    """Whether a model raised it because there is too little input."""
+    return bool(_TOO_SMALL.search(str(error)))

@@ -8,9 +8,13 @@ from typing import Any
 import torch
 import transformers
 
-from model_handler.errors import DeadlineExceeded, InvalidRequest
+from model_handler.budgets.rows import RowCount
+from model_handler.errors import DeadlineExceeded, EngineError, InferenceFailed, InvalidRequest
 from model_handler.sharing import turnstile
 
+# A row that generates counts at least one token of a batch's limit for each of these that it keeps in memory
+KEPT_PER_TOKEN = 64
+_NEW_TOKENS = 20  # transformers' own default
 _LARGEST_SCORE = 1e30  # stays finite when divided by the lowest temperature
 
 # These parameters read the prompt in the batch with its padding, so that rows of different lengths would get
@@ -61,6 +65,37 @@ def is_about_parameters(error: Exception) -> bool:
     if isinstance(error, RuntimeError):  # beam sampling with fewer tokens left than beams
         return "multinomial" in str(error)
     return True
+
+
+def no_token_error(asked: bool) -> EngineError:
+    if asked:
+        return InvalidRequest("these parameters leave no token to choose from")
+    return InferenceFailed("the model's scores for the next token are not numbers")
+
+
+def flat(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters with those inside `generate_kwargs` and `forward_params` beside the others."""
+    whole = dict(parameters)
+    for name in ("generate_kwargs", "forward_params"):
+        whole |= whole.pop(name, None) or {}
+    return whole
+
+
+def new_tokens(effective: Mapping[str, Any], prompt: int) -> int:
+    total = _total(effective, prompt)
+    return _NEW_TOKENS if total is None else max(0, total - prompt)
+
+
+def count_generated(count: RowCount, effective: Mapping[str, Any], prompt: int) -> int:
+    """Count a row that generates. Returns the least length that it has in a batch."""
+    kept = count.generate(prompt, new_tokens(effective, prompt), beams(effective))
+    return kept // KEPT_PER_TOKEN
+
+
+def beams(effective: Mapping[str, Any]) -> int:
+    """Rows that one row becomes in `generate`."""
+    counts = [effective.get(name) for name in ("num_beams", "num_return_sequences")]
+    return max(each for each in (*counts, 1) if type(each) is int)
 
 
 def padding_matters(effective: Mapping[str, Any], *, encoder_decoder: bool) -> bool:

@@ -12,15 +12,20 @@ import transformers
 
 from model_handler.artifacts.stamps import Stamps
 from model_handler.artifacts.tasks import family, input_kind
-from model_handler.errors import EngineError, InferenceFailed, InvalidRequest, ModelLoadFailed
-from model_handler.handlers import Payload, Prepared, Unit, bounds, precedence
-from model_handler.handlers.collation import collate, separate
+from model_handler.budgets.demands import Demand, check_answers, check_demand, check_items
+from model_handler.budgets.rows import RowCount
+from model_handler.errors import InvalidRequest, ModelLoadFailed
+from model_handler.handlers import Codec, Payload, Prepared, Unit, bounds, precedence
+from model_handler.handlers.collation import collate, frozen, is_too_small, row_length, separate
 from model_handler.handlers.embedding_limits import EmbeddingLimits, positions
 from model_handler.handlers.generation import (
     Deadline,
     Scores,
+    count_generated,
     fit,
+    flat,
     is_about_parameters,
+    no_token_error,
     padding_matters,
     trim,
 )
@@ -28,10 +33,16 @@ from model_handler.handlers.media import materialise
 from model_handler.handlers.parameters import accepted, asks
 from model_handler.handlers.plain_text import PlainRow, PlainTexts
 from model_handler.handlers.staged import PipelineCall, Staged
-from model_handler.handlers.task_parameters import PADDING_SENSITIVE, TASK_PARAMETERS, Padding
+from model_handler.handlers.task_parameters import (
+    PADDING_SENSITIVE,
+    TASK_PARAMETERS,
+    Padding,
+    row_padding,
+    safe_padding,
+)
+from model_handler.options import RequestLimits
 
-# Features whose second dimension is the length of a row
-_LENGTHS = ("input_ids", "input_values", "input_features")
+_PLAIN_LENGTH = 10_000  # characters: the call for all texts of a batch cannot be interrupted
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +77,34 @@ class _State:
 class PipelineHandler:
     """Owns one pipeline and with it the model and the references to its tokenizer and processors."""
 
-    codec = None
-
-    def __init__(self, task: str, pipeline: Staged, *, nbytes: int, max_tokens: int | None) -> None:
+    def __init__(
+        self,
+        task: str,
+        pipeline: Staged,
+        *,
+        nbytes: int,
+        max_tokens: int | None,
+        limits: RequestLimits | None = None,
+        codec: Codec | None = None,
+    ) -> None:
         self.task = task
         self.max_tokens = max_tokens
         self.mapped: Stamps = {}
+        self.codec = codec
+        self.limits = pipeline.pipeline.limits = limits or RequestLimits()
         self._family = family(task)
         self._task = TASK_PARAMETERS[self._family]
         self._staged: Staged | None = pipeline
         self._nbytes = nbytes
-        self._padding = self._safe_padding()
-        self._padding_side, self._pad_id = self._row_padding()
+        self._padding = safe_padding(self._family, self.model.config, self.pipeline.tokenizer)
+        self._padding_side, self._pad_id = row_padding(self._family, self.pipeline.tokenizer)
         self._limits = EmbeddingLimits.of(self.model, max_tokens)
-        self._generates = self._task.generates and bool(self.model.can_generate())
+        self._can_generate = self._task.calls_generate and bool(self.model.can_generate())
+        self._generates = self._task.generates and self._can_generate
         self._samples = self._generates_with_sound_defaults()
-        self._plain = PlainTexts.of(self._family, pipeline, self._task.defaults, self._limits)
+        self._plain = PlainTexts.of(
+            self._family, pipeline, self._task.defaults, self._limits, self.limits.tokens
+        )
         self._plain_group: Hashable = None  # of plain rows that may be padded, after the first
 
     @property
@@ -97,6 +120,11 @@ class PipelineHandler:
         """Tokenizer, image processor and feature extractor, those that the pipeline has."""
         names = ("tokenizer", "image_processor", "feature_extractor")
         return [each for name in names if (each := getattr(self.pipeline, name)) is not None]
+
+    @property
+    def lane(self) -> Hashable:
+        tokenizer = self.pipeline.tokenizer
+        return None if tokenizer is None else id(tokenizer)
 
     @property
     def whole(self) -> Any:
@@ -132,12 +160,18 @@ class PipelineHandler:
     def preprocess(self, payload: Payload, encoded: Any = None) -> Prepared:
         if encoded is not None and self._plain is not None:
             return self._prepared(encoded, self._plain)
-        inputs = materialise(payload.inputs, input_kind(self.task), self._rate())
+        inputs = materialise(payload.inputs, input_kind(self.task), self._rate(), self.limits)
         parameters = accepted(payload.parameters, self._family, self._limits.vocabulary)
+        check_demand(self._family, Demand(inputs, parameters, self.pipeline, self.limits))
         call = self._read(inputs, parameters)
+        check_items(call.items, self.limits)
         asked = asks(payload.parameters)
-        rows = [self._stages.rows(item, call.preprocess) for item in call.items]
-        units = [self._unit(row, call.forward, asked) for group in rows for row in group]
+        count = RowCount(self.limits, width=self._answer_width())
+        rows = [
+            list(count.counted(self._stages.rows(item, call.preprocess))) for item in call.items
+        ]
+        check_answers(count.rows, parameters, self.limits)
+        units = [self._unit(row, call.forward, asked, count) for group in rows for row in group]
         state = _State(inputs, parameters, call.postprocess, [len(group) for group in rows])
         return Prepared(units, state)
 
@@ -164,42 +198,37 @@ class PipelineHandler:
             raise InvalidRequest(f"{self._family} cannot take a bare number, boolean or null")
         return self._stages.read(inputs, parameters)
 
-    def _unit(self, features: Any, forward: dict[str, Any], asked: bool) -> Unit:
+    def _answer_width(self) -> int:
+        width = getattr(self.model.config, "hidden_size", 0)
+        return width if self._family == "feature-extraction" and isinstance(width, int) else 0
+
+    def _unit(self, features: Any, forward: dict[str, Any], asked: bool, count: RowCount) -> Unit:
         inputs = dict(features)
         self._limits.check(inputs)
         parameters = forward
         if "forced_bos_token_id" in inputs:  # the target language, set by multilingual tokenizers
             parameters = {**forward, "forced_bos_token_id": inputs.pop("forced_bos_token_id")}
-        length = _length(inputs)
+        length = row_length(inputs)
         if self._generates:
             parameters = self._fitted(parameters, inputs)
+        if self._can_generate:
+            prompt = 0 if self.model.config.is_encoder_decoder else length
+            effective = self._effective(flat(parameters))
+            length = max(length, count_generated(count, effective, prompt))
         group = self._group(inputs, parameters)
         return Unit(Row(inputs, parameters, asked, plain=False), length, group)
 
     # ---- which rows may share a forward ----
 
-    def _safe_padding(self) -> Padding:
-        config, tokenizer = self.model.config, self.pipeline.tokenizer
-        pad = getattr(tokenizer, "pad_token_id", None)
-        if self._task.padding is not Padding.MASKED or self._family == "text-generation":
-            return self._task.padding
-        if self._family in ("text-classification", "zero-shot-classification") and (
-            pad is None or getattr(config, "pad_token_id", None) != pad
-        ):
-            return (
-                Padding.ALONE
-            )  # decoders classify at the last non-padding token, found by pad_token_id
-        return Padding.MASKED if pad is not None else Padding.EQUAL
-
     def _group(self, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> Hashable:
-        if self._padding is Padding.ALONE or _length(inputs) == 0:
+        if self._padding is Padding.ALONE or row_length(inputs) == 0:
             return object()
         free = self._padding is Padding.MASKED and self._may_pad(inputs, parameters)
         shapes = tuple(
             (key, None if free else tuple(each.shape[1:]) if isinstance(each, torch.Tensor) else ())
             for key, each in sorted(inputs.items())
         )
-        return shapes, _frozen(parameters)
+        return shapes, frozen(parameters)
 
     def _may_pad(self, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
         config = self.model.config
@@ -240,7 +269,7 @@ class PipelineHandler:
         if self.model.config.is_encoder_decoder:
             start, limit = 1, positions(self.model.config)
         else:
-            start, limit = _length(inputs), self._limits.tokens
+            start, limit = row_length(inputs), self._limits.tokens
         effective = self._effective(parameters)
         # Passed even if None: otherwise transformers 5.17 lets its default override the caller's max_length
         new_tokens = {"max_new_tokens": effective.get("max_new_tokens")}
@@ -262,11 +291,13 @@ class PipelineHandler:
         try:
             outputs = self._stages.pipeline.forward(batch, **parameters)
         except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
+            if is_too_small(error):
+                raise InvalidRequest("the input is too small for this model") from error
             if not rows[0].asked or not is_about_parameters(error):
                 raise
             raise InvalidRequest(f"these parameters do not go together: {error}") from error
         if scores is not None and scores.lost:
-            raise _no_token_error(rows[0].asked)
+            raise no_token_error(rows[0].asked)
         if (answers := self._answers(rows, outputs)) is not None:
             return [_Answered(answer) for answer in answers]
         each = separate(outputs, len(rows)) if len(rows) > 1 else [outputs]
@@ -281,16 +312,9 @@ class PipelineHandler:
         inputs = [row.inputs for row in rows]
         return collate(inputs, side=self._padding_side, pad_id=self._pad_id)
 
-    def _row_padding(self) -> tuple[str, int]:
-        """The side on which rows are padded, and the token that pads them."""
-        tokenizer = self.pipeline.tokenizer
-        side = getattr(tokenizer, "padding_side", "right")
-        pad_id = getattr(tokenizer, "pad_token_id", None) or 0
-        return "left" if self._family == "text-generation" else str(side), pad_id
-
     def _unpadded(self, row: Row, output: Any) -> Any:
         """A generated output without the padding to the length of the batch's longest row, on either side."""
-        if self._family == "text-generation" and (length := _length(row.inputs)):
+        if self._family == "text-generation" and (length := row_length(row.inputs)):
             padded = output["input_ids"].shape[1] - length
             sequences = output["generated_sequence"][0][:, padded:]
             cut = trim(sequences, length, self._ends(row))
@@ -320,27 +344,7 @@ class PipelineHandler:
         return self._stages.answer(state.inputs, state.parameters, answers)
 
 
-def _no_token_error(asked: bool) -> EngineError:
-    if asked:
-        return InvalidRequest("these parameters leave no token to choose from")
-    return InferenceFailed("the model's scores for the next token are not numbers")
-
-
 def _is_plain(payload: Payload) -> bool:
-    """Whether it is one text without parameters. Not an empty one: some tokenizers make no row of it."""
-    return type(payload.inputs) is str and bool(payload.inputs) and not payload.parameters
-
-
-def _length(inputs: Mapping[str, Any]) -> int:
-    for name in _LENGTHS:
-        if isinstance(inputs.get(name), torch.Tensor):
-            return int(inputs[name].shape[1])
-    return 1
-
-
-def _frozen(value: Any) -> Hashable:
-    if isinstance(value, Mapping):
-        return tuple((key, _frozen(each)) for key, each in sorted(value.items()))
-    if isinstance(value, list | tuple):
-        return tuple(_frozen(each) for each in value)
-    return value if isinstance(value, Hashable) else id(value)
+    """Whether it is one text without parameters, and not an empty one: some tokenizers make no row of it."""
+    inputs = payload.inputs
+    return type(inputs) is str and 0 < len(inputs) <= _PLAIN_LENGTH and not payload.parameters

@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 from transformers.pipelines.text_classification import sigmoid, softmax
 
+from model_handler.errors import InvalidRequest
 from model_handler.handlers.embedding_limits import EmbeddingLimits
 from model_handler.handlers.staged import PipelineCall, Staged
 
@@ -31,6 +32,7 @@ class PlainTexts:
         staged: Staged,
         call: PipelineCall,
         limits: EmbeddingLimits,
+        most_tokens: int,
         *,
         listed: bool,
         classifies: bool,
@@ -39,23 +41,29 @@ class PlainTexts:
         self.listed = listed
         self._tokenizer = staged.pipeline.tokenizer
         self._limits = limits
-        self._max_length = math.inf if limits.tokens is None else limits.tokens
+        self._max_length = most_tokens if limits.tokens is None else limits.tokens
         self._kinds = limits.types[0] if limits.types else math.inf
         self._config = staged.pipeline.model.config
         self._scores = _scores(self._config) if classifies else None
 
     @classmethod
     def of(
-        cls, family: str, staged: Staged, defaults: dict[str, Any], limits: EmbeddingLimits
+        cls,
+        family: str,
+        staged: Staged,
+        defaults: dict[str, Any],
+        limits: EmbeddingLimits,
+        most_tokens: int,
     ) -> Self | None:
-        """None for models without this fast path. `defaults`: parameters of the task."""
+        """None for models without this fast path. `defaults`: parameters of the task. `most_tokens`: limit
+        of a row, where the model has none."""
         if family not in _FAMILIES or staged.pipeline.tokenizer is None:
             return None
         call = staged.read(_PROBE, defaults)
         mark = object()
         listed = staged.answer(_PROBE, defaults, [mark]) is not mark
         classifies = family == "text-classification" and not call.postprocess
-        return cls(staged, call, limits, listed=listed, classifies=classifies)
+        return cls(staged, call, limits, most_tokens, listed=listed, classifies=classifies)
 
     def rows(self, texts: list[str]) -> list[PlainRow]:
         """One row for each text. Raises what the tokenizer raises."""
@@ -72,6 +80,8 @@ class PlainTexts:
         fits = 0 < length <= self._max_length and max(tokens) < self._limits.vocabulary
         if not fits or (kinds and max(kinds) >= self._kinds):
             self._limits.check(inputs)
+            if length > self._max_length:
+                raise InvalidRequest(f"the input has more than {self._max_length} tokens")
         return inputs, length
 
     def answers(self, outputs: Any) -> list[Any] | None:

@@ -10,11 +10,15 @@ import numpy as np
 import torch
 from transformers.pipelines.base import ChunkPipeline
 
+from model_handler.budgets import deadlines, windows
+from model_handler.budgets.windows import Windows
 from model_handler.errors import InvalidRequest
+from model_handler.options import RequestLimits
 
 _WINDOW = 384
 _STRIDE = 128
 _IMPOSSIBLE = -10000.0
+_MOST = 10_000  # of each parameter that is a number of tokens or answers
 
 
 class QuestionAnsweringPipeline(ChunkPipeline):  # type: ignore[misc]
@@ -24,6 +28,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):  # type: ignore[misc]
     _load_processor = False
     _load_image_processor = False
     _load_feature_extractor = False
+    limits = RequestLimits()
 
     def __init__(self, **parts: Any) -> None:
         super().__init__(**parts)
@@ -68,16 +73,36 @@ class QuestionAnsweringPipeline(ChunkPipeline):  # type: ignore[misc]
         question_tokens: int | None = None,
     ) -> Iterator[dict[str, Any]]:
         window = window or min(self.tokenizer.model_max_length, _WINDOW)
-        stride = min(window // 2, _STRIDE) if stride is None else stride
-        encoded = self._encode(example, window, stride, question_tokens)
+        if question_tokens is not None:
+            example = example | {"question": self._cut(example["question"], question_tokens)}
+        encoded = self._encode(example, window, self._stride(example, window, stride))
         count = len(encoded["input_ids"])
         for index in range(count):
             yield self._chunk(encoded, index, example) | {"is_last": index == count - 1}
 
-    def _encode(self, example: dict[str, str], window: int, stride: int, length: int | None) -> Any:
+    def _stride(self, example: dict[str, str], window: int, asked: int | None) -> int:
+        """The tokens that two windows have in common; by default fewer beside a long question.
+
+        Raises InvalidRequest if the question leaves no room for the context, or windows are too many.
+        """
+        others = self.tokenizer.num_special_tokens_to_add(pair=True)
+        others += windows.count(self.tokenizer, [example["question"]])
+        if others >= window:
+            raise InvalidRequest(
+                f"the question has {others} tokens with special ones, and a window has {window}: ask a"
+                " shorter question, or set max_question_len or max_seq_len"
+            )
+        usual = min(window // 2, _STRIDE)
+        fitting = usual if usual < window - others else (window - others) // 2
+        stride = fitting if asked is None else asked
+        names = "max_seq_len", "doc_stride"
+        made = Windows(window, others, stride, names)
+        windows.check_text(made, example["context"], self.tokenizer, self.limits)
+        return stride
+
+    def _encode(self, example: dict[str, str], window: int, stride: int) -> Any:
         """Overlapping windows. The question comes first unless the tokenizer pads on the left."""
-        question = example["question"] if length is None else self._cut(example["question"], length)
-        texts = (question, example["context"])
+        texts = (example["question"], example["context"])
         return self.tokenizer(
             *(texts if self._question_first else texts[::-1]),
             truncation="only_second" if self._question_first else "only_first",
@@ -132,10 +157,12 @@ class QuestionAnsweringPipeline(ChunkPipeline):  # type: ignore[misc]
             start, end = self._probabilities(output)
             null_score = min(null_score, float(start[0] * end[0]))
             start[0] = end[0] = 0.0
+            deadlines.check()
             answers += self._spans(output, start, end, top_k, answer_tokens)
+            answers = sorted(answers, key=_score, reverse=True)[:top_k]
         if impossible:
             answers.append({"score": null_score, "start": 0, "end": 0, "answer": ""})
-        best = sorted(answers, key=lambda answer: answer["score"], reverse=True)[:top_k]
+        best = sorted(answers, key=_score, reverse=True)[:top_k]
         return best[0] if len(best) == 1 else best
 
     def _probabilities(self, output: dict[str, Any]) -> tuple[Any, Any]:
@@ -168,6 +195,11 @@ class QuestionAnsweringPipeline(ChunkPipeline):  # type: ignore[misc]
             span = chars[0][0], chars[1][1]
         text = output["example"]["context"][slice(*span)]
         return {"score": score, "start": span[0], "end": span[1], "answer": text}
+
+
+def _score(answer: dict[str, Any]) -> float:
+    score: float = answer["score"]
+    return score
 
 
 def _softmax(logits: Any, allowed: Any) -> Any:
@@ -208,10 +240,14 @@ def _example(question: Any, context: Any) -> dict[str, str]:
 def _check_numbers(parameters: Mapping[str, Any]) -> None:
     for name in ("window", "question_tokens", "top_k", "answer_tokens"):
         value = parameters[name]
-        if value is not None and (type(value) is not int or value < 1):
+        if value is not None and (type(value) is not int or not 1 <= value <= _MOST):
             raise InvalidRequest(
-                "top_k, max_answer_len, max_seq_len and max_question_len are whole numbers from 1"
+                "top_k, max_answer_len, max_seq_len and max_question_len are whole numbers from 1 to"
+                f" {_MOST}"
             )
+    stride = parameters["stride"]
+    if stride is not None and (type(stride) is not int or stride < 0):
+        raise InvalidRequest("doc_stride is a whole number from 0")
 
 
 def _given(parameters: Mapping[str, Any]) -> dict[str, Any]:

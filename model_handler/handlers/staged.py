@@ -82,9 +82,12 @@ class Staged:
             return read.call
         raise ValueError("the inputs are empty")
 
-    def rows(self, item: Any, parameters: dict[str, Any]) -> list[Any]:
+    def rows(self, item: Any, parameters: dict[str, Any]) -> Iterator[Any]:
         made = self.pipeline.preprocess(item, **parameters)
-        return list(made) if self.chunked else [made]
+        if self.chunked:
+            yield from made
+        else:
+            yield made
 
     def item_answer(self, outputs: Sequence[Any], parameters: dict[str, Any]) -> Any:
         if not self.chunked:

@@ -27,7 +27,8 @@ _SEQ2SEQ = GENERATION | {
 class TaskParameters:
     """`allowed`: parameters that a caller may set. `defaults`: values of parameters the caller leaves out.
 
-    `generates`: the task calls `generate`. `required`: a parameter that the caller must set.
+    `generates`: the task calls `generate`. `required`: a parameter that the caller must set. `speaks`: some
+    models of the task call `generate` in their own way.
     """
 
     allowed: frozenset[str] = frozenset()
@@ -35,6 +36,11 @@ class TaskParameters:
     padding: Padding = Padding.ALONE
     generates: bool = False
     required: str | None = None
+    speaks: bool = False
+
+    @property
+    def calls_generate(self) -> bool:
+        return self.generates or self.speaks
 
 
 TASK_PARAMETERS = {
@@ -107,7 +113,7 @@ TASK_PARAMETERS = {
         generates=True,
     ),
     "text-to-audio": TaskParameters(
-        frozenset({"forward_params", "generate_kwargs", "preprocess_params"})
+        frozenset({"forward_params", "generate_kwargs", "preprocess_params"}), speaks=True
     ),
     "text2text-generation": TaskParameters(_SEQ2SEQ, padding=Padding.MASKED, generates=True),
     "token-classification": TaskParameters(
@@ -154,3 +160,23 @@ PADDING_SENSITIVE = frozenset(
         *("rwkv", "xlstm", "zamba", "zamba2", "qwen3_next", "lfm2", "granitemoehybrid", "bark"),
     }
 )
+
+
+def safe_padding(family: str, config: Any, tokenizer: Any) -> Padding:
+    """The padding that a model allows. Decoders classify at the last token that is not padding, which they
+    find by `pad_token_id`."""
+    wanted = TASK_PARAMETERS[family].padding
+    pad = getattr(tokenizer, "pad_token_id", None)
+    if wanted is not Padding.MASKED or family == "text-generation":
+        return wanted
+    classifies = family in ("text-classification", "zero-shot-classification")
+    if classifies and (pad is None or getattr(config, "pad_token_id", None) != pad):
+        return Padding.ALONE
+    return Padding.MASKED if pad is not None else Padding.EQUAL
+
+
+def row_padding(family: str, tokenizer: Any) -> tuple[str, int]:
+    """The side on which rows are padded, and the token that pads them."""
+    side = getattr(tokenizer, "padding_side", "right")
+    pad_id = getattr(tokenizer, "pad_token_id", None) or 0
+    return "left" if family == "text-generation" else str(side), pad_id

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from model_handler.artifacts.stamps import Stamps
 from model_handler.errors import InferenceFailed
 from model_handler.handlers import Codec, Payload, Prepared, Unit
+from model_handler.options import RequestLimits
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -29,6 +30,12 @@ class ArrayCall:
 
     inputs: Arrays
     method: str = ""
+
+
+class LimitedCodec(Codec, Protocol):
+    def within(self, limits: RequestLimits) -> "LimitedCodec":
+        """The same codec with other limits."""
+        ...
 
 
 class ArrayModel(Protocol):
@@ -62,7 +69,9 @@ class ArrayModel(Protocol):
 class ArrayHandler:
     """Handler of one ArrayModel, which it owns."""
 
-    def __init__(self, model: ArrayModel, codec: Codec) -> None:
+    lane = None
+
+    def __init__(self, model: ArrayModel, codec: LimitedCodec) -> None:
         self.codec = codec
         self.mapped: Stamps = {}
         self._model: ArrayModel | None = model

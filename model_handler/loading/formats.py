@@ -9,7 +9,7 @@ import gc
 import logging
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -29,6 +29,7 @@ from model_handler.handlers.onnx_graphs import OnnxGraph
 from model_handler.handlers.tensors import ArrayHandler
 from model_handler.handlers.torch_graphs import exported, torchscript
 from model_handler.loading import failures
+from model_handler.options import RequestLimits
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class FormatLoader:
 
     device: Device
     alone: bool = False
+    limits: RequestLimits = field(default_factory=RequestLimits)
 
     def load(self, path: Path, convention: Convention) -> ArrayHandler:
         """Raises ModelLoadFailed or InsufficientMemory; a sticky device error is re-raised unchanged."""
@@ -57,7 +59,9 @@ class FormatLoader:
             if convention is Convention.EXPORTED and not self.alone:
                 raise ModelLoadFailed(_UNSAFE)
             artifact_files.sizes(path)  # raises for what is no file
-            return _OPENERS[convention](path, self.device.torch_device)
+            handler = _OPENERS[convention](path, self.device.torch_device)
+            handler.codec = handler.codec.within(self.limits)
+            return handler
         # Broad: a foreign file can fail in any way, and every library raises other classes
         except Exception as error:
             if is_sticky(error, self.device):

@@ -21,6 +21,9 @@ from transformers.pipelines import SUPPORTED_TASKS
 from model_handler.artifacts import artifact, tasks, weights
 from model_handler.artifacts import files as artifact_files
 from model_handler.artifacts.stamps import Stamps, stamped
+from model_handler.artifacts.tasks import InputKind
+from model_handler.budgets import deadlines
+from model_handler.codecs.toolkit import ToolkitCodec
 from model_handler.device import precision
 from model_handler.device.device import Device, is_sticky
 from model_handler.errors import InsufficientMemory, ModelLoadFailed
@@ -149,7 +152,11 @@ class TorchLoader:
         device = self.device.torch_device
         pipeline = Staged(kind, model=model, task=task, device=device, **parts)
         nbytes = block.nbytes if block else sum(map(placement.nbytes, placement.tensors(model)))
-        handler = PipelineHandler(task, pipeline, nbytes=nbytes, max_tokens=max_tokens)
+        limits = self.options.limits
+        codec = ToolkitCodec(limits)
+        handler = PipelineHandler(
+            task, pipeline, nbytes=nbytes, max_tokens=max_tokens, limits=limits, codec=codec
+        )
         if block is not None:
             self._blocks.put(handler, block)
         else:
@@ -212,8 +219,12 @@ class TorchLoader:
                 output_loading_info=True,
             )
         completeness.check(info, task)
-        if tasks.generates(task):
-            _let_brief_pass(model)
+        if (
+            tasks.generates(task)
+            or tasks.input_kind(task) is not InputKind.TEXT
+            or not _max_tokens(config)
+        ):
+            _look_up_between_layers(model)
         return model.eval().requires_grad_(False)
 
     def _place(
@@ -228,8 +239,8 @@ class TorchLoader:
         return placement.into_block(targets, found, stamps, self.uploader)
 
 
-def _let_brief_pass(model: Any) -> None:
-    """Let brief work of other models run between two layers of this one."""
+def _look_up_between_layers(model: Any) -> None:
+    """Let brief work of other models run between two layers of this one, and end after the deadline."""
     stacks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
     inner = {id(module) for stack in stacks for layer in stack for module in layer.modules()}
     for stack in stacks:
@@ -239,6 +250,7 @@ def _let_brief_pass(model: Any) -> None:
 
 
 def _before_layer(*_: object) -> None:
+    deadlines.check()
     turnstile.let_brief_pass()
 
 

@@ -8,16 +8,18 @@ from model_handler.device.device import Device
 from model_handler.errors import from_wire
 from model_handler.loading.formats import FormatLoader
 from model_handler.messages import InferenceRequest, InferenceResponse, Refusal
+from model_handler.options import RequestLimits
 from model_handler.worker import forward
 
 LIMIT_S = 3600.0  # the front process's deadline is shorter and ends this process
 
 
 class ExportedScript:
-    def __init__(self, root: Path, device: Device) -> None:
+    def __init__(self, root: Path, device: Device, limits: RequestLimits | None = None) -> None:
         """Raises ModelLoadFailed."""
         self._device = device
-        self._handler = FormatLoader(device, alone=True).load(root, Convention.EXPORTED)
+        loader = FormatLoader(device, alone=True, limits=limits or RequestLimits())
+        self._handler = loader.load(root, Convention.EXPORTED)
 
     def __call__(self, request: InferenceRequest) -> InferenceResponse:
         batch = forward.prepare(self._handler, [request])

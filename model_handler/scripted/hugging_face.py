@@ -15,6 +15,7 @@ from model_handler.device import device as devices
 from model_handler.errors import InvalidRequest
 from model_handler.handlers import media
 from model_handler.loading.loader import TorchLoader
+from model_handler.options import RequestLimits
 from model_handler.scripted import InputRefused, documents
 from model_handler.sharing.turnstile import Turnstile
 
@@ -24,7 +25,10 @@ class PipelineDefaults:
 
     whole = True
 
-    def __init__(self, task: str, dtype: str, device: str) -> None:
+    def __init__(
+        self, task: str, dtype: str, device: str, limits: RequestLimits | None = None
+    ) -> None:
+        self._limits = limits or RequestLimits()
         self._task = task
         self._dtype = dtype
         self._device = devices.parse(device)
@@ -38,11 +42,11 @@ class PipelineDefaults:
         pass
 
     def input_fn(self, body: bytes | str, content_type: str) -> Any:
-        return documents.decode(body, content_type)
+        return documents.decode(body, content_type, self._limits)
 
     def predict_fn(self, data: Any, model: Any) -> Any:
         inputs, parameters = _parted(data)
-        inputs = _safe(inputs, model)
+        inputs = _safe(inputs, model, self._limits)
         try:
             return model(inputs, **parameters)
         except (
@@ -71,15 +75,13 @@ def _ran(error: BaseException) -> bool:
     return any(frame.f_code.co_name in ("forward", "_forward") for frame, _ in frames)
 
 
-def _safe(inputs: Any, model: Any) -> Any:
+def _safe(inputs: Any, model: Any, limits: RequestLimits) -> Any:
     """Decode media here, because a pipeline would fetch URLs and open paths; see `media`."""
     task = getattr(model, "task", None)
     if not isinstance(task, str) or tasks.family(task) not in tasks.SUPPORTED:
         return inputs
     kind = tasks.input_kind(task)
     if isinstance(inputs, bytes) and kind is InputKind.IMAGE:
-        return media.image(
-            inputs
-        )  # an application/octet-stream body, which the toolkit passes undecoded
+        return media.image(inputs, limits)  # an octet stream, which the toolkit passes undecoded
     rate = getattr(getattr(model, "feature_extractor", None), "sampling_rate", None)
-    return media.materialise(inputs, kind, rate)
+    return media.materialise(inputs, kind, rate, limits)

@@ -57,16 +57,19 @@ def _inspected(url: str, options: EngineOptions, device: str) -> Artifact:
 def _script(found: Artifact, name: str, options: EngineOptions, device: str) -> Script:
     load = Load(0, str(found.path), found.task, found.dtype, found.convention, 1, name)
     store = options.requirements_dir if options.install_requirements else None
-    return open_script(load, device, store=store, alone=True)
+    limits = options.worker.limits
+    return open_script(load, device, store=store, alone=True, limits=limits)
 
 
 def _declared(found: Artifact, options: EngineOptions, name: str) -> Script:
     device = devices.parse(name)
     handler: Handler
     if found.convention in formats.CONVENTIONS:
-        handler = FormatLoader(device).load(found.path, found.convention)
+        loader = FormatLoader(device, limits=options.worker.limits)
+        handler = loader.load(found.path, found.convention)
     else:
-        handler = TorchLoader(device, Turnstile()).load(str(found.path), found.task, found.dtype)
+        owner = TorchLoader(device, Turnstile(), options.worker)
+        handler = owner.load(str(found.path), found.task, found.dtype)
     declared = Declared(handler, device, options.request_timeout_s)
     if options.worker.warmup and (request := warmup.request(handler)) is not None:
         warmup.judge(declared.result(request, warmup.LIMIT_S))
@@ -88,9 +91,10 @@ class Declared:
         return result
 
     def result(self, request: InferenceRequest, timeout_s: float) -> InferenceResponse | Refusal:
-        batch = forward.prepare(self._handler, [request])
-        forward.forward(batch, self._device, time.monotonic() + timeout_s)
-        (result,) = forward.finish(batch)
+        deadline = time.monotonic() + timeout_s
+        batch = forward.prepare(self._handler, [request], deadline=deadline)
+        forward.forward(batch, self._device, deadline)
+        (result,) = forward.finish(batch, deadline)
         return result
 
 

@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
+import msgspec
 import torch
 
 from model_handler import logs
@@ -49,6 +50,7 @@ from model_handler.messages import (
     Unload,
     Unloaded,
 )
+from model_handler.options import RequestLimits
 from model_handler.scripted import Script, refusals
 from model_handler.scripted.opening import open_script
 from model_handler.worker import forward
@@ -87,8 +89,9 @@ def _serve(end: socket.socket, front: FrontConnection, order: Mapping[str, Any])
     precision.configure(device, order.get("matmul_precision", precision.EXACT))
     store = order.get("requirements_dir")
     held = HeldMemory(device, order.get("context_nbytes", 0), alone=order["alone"])
+    limits = msgspec.convert(order.get("limits", {}), RequestLimits)
     os.register_at_fork(after_in_child=end.close)
-    IsolatedWorker(front, device, Path(store) if store else None, held).serve()
+    IsolatedWorker(front, device, Path(store) if store else None, held, limits).serve()
 
 
 def _keep_log() -> None:
@@ -127,12 +130,18 @@ class IsolatedWorker:
     """`store`: directory for installed requirements; None: requirements are not installed."""
 
     def __init__(
-        self, front: FrontConnection, device: str, store: Path | None, held: HeldMemory
+        self,
+        front: FrontConnection,
+        device: str,
+        store: Path | None,
+        held: HeldMemory,
+        limits: RequestLimits,
     ) -> None:
         self._front = front
         self._device = device
         self._store = store
         self._held = held
+        self._limits = limits
         self._pid = os.getpid()
         self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._scripts: dict[int, Script] = {}
@@ -199,7 +208,13 @@ class IsolatedWorker:
         at_work.model_id = command.model_id
         began = time.monotonic()
         try:
-            script = open_script(command, self._device, store=self._store, alone=self._held.alone)
+            script = open_script(
+                command,
+                self._device,
+                store=self._store,
+                alone=self._held.alone,
+                limits=self._limits,
+            )
         except BaseException as error:  # noqa: BLE001  an artifact's code also raises SystemExit
             self._exit_if_sticky(error)
             self._send(LoadFailed(command.model_id, refusals.of_load(error)))

@@ -9,6 +9,7 @@ from model_handler.artifacts.conventions import HANDLER_FILES, INFERENCE_FILES, 
 from model_handler.device import device as devices
 from model_handler.errors import ModelLoadFailed
 from model_handler.messages import Load
+from model_handler.options import RequestLimits
 from model_handler.scripted import Script, requirements
 from model_handler.scripted.context import HandlerContext
 from model_handler.scripted.defaults import ArrayDefaults, Defaults
@@ -21,15 +22,23 @@ from model_handler.scripted.inference import InferenceScript
 FILES = {Convention.INFERENCE: INFERENCE_FILES, Convention.ENDPOINT_HANDLER: HANDLER_FILES}
 
 
-def open_script(load: Load, device: str, *, store: Path | None, alone: bool) -> Script:
+def open_script(
+    load: Load,
+    device: str,
+    *,
+    store: Path | None,
+    alone: bool,
+    limits: RequestLimits | None = None,
+) -> Script:
     """Open the artifact of a load command.
 
     `store`: directory for installed requirements; None: requirements are not installed. `alone`: the process
-    belongs to this model. Raises ModelLoadFailed, and what the artifact's code raises.
+    belongs to this model. `limits`: of requests that are decoded here and not by the artifact's code. Raises
+    ModelLoadFailed, and what the artifact's code raises.
     """
     root, convention = Path(load.path), Convention(load.convention)
     if convention is Convention.EXPORTED:
-        return ExportedScript(root, devices.parse(device))
+        return ExportedScript(root, devices.parse(device), limits)
     file = conventions.script(root, FILES[convention])
     if file is None:
         raise ModelLoadFailed(f"the artifact has none of {', '.join(FILES[convention])}")
@@ -41,15 +50,17 @@ def open_script(load: Load, device: str, *, store: Path | None, alone: bool) -> 
             module = imports.module(file)
             if convention is Convention.ENDPOINT_HANDLER:
                 return EndpointHandlerScript(module, root)
-            return _inference(module, load, root, device)
+            return _inference(module, load, root, device, limits)
     except ModuleNotFoundError as error:
         raise _missing(error, asked, root, installs=store is not None) from error
 
 
-def _inference(module: ModuleType, load: Load, root: Path, device: str) -> InferenceScript:
+def _inference(
+    module: ModuleType, load: Load, root: Path, device: str, limits: RequestLimits | None
+) -> InferenceScript:
     defaults: Defaults
     if _is_hugging_face(root / "config.json"):
-        defaults = PipelineDefaults(load.task, load.dtype, device)
+        defaults = PipelineDefaults(load.task, load.dtype, device, limits)
     else:
         defaults = ArrayDefaults(device)
     kind, _, index = device.partition(":")

@@ -5,8 +5,10 @@ request that caused it, unless the device is lost.
 """
 
 import logging
+import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ from typing import Any
 import torch
 
 from model_handler.artifacts.stamps import Stamps
+from model_handler.budgets import deadlines
 from model_handler.codecs import toolkit
 from model_handler.device.device import Device, is_out_of_memory, is_sticky
 from model_handler.errors import (
@@ -32,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _TRACEBACK = "Traceback (most recent call last)"
 _MESSAGE_LENGTH = 500
+_OUT_OF_TIME = "the time for this request ran out before the model could run"
 # Bytes of a request body that are compared with an error message
 _SEARCHED = 200_000
 # A group is split where its longest row would have more than _WASTE times the tokens of its shortest, if
@@ -86,31 +90,48 @@ _BOUNDS = {"cpu": _Bounds(tokens=512, padding=32), "cuda": _Bounds(tokens=16384,
 
 
 def prepare(
-    handler: Handler, requests: Sequence[InferenceRequest], capacity: ForwardCapacity | None = None
+    handler: Handler,
+    requests: Sequence[InferenceRequest],
+    capacity: ForwardCapacity | None = None,
+    deadline: float = math.inf,
 ) -> Batch:
     """Decode and preprocess every request; `finish` returns the errors of those that fail.
 
     `capacity`: the model's forward capacity, shared by all of its batches.
     """
-    slots = [_decoded(handler, request) for request in requests]
+    batch = Batch(handler, [Slot(each) for each in requests], capacity or ForwardCapacity())
+    deque(preparing(batch, deadline), maxlen=0)
+    return batch
+
+
+def preparing(batch: Batch, deadline: float) -> Iterator[None]:
+    """The steps of `prepare`: between two of them the thread may do other work."""
+    handler, slots = batch.handler, batch.slots
+    for slot in slots:
+        deadlines.current.until = deadline
+        _decode(handler, slot, deadline)
+        yield
+    deadlines.current.until = deadline
     payloads = [slot.payload for slot in slots if slot.payload is not None]
     encoded = iter(_encoded(handler, payloads))
     for slot in slots:
         if slot.payload is not None:
-            _preprocess(handler, slot, next(encoded))
-    return Batch(handler, slots, capacity or ForwardCapacity())
+            deadlines.current.until = deadline
+            _preprocess(handler, slot, next(encoded), deadline)
+            yield
 
 
-def _decoded(handler: Handler, request: InferenceRequest) -> Slot:
-    slot = Slot(request)
+def _decode(handler: Handler, slot: Slot, deadline: float) -> None:
+    request = slot.request
     try:
+        if time.monotonic() > deadline:
+            raise DeadlineExceeded(_OUT_OF_TIME)
         codec = handler.codec or toolkit
         codec.check_accept(request.accept)
         slot.payload = codec.decode(request)
     # Decoders raise any exception, among them such that are no Exception: panics of libraries in Rust
     except BaseException as error:  # noqa: BLE001
         slot.error = _refusal(error, InvalidRequest, request.body)
-    return slot
 
 
 def _encoded(handler: Handler, payloads: Sequence[Payload]) -> Sequence[Any]:
@@ -129,10 +150,12 @@ def _encoded(handler: Handler, payloads: Sequence[Payload]) -> Sequence[Any]:
     return nothing
 
 
-def _preprocess(handler: Handler, slot: Slot, encoded: Any) -> None:
+def _preprocess(handler: Handler, slot: Slot, encoded: Any, deadline: float) -> None:
     payload, slot.payload = slot.payload, None
     assert payload is not None
     try:
+        if time.monotonic() > deadline:
+            raise DeadlineExceeded(_OUT_OF_TIME)
         ahead = () if encoded is None else (encoded,)
         slot.prepared = handler.preprocess(payload, *ahead)
         slot.outputs = [None] * len(slot.prepared.units)
@@ -219,8 +242,9 @@ def _attempt(
     tensors."""
     try:
         if time.monotonic() > deadline:
-            raise DeadlineExceeded("the time for this request ran out before the model could run")
+            raise DeadlineExceeded(_OUT_OF_TIME)
         _check_files(getattr(handler, "mapped", {}))
+        deadlines.current.until = deadline
         with torch.inference_mode():
             outputs = handler.forward([item.unit for item in items], deadline)
         for item, output in zip(items, outputs, strict=True):
@@ -272,15 +296,26 @@ def computing(threads: int) -> Iterator[None]:
 # ---- finish ----
 
 
-def finish(batch: Batch) -> list[InferenceResponse | Refusal]:
+def finish(batch: Batch, deadline: float = math.inf) -> list[InferenceResponse | Refusal]:
     """Postprocess and encode; one result per request, in the order of the batch."""
-    return [_result(batch.handler, slot) for slot in batch.slots]
+    return list(finishing(batch, deadline))
 
 
-def _result(handler: Handler, slot: Slot) -> InferenceResponse | Refusal:
+def finishing(batch: Batch, deadline: float) -> Iterator[InferenceResponse | Refusal]:
+    """The results of `finish`, one in each step: between two of them the thread may do other work."""
+    for slot in batch.slots:
+        deadlines.current.until = deadline
+        yield _result(batch.handler, slot, deadline)
+
+
+def _result(handler: Handler, slot: Slot, deadline: float) -> InferenceResponse | Refusal:
     if slot.error is None:
         assert slot.prepared is not None
         try:
+            if time.monotonic() > deadline:
+                raise DeadlineExceeded(
+                    "the time for this request ran out before its answer was written"
+                )
             answer = handler.postprocess(slot.prepared, slot.outputs)
             body, content_type = (handler.codec or toolkit).encode(answer, slot.request.accept)
             return InferenceResponse(body, content_type)

@@ -5,7 +5,7 @@ progress. A model is demoted only while no batch uses it.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -15,12 +15,18 @@ from model_handler.worker.forward import Batch
 
 
 class LoadedModel:
-    """One loaded model. `generates`: its forward takes many steps. `batches`: number in progress."""
+    """One loaded model. `generates`: its forward takes many steps. `batches`: number in progress.
 
-    def __init__(self, model_id: int, handler: Handler, *, generates: bool) -> None:
+    `lane`: models with the same one share a tokenizer, whose settings each call changes.
+    """
+
+    def __init__(
+        self, model_id: int, handler: Handler, *, generates: bool, lane: Hashable = None
+    ) -> None:
         self.model_id = model_id
         self.handler = handler
         self.generates = generates
+        self.lane = ("model", model_id) if lane is None else lane
         self.capacity = ForwardCapacity()
         self.batches = 0
         self.unloaded = False
@@ -36,7 +42,7 @@ class Work:
     batch: Batch
     deadline: float
     prepare_s: float
-    done: Callable[["Work"], None]  # called by the host thread
+    done: Callable[["Work"], Iterator[None]]  # the steps of its end, for a host thread
     threads: int = 0  # PyTorch's thread count for the forward; 0: the usual count
     forward_s: float = 0.0
 

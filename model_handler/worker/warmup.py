@@ -9,7 +9,8 @@ import io
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 from PIL import Image
@@ -21,6 +22,7 @@ from model_handler.handlers import Handler
 from model_handler.handlers.pipeline import PipelineHandler
 from model_handler.messages import InferenceRequest, InferenceResponse, Refusal
 from model_handler.worker.forward import finish, forward, prepare
+from model_handler.worker.loaded_models import LoadedModel, Work
 
 log = logging.getLogger(__name__)
 LIMIT_S = 10.0
@@ -48,6 +50,24 @@ def answer(
     batch = prepare(handler, [asked])
     forward(batch, device, time.monotonic() + LIMIT_S)
     return finish(batch)[0]
+
+
+def brief(
+    loaded: LoadedModel, asked: InferenceRequest, start: Callable[[Work], None]
+) -> "tuple[Iterator[None], Future[InferenceResponse | Refusal]]":
+    """The steps that prepare the request and start its forward, and the answer to come."""
+    answered: Future[InferenceResponse | Refusal] = Future()
+
+    def done(work: Work) -> Iterator[None]:
+        yield
+        answered.set_result(finish(work.batch)[0])
+
+    def begin() -> Iterator[None]:
+        yield
+        deadline = time.monotonic() + LIMIT_S
+        start(Work(0, loaded, prepare(loaded.handler, [asked]), deadline, 0.0, done))
+
+    return begin(), answered
 
 
 def judge(result: InferenceResponse | Refusal) -> None:

@@ -4,10 +4,10 @@ Invariant: the process exits when its socket is closed.
 
     reader (main thread) ──► loading thread      one load after the other
                          ├─► unloading thread    unloads, demotions, trims: these do not wait for loads
-                         └─► host thread ──► device thread   ──► host thread
-                             prepare n+1     forward n           finish n, send
-                                        └──► generating threads
-                                             forward n, giving way between tokens
+                         └─► host threads ──► device thread  ──► host threads
+                             prepare n+1      forward n          finish n, send
+                                         └──► generating threads
+                                              forward n, giving way between tokens
 """
 
 import functools
@@ -18,7 +18,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -59,8 +59,8 @@ from model_handler.messages import (
 from model_handler.options import WorkerOptions
 from model_handler.sharing import turnstile
 from model_handler.sharing.turnstile import GENERATIONS, Turn, Turnstile, WorkKind
-from model_handler.worker import warmup
-from model_handler.worker.forward import computing, finish, forward, one_line, prepare, said
+from model_handler.worker import forward, warmup
+from model_handler.worker.host_threads import HostTask, HostThreads
 from model_handler.worker.loaded_models import Kept, LoadedModel, LoadedModels, Work
 from model_handler.worker.threads import WorkerThread, at_work
 
@@ -116,7 +116,7 @@ class Worker:
         self._forwarding = Turnstile()
         self._ready_brief: deque[Work] = deque()
         self._loader = TorchLoader(device, self._forwarding, options)
-        self._formats = FormatLoader(device)
+        self._formats = FormatLoader(device, limits=options.limits)
         self._models = LoadedModels()
 
     def serve(self) -> None:
@@ -124,13 +124,14 @@ class Worker:
         failed = self._front.fail
         self._loading = WorkerThread("load", failed, niceness=niceness)
         self._unloading = WorkerThread("unload", failed, niceness=niceness)
-        self._host, self._forward = WorkerThread("host", failed), WorkerThread("device", failed)
+        self._forward = WorkerThread("device", failed)
         self._generate = WorkerThread("generate", failed)
         for number in range(1, GENERATIONS):
             self._generate.join_in(f"generate {number}")
         # A thread keeps the count that it finds at its first use, which must not be that of a batch
-        for thread in (self._loading, self._unloading, self._host):
+        for thread in (self._loading, self._unloading):
             thread.put(torch.get_num_threads)
+        self._host = HostThreads(torch.get_num_threads, failed)
         self._send(self._ready())
         for command in self._front.commands():
             self._accept(command)
@@ -154,7 +155,9 @@ class Worker:
             case Run():
                 deadline = time.monotonic() + command.timeout_s
                 loaded = self._models.use(command.model_id)
-                self._host.put(functools.partial(self._prepare, command, deadline, loaded))
+                steps = self._prepare(command, deadline, loaded)
+                lane = None if loaded is None else loaded.lane
+                self._host.put(HostTask(lane, command.model_id, steps))
 
     def _ready(self) -> Ready:
         device = self._device
@@ -188,7 +191,8 @@ class Worker:
 
     def _opened(self, command: Load) -> LoadedModel:
         handler = self._open(command)
-        loaded = LoadedModel(command.model_id, handler, generates=tasks.generates(command.task))
+        generates, lane = tasks.generates(command.task), handler.lane
+        loaded = LoadedModel(command.model_id, handler, generates=generates, lane=lane)
         if self._warms_up and (request := warmup.request(handler)) is not None:
             self._warm_up(loaded, request)
         return loaded
@@ -256,16 +260,18 @@ class Worker:
             raise
         self._send(Trimmed(trim_id, free_nbytes))
 
-    # ---- host thread ----
+    # ---- host threads ----
 
-    def _prepare(self, run: Run, deadline: float, loaded: LoadedModel | None) -> None:
-        at_work.model_id = run.model_id
+    def _prepare(self, run: Run, deadline: float, loaded: LoadedModel | None) -> Iterator[None]:
         if loaded is None or loaded.unloaded:
             refusal = _refusal(ModelNotFound("the model is not on the device"))
             self._send(Done(run.batch_id, [refusal] * len(run.requests), 0.0, 0.0))
             return
         began = time.monotonic()
-        batch = prepare(loaded.handler, run.requests, loaded.capacity)
+        batch = forward.Batch(
+            loaded.handler, list(map(forward.Slot, run.requests)), loaded.capacity
+        )
+        yield from forward.preparing(batch, deadline)
         took_s = time.monotonic() - began
         work = Work(run.batch_id, loaded, batch, deadline, took_s, self._finish, run.threads)
         if loaded.generates:
@@ -280,21 +286,15 @@ class Worker:
     def _brief_warmup(
         self, loaded: LoadedModel, request: InferenceRequest
     ) -> "Future[InferenceResponse | Refusal]":
-        answered: Future[InferenceResponse | Refusal] = Future()
-
-        def done(work: Work) -> None:
-            answered.set_result(finish(work.batch)[0])
-
-        def begin() -> None:
-            batch, deadline = prepare(loaded.handler, [request]), time.monotonic() + warmup.LIMIT_S
-            self._put_brief(Work(0, loaded, batch, deadline, 0.0, done))
-
-        self._host.put(begin)
+        steps, answered = warmup.brief(loaded, request, self._put_brief)
+        self._host.put(HostTask(loaded.lane, loaded.model_id, steps))
         return answered
 
-    def _finish(self, work: Work) -> None:
-        at_work.model_id = work.model.model_id
-        results = finish(work.batch)
+    def _finish(self, work: Work) -> Iterator[None]:
+        results = []
+        for result in forward.finishing(work.batch, work.deadline):
+            results.append(result)
+            yield
         self._models.release(work.model)
         self._send(Done(work.batch_id, results, work.prepare_s, work.forward_s))
 
@@ -322,19 +322,20 @@ class Worker:
     def _compute(self, work: Work, turn: Turn) -> None:
         at_work.model_id = work.model.model_id
         try:
-            with computing(work.threads):
-                forward(work.batch, self._device, work.deadline)
+            with forward.computing(work.threads):
+                forward.forward(work.batch, self._device, work.deadline)
         except BaseException as error:  # forward raises only if the device is lost
             self._exit_if_sticky(error, work.model.model_id)
             raise
         work.forward_s = turn.lap()
-        self._host.put(functools.partial(work.done, work))
+        model = work.model
+        self._host.put(HostTask(model.lane, model.model_id, work.done(work), finishes=True))
 
     def _exit_if_sticky(self, error: BaseException, model_id: int) -> None:
         """End the process if the error is sticky. `model_id`: the model whose work raised it; 0: none."""
         if is_sticky(error, self._device):
             log.critical("device lost", extra={"reason": str(error)})
-            self._front.end_process(f"{UNUSABLE}: {one_line(str(error))}", model_id)
+            self._front.end_process(f"{UNUSABLE}: {forward.one_line(str(error))}", model_id)
 
 
 def _then(kept: Kept, thread: WorkerThread, task: Callable[[LoadedModel | None], None]) -> None:
@@ -345,5 +346,5 @@ def _then(kept: Kept, thread: WorkerThread, task: Callable[[LoadedModel | None],
 def _refusal(error: BaseException) -> Refusal:
     if not isinstance(error, EngineError):
         log.error("load failed", exc_info=error)
-        error = ModelLoadFailed(said(error))
-    return Refusal(type(error).__name__, one_line(str(error)))
+        error = ModelLoadFailed(forward.said(error))
+    return Refusal(type(error).__name__, forward.one_line(str(error)))
