@@ -70,11 +70,6 @@ class Handler(Protocol):
         """Size of the weights and buffers on the device; shared storage counts once."""
         ...
 
-    @property
-    def lane(self) -> Hashable:
-        """Equal for handlers that share an object for one thread at a time; None: none is shared."""
-        ...
-
     def preprocess(self, payload: Payload) -> Prepared:
         """Raises InvalidRequest when the inputs or parameters do not fit the task."""
         ...

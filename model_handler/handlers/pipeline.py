@@ -123,6 +123,7 @@ class PipelineHandler:
 
     @property
     def lane(self) -> Hashable:
+        """Equal for handlers with the same tokenizer, whose settings each call changes; None: it has none."""
         tokenizer = self.pipeline.tokenizer
         return None if tokenizer is None else id(tokenizer)
 

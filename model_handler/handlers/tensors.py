@@ -69,8 +69,6 @@ class ArrayModel(Protocol):
 class ArrayHandler:
     """Handler of one ArrayModel, which it owns."""
 
-    lane = None
-
     def __init__(self, model: ArrayModel, codec: LimitedCodec) -> None:
         self.codec = codec
         self.mapped: Stamps = {}

@@ -191,7 +191,7 @@ class Worker:
 
     def _opened(self, command: Load) -> LoadedModel:
         handler = self._open(command)
-        generates, lane = tasks.generates(command.task), handler.lane
+        generates, lane = tasks.generates(command.task), getattr(handler, "lane", None)
         loaded = LoadedModel(command.model_id, handler, generates=generates, lane=lane)
         if self._warms_up and (request := warmup.request(handler)) is not None:
             self._warm_up(loaded, request)
@@ -268,9 +268,8 @@ class Worker:
             self._send(Done(run.batch_id, [refusal] * len(run.requests), 0.0, 0.0))
             return
         began = time.monotonic()
-        batch = forward.Batch(
-            loaded.handler, list(map(forward.Slot, run.requests)), loaded.capacity
-        )
+        slots = [forward.Slot(each) for each in run.requests]
+        batch = forward.Batch(loaded.handler, slots, loaded.capacity)
         yield from forward.preparing(batch, deadline)
         took_s = time.monotonic() - began
         work = Work(run.batch_id, loaded, batch, deadline, took_s, self._finish, run.threads)
