@@ -5,8 +5,10 @@ opened in a further worker when its requests have waited, while that worker was 
 it there takes (the break-even rule of the ski rental problem).
 """
 
+import asyncio
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from model_handler.engine.queues import BatchSlots, Cores, ModelQueue, WorkQueue
@@ -16,6 +18,38 @@ LEAST_TIMER_S = 1e-3
 LEAST_OPENING_S = 0.005
 STRIKES = 2  # times that one model may lose the device of others
 PART_S = 0.004  # of compute time; a batch costs about 1.4 ms whatever its size
+SLOW_S = 1.0
+MOST_SLOTS = 16
+
+
+# ---- slots ----
+
+
+@contextmanager
+def patience(slots: BatchSlots, pump: Callable[[], object]) -> Iterator[None]:
+    """While a batch of the worker is in flight: after a while another one may be sent beside it.
+
+    A batch that takes long is mostly in preparation, and the process prepares those of other models beside
+    it. Not for models that generate: their batches take long by nature. `pump`: called with the new slot.
+    """
+    if slots.each == 1 or not slots.shares_cores:
+        yield
+        return
+    added = 0
+
+    def add() -> None:
+        nonlocal added
+        if slots.depth < MOST_SLOTS:
+            added = 1
+            slots.depth += 1
+            pump()
+
+    timer = asyncio.get_running_loop().call_later(SLOW_S, add)
+    try:
+        yield
+    finally:
+        timer.cancel()
+        slots.depth -= added
 
 
 # ---- cores ----
@@ -31,7 +65,7 @@ def wide_threads(
     worker has its part of the cores.
     """
     free = cores.free_for(slots) - competitors(model_queue, slots, sharing)
-    if slots.each < slots.depth:
+    if slots.each == 1:
         free = min(free, cores.total // len(model_queue.work_queue.slots), cores.total - 1)
     return max(1, min(wanted(model_queue.work_s, cores.total), free))
 

@@ -10,11 +10,12 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Iterable, Mapping
+from functools import partial
 from weakref import WeakSet
 
 from model_handler.engine.admission import QueueBounds
 from model_handler.engine.metrics import Metrics
-from model_handler.engine.placement import share_of_queue, wide_threads
+from model_handler.engine.placement import patience, share_of_queue, wide_threads
 from model_handler.engine.queues import (
     BatchSlots,
     Cores,
@@ -239,7 +240,8 @@ class Scheduler:
         try:
             command, wedged = self._command(batch)
             try:
-                done = await batch.slots.worker.run(command)
+                with patience(batch.slots, partial(self.pump, model_queue.work_queue)):
+                    done = await batch.slots.worker.run(command)
             finally:
                 wedged.cancel()
             self._check(batch, done)

@@ -10,6 +10,11 @@ from model_handler.handlers.task_parameters import CHOICES, TASK_PARAMETERS
 # Parameters that contain parameters of the tokenizer and of `generate`
 _TOKENIZING = ("tokenizer_kwargs", "tokenize_kwargs")
 _GENERATING = ("generate_kwargs", "forward_params")
+# Parameters that name tokens. Models of sound have no processor that ensures that one is left to choose
+_OF_TEXT = {
+    *("suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "sequence_bias"),
+    *("forced_bos_token_id", "forced_eos_token_id", "exponential_decay_length_penalty"),
+}
 
 
 def accepted(given: Mapping[str, Any], family: str, vocabulary: int) -> dict[str, Any]:
@@ -22,7 +27,7 @@ def accepted(given: Mapping[str, Any], family: str, vocabulary: int) -> dict[str
             allowed = ", ".join(sorted(task.allowed)) or "none"
             raise InvalidRequest(f"{family} takes no {name[:60]!r}; it takes {allowed}")
     _check_choices(given)
-    _check_nested(given)
+    _check_nested(given, family)
     direct = bounds.PARAMETERS if task.generates else frozenset()
     return {**task.defaults, **_settled(given, direct, vocabulary)}
 
@@ -45,11 +50,12 @@ def _settled(given: Mapping[str, Any], direct: frozenset[str], vocabulary: int) 
     return {**rest, **bounds.settled(generate), **inner}
 
 
-def _check_nested(given: Mapping[str, Any]) -> None:
+def _check_nested(given: Mapping[str, Any], family: str) -> None:
     """Apply the allow-lists to nested parameters, which would bypass them otherwise."""
     tokenizing = [given.get(name) for name in _TOKENIZING]
     _check_keys(tokenizing, TASK_PARAMETERS["text-classification"].allowed)
-    _check_keys([given.get(name) for name in _GENERATING], bounds.PARAMETERS)
+    generating = bounds.PARAMETERS - (_OF_TEXT if family == "text-to-audio" else set())
+    _check_keys([given.get(name) for name in _GENERATING], generating)
     _check_keys([given.get("preprocess_params")], frozenset({"voice_preset"}))
 
 

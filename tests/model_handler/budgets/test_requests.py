@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import struct
 import time
 import wave
@@ -12,9 +13,13 @@ from typing import Any
 
 import pytest
 
+from model_handler.device.device import CpuDevice
 from model_handler.handlers.pipeline import PipelineHandler
+from model_handler.loading.loader import TorchLoader
 from model_handler.messages import InferenceRequest, InferenceResponse, Refusal
-from model_handler.options import RequestLimits
+from model_handler.options import RequestLimits, WorkerOptions
+from model_handler.sharing.turnstile import Turnstile
+from model_handler.worker.forward import finish, prepare
 from tests import artifacts
 from tests.model_handler.harness import answers, loaded, refusal, request, run
 
@@ -350,8 +355,6 @@ def test_what_is_within_the_limits_is_answered(
 
 
 def test_preparation_ends_at_the_deadline(handlers: Callable[[str], PipelineHandler]) -> None:
-    from model_handler.worker.forward import finish, prepare
-
     handler = handlers("zero-shot-classification")
     document = labelled(["good " * 10] * 60, candidate_labels=["a"] * 60)
     now = time.monotonic()
@@ -367,11 +370,6 @@ def test_preparation_ends_at_the_deadline(handlers: Callable[[str], PipelineHand
 
 def test_limits_are_settings(tmp_path: Path) -> None:
     """A smaller limit refuses what the default allows."""
-    from model_handler.device.device import CpuDevice
-    from model_handler.loading.loader import TorchLoader
-    from model_handler.options import WorkerOptions
-    from model_handler.sharing.turnstile import Turnstile
-
     limits = RequestLimits(units=3, text_characters=100)
     owner = TorchLoader(CpuDevice(), Turnstile(), WorkerOptions(limits=limits))
     handler = owner.load(artifacts.bert_classifier(tmp_path), "text-classification")
@@ -379,3 +377,45 @@ def test_limits_are_settings(tmp_path: Path) -> None:
     assert "100 (MME_MAX_TEXT)" in refused(handler, {"inputs": ["a" * 51] * 2})
     (result,) = run(handler, {"inputs": ["a"] * 3})
     assert isinstance(result, InferenceResponse)
+
+
+def unlikely(tokens: int) -> Iterator[dict[str, Any]]:
+    """Parameters that could leave no token, or a distribution that is none."""
+    every = [[token] for token in range(tokens)]
+    most = list(range(tokens - 1))
+    yield {"temperature": 1e-40}
+    yield {"temperature": 0.01, "repetition_penalty": 100, "guidance_scale": 100}
+    yield {"repetition_penalty": 1e-300}
+    yield {"sequence_bias": [[[5], math.inf]]}
+    yield {"sequence_bias": [[token, -10_000] for token in every] * 2}
+    yield {"bad_words_ids": every}
+    yield {"bad_words_ids": every, "num_beams": 4}
+    yield {"bad_words_ids": every, "remove_invalid_values": True, "renormalize_logits": True}
+    yield {"suppress_tokens": [*most, tokens - 1]}
+    yield {"suppress_tokens": most, "begin_suppress_tokens": [tokens - 1]}
+    yield {"suppress_tokens": most, "bad_words_ids": [[tokens - 1]]}
+    yield {"suppress_tokens": list(range(1, tokens)), "min_new_tokens": 3}
+    yield {"suppress_tokens": list(range(10, tokens)), "num_beams": 64}
+    yield {"suppress_tokens": [0], "forced_eos_token_id": 0}
+    yield {"min_p": 1.0, "top_k": 1, "top_p": 0.0, "typical_p": 0.001, "epsilon_cutoff": 1.0}
+    yield {"top_k": 1, "num_beams": 4}
+    yield {"guidance_scale": 1e308}
+    yield {"exponential_decay_length_penalty": [0, 100], "max_new_tokens": 50}
+    yield {"forced_eos_token_id": tokens}
+    yield {"pad_token_id": -1}
+
+
+def test_no_parameters_are_taken_for_a_fault_of_the_model(
+    handlers: Callable[[str], PipelineHandler],
+) -> None:
+    """They are refused, or there is an answer: on a GPU another outcome ends the worker of all models."""
+    handler = handlers("text-generation")
+    tokens = handler.model.config.vocab_size
+    refusals = 0
+    for parameters in unlikely(tokens):
+        whole = {"do_sample": True, "max_new_tokens": 3, **parameters}
+        (result,) = run(handler, {"inputs": "the good", "parameters": whole})
+        if isinstance(result, Refusal):
+            assert result.error == "InvalidRequest", (parameters, result)
+            refusals += 1
+    assert refusals > 8
