@@ -240,7 +240,7 @@ class Scheduler:
         try:
             command, wedged = self._command(batch)
             try:
-                with patience(batch.slots, partial(self.pump, model_queue.work_queue)):
+                with patience(batch.slots, partial(self.pump, batch.model_queue.work_queue)):
                     done = await batch.slots.worker.run(command)
             finally:
                 wedged.cancel()

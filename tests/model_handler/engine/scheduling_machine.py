@@ -289,7 +289,9 @@ class WorkersMachine(RuleBasedStateMachine):
         for worker in self.workers.all:
             running = [call.model_id for call in worker.calls if call.kind == "run"]
             assert running.count(GENERATING) <= min(1, GENERATIONS)
-            assert len([key for key in running if key != GENERATING]) <= 2
+            others = [key for key in running if key != GENERATING]
+            assert all(others.count(key) <= 2 for key in others)
+            assert len(others) <= max(slots.depth for slots in self.slots())
 
     @invariant()
     def nothing_waits_beside_an_idle_worker(self) -> None:
