@@ -5,10 +5,8 @@ opened in a further worker when its requests have waited, while that worker was 
 it there takes (the break-even rule of the ski rental problem).
 """
 
-import asyncio
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from model_handler.engine.queues import BatchSlots, Cores, ModelQueue, WorkQueue
@@ -25,31 +23,17 @@ MOST_SLOTS = 16
 # ---- slots ----
 
 
-@contextmanager
-def patience(slots: BatchSlots, pump: Callable[[], object]) -> Iterator[None]:
-    """While a batch of the worker is in flight: after a while another one may be sent beside it.
+def add_slot(slots: BatchSlots, added: list[BatchSlots], pump: Callable[[], object]) -> None:
+    """Called while a batch of the worker is in flight for SLOW_S: another one may be sent beside it.
 
     A batch that takes long is mostly in preparation, and the process prepares those of other models beside
-    it. Not for models that generate: their batches take long by nature. `pump`: called with the new slot.
+    it. Not for models that generate: their batches take long by nature. `added`: gets the slots if there is
+    one more; the caller takes it back when the batch has ended.
     """
-    if slots.each == 1 or not slots.shares_cores:
-        yield
-        return
-    added = 0
-
-    def add() -> None:
-        nonlocal added
-        if slots.depth < MOST_SLOTS:
-            added = 1
-            slots.depth += 1
-            pump()
-
-    timer = asyncio.get_running_loop().call_later(SLOW_S, add)
-    try:
-        yield
-    finally:
-        timer.cancel()
-        slots.depth -= added
+    if slots.each > 1 and slots.shares_cores and slots.depth < MOST_SLOTS:
+        added.append(slots)
+        slots.depth += 1
+        pump()
 
 
 # ---- cores ----

@@ -15,7 +15,7 @@ from weakref import WeakSet
 
 from model_handler.engine.admission import QueueBounds
 from model_handler.engine.metrics import Metrics
-from model_handler.engine.placement import patience, share_of_queue, wide_threads
+from model_handler.engine.placement import SLOW_S, add_slot, share_of_queue, wide_threads
 from model_handler.engine.queues import (
     BatchSlots,
     Cores,
@@ -239,11 +239,15 @@ class Scheduler:
         assert task is not None
         try:
             command, wedged = self._command(batch)
+            added, pump = list[BatchSlots](), partial(self.pump, batch.model_queue.work_queue)
+            slow = asyncio.get_running_loop().call_later(SLOW_S, add_slot, batch.slots, added, pump)
             try:
-                with patience(batch.slots, partial(self.pump, batch.model_queue.work_queue)):
-                    done = await batch.slots.worker.run(command)
+                done = await batch.slots.worker.run(command)
             finally:
                 wedged.cancel()
+                slow.cancel()
+                for slots in added:
+                    slots.depth -= 1
             self._check(batch, done)
             starved = _deliver(batch.jobs, done)
             batch.model_queue.computed(batch, done.forward_s)

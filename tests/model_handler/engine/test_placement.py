@@ -1,17 +1,15 @@
 """Where a model is opened, and how many threads a long forward gets."""
 
-import asyncio
-
 from model_handler.engine.admission import QueueBounds
 from model_handler.engine.placement import (
-    SLOW_S,
+    MOST_SLOTS,
+    add_slot,
     added_nbytes,
     better_device,
     due_s,
     idle_elsewhere,
     idle_slots,
     opening_s,
-    patience,
     wide_threads,
 )
 from model_handler.engine.queues import BatchSlots, Cores, ModelQueue, Replica, WorkQueue
@@ -20,7 +18,6 @@ from model_handler.memory.lease import Residence, Residences
 from model_handler.memory.pools import Footprint, MemoryPool, Tier
 from tests.model_handler.engine.several_workers import model
 from tests.model_handler.fake_worker import FakeWorker
-from tests.model_handler.virtual_time import VirtualLoop
 
 NBYTES = 30
 HEAVY_S = 1.0
@@ -140,19 +137,17 @@ def test_the_time_until_opening_is_due_is_one_that_a_clock_can_measure() -> None
 
 
 def test_a_batch_that_takes_long_leaves_its_slot_to_others() -> None:
-    loop, pumped = VirtualLoop(), list[int]()
-    slots = BatchSlots(FakeWorker(lambda _: NBYTES), shares_cores=True)
+    pumped, added = list[int](), list[BatchSlots]()
+    worker = FakeWorker(lambda _: NBYTES)
+    slots = BatchSlots(worker, shares_cores=True)
+    for _ in range(2 * MOST_SLOTS):
+        add_slot(slots, added, lambda: pumped.append(slots.depth))
+    assert pumped == list(range(3, MOST_SLOTS + 1))
+    assert added == [slots] * len(pumped)
 
-    async def run() -> None:
-        with patience(slots, lambda: pumped.append(slots.depth)):
-            await asyncio.sleep(0)
-            assert slots.depth == 2
-            loop.now += 2 * SLOW_S
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            assert slots.depth == 3
-        assert slots.depth == 2
 
-    loop.run_until_complete(run())
-    loop.close()
-    assert pumped == [3]
+def test_slots_of_models_that_generate_or_are_alone_stay() -> None:
+    worker = FakeWorker(lambda _: NBYTES)
+    for slots in (BatchSlots(worker, each=1, shares_cores=True), BatchSlots(worker)):
+        add_slot(slots, added := list[BatchSlots](), lambda: None)
+        assert (slots.depth, added) == (2, [])
