@@ -39,6 +39,8 @@ class WorkerOptions:
     pool_threads: int = 1
     max_response_nbytes: int = 64 << 20  # largest response to one request, with its headers
     limits: RequestLimits = RequestLimits()
+    # The worker serves one model: TorchScript with option.isolation=own is then opened without checks
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from model_handler.checks import xgboost_models
 from model_handler.errors import InvalidRequest, ModelLoadFailed
 from model_handler.handlers import Payload
 from model_handler.handlers.tables import table
@@ -30,6 +31,7 @@ class Booster:
                 "not XGBoost's JSON or UBJ format: load the model with the xgboost version that wrote it"
                 ' and save it with save_model("model.ubj")'
             )
+        xgboost_models.check(serialized)
         self._matrix = xgboost.DMatrix
         self._threads = 0
         self.native = xgboost.Booster()
@@ -53,7 +55,7 @@ class Booster:
             )
         return ArrayCall({"": rows})
 
-    def run(self, call: ArrayCall) -> Arrays:
+    def run(self, call: ArrayCall, deadline: float) -> Arrays:
         (rows,) = call.inputs.values()
         self._use_threads(torch.get_num_threads())
         if self._inplace:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from model_handler.checks import sklearn_models
 from model_handler.errors import InvalidRequest, ModelLoadFailed
 from model_handler.handlers import Payload
 from model_handler.handlers.tables import table
@@ -57,6 +58,7 @@ class Estimator:
             named = ", ".join(sorted(untrusted)[:5])
             raise ModelLoadFailed(f"{path.name} holds types that are not trusted: {named}")
         self.native: Any = skops.load(path, trusted=sorted(TRUSTED))
+        sklearn_models.check(self.native)
         self.methods = [method for method in _ANSWERS if hasattr(self.native, method)]
         if not self.methods:
             raise ModelLoadFailed(
@@ -78,7 +80,7 @@ class Estimator:
         rows = table(payload.inputs, self.columns, self.names)
         return ArrayCall({"": rows.astype(np.float64)}, method)
 
-    def run(self, call: ArrayCall) -> Arrays:
+    def run(self, call: ArrayCall, deadline: float) -> Arrays:
         (rows,) = call.inputs.values()
         method = getattr(self.native, call.method)
         with self._pools.limit(limits=torch.get_num_threads()), self._quiet():

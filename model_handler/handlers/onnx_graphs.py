@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from model_handler.errors import InvalidRequest, ModelLoadFailed
+from model_handler.errors import DeadlineExceeded, InvalidRequest, ModelLoadFailed
 from model_handler.handlers import Payload
+from model_handler.handlers.interruption import Interruptions
 from model_handler.handlers.signatures import Input, bind
 from model_handler.handlers.tensors import Array, ArrayCall, Arrays
 
@@ -51,6 +52,7 @@ class OnnxGraph:
             str(path), _options(onnxruntime), providers=["CPUExecutionProvider"]
         )
         errors = onnxruntime.capi.onnxruntime_pybind11_state
+        self._run_options = onnxruntime.RunOptions
         self._failures = errors.InvalidArgument, errors.Fail, errors.RuntimeException
         self.inputs = [_input(each) for each in self.native.get_inputs()]
         self._outputs = [each.name for each in self.native.get_outputs()]
@@ -63,10 +65,18 @@ class OnnxGraph:
             raise InvalidRequest("an ONNX model takes no parameters")
         return ArrayCall(bind(payload.inputs, self.inputs))
 
-    def run(self, call: ArrayCall) -> Arrays:
+    def run(self, call: ArrayCall, deadline: float) -> Arrays:
+        """A graph can contain endless loops: at the deadline it is stopped before its next node."""
+        options = self._run_options()
+        stop = functools.partial(setattr, options, "terminate", True)
         try:
-            values = self.native.run(self._outputs, call.inputs)
+            with _interruptions.at(deadline, stop):
+                values = self.native.run(self._outputs, call.inputs, options)
         except self._failures as error:
+            if options.terminate:
+                raise DeadlineExceeded(
+                    "the model was stopped at the deadline of the request"
+                ) from None
             reason = str(error).rpartition(" : ")[2].rpartition("Status Message: ")[2]
             if "allocat" in reason:
                 raise MemoryError(reason) from None
@@ -74,6 +84,9 @@ class OnnxGraph:
                 raise
             raise InvalidRequest(f"the model rejects the input: {reason}") from None
         return dict(zip(self._outputs, map(_array, values), strict=True))
+
+
+_interruptions = Interruptions()
 
 
 class _Pool:

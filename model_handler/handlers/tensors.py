@@ -61,8 +61,11 @@ class ArrayModel(Protocol):
         """Raises InvalidRequest, naming the expected and the actual input."""
         ...
 
-    def run(self, call: ArrayCall) -> Arrays:
-        """Raises InvalidRequest for unfit inputs that only the runtime can detect."""
+    def run(self, call: ArrayCall, deadline: float) -> Arrays:
+        """Raises InvalidRequest for unfit inputs that only the runtime can detect.
+
+        `deadline` is on time.monotonic's clock. A runtime that can be stopped then raises DeadlineExceeded.
+        """
         ...
 
 
@@ -95,11 +98,11 @@ class ArrayHandler:
     def forward(self, units: Sequence[Unit], deadline: float) -> list[Any]:
         calls: list[ArrayCall] = [unit.features for unit in units]
         if len(calls) == 1:
-            return [self.model.run(calls[0])]
+            return [self.model.run(calls[0], deadline)]
         counts = [_rows(call.inputs) for call in calls]
         names = calls[0].inputs
         joined = {name: np.concatenate([call.inputs[name] for call in calls]) for name in names}
-        return _parts(self.model.run(ArrayCall(joined, calls[0].method)), counts)
+        return _parts(self.model.run(ArrayCall(joined, calls[0].method), deadline), counts)
 
     def postprocess(self, prepared: Prepared, outputs: list[Any]) -> ArrayAnswer:
         return ArrayAnswer(outputs[0], self.model.by_row)

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from model_handler.checks import graphs, torchscript_files
 from model_handler.errors import InferenceFailed, InvalidRequest, ModelLoadFailed
 from model_handler.handlers import Payload
 from model_handler.handlers.signatures import Input, bind, cast
 from model_handler.handlers.tensors import Array, ArrayCall, Arrays
 
-# TorchScript cannot run Python, but these operators access the file system
-_FILE_ACCESS = re.compile(rb"\b(?:torch|ops\.aten)\.(?:save|load|from_file)\b")
 _PICKLE = (
     "is a pickle of weights or of a module, not TorchScript: save it with torch.jit, export it to ONNX,"
     " or add a code/inference.py"
 )
+_PYTHON_STACK = "\n\nAt:\n"  # of an operator that is written in Python
 _UNFIT = re.compile(r"shape|size|dimension|dtype|scalar type|out of range|Expected|expected")
 _NUMPY_FLOATS = {torch.float16: "float16", torch.float32: "float32", torch.float64: "float64"}
 _DTYPE_NAMES = ("bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8")
@@ -50,12 +50,12 @@ class TorchGraph:
         inputs = bind(payload.inputs, self.inputs)
         return ArrayCall({name: self._typed(each, dtype) for name, each in inputs.items()})
 
-    def run(self, call: ArrayCall) -> Arrays:
+    def run(self, call: ArrayCall, deadline: float) -> Arrays:
         tensors = [self._tensor(call.inputs[each.name]) for each in self.inputs]
         try:
             return _arrays(self.native(*tensors))
         except (RuntimeError, IndexError) as error:
-            reason = str(error).strip().rpartition("\n")[2]
+            reason = str(error).partition(_PYTHON_STACK)[0].strip().rpartition("\n")[2]
             lost = isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError)
             if lost or "CUDA" in reason or not _UNFIT.search(reason):
                 raise
@@ -74,14 +74,25 @@ class TorchGraph:
         return tensor.to(self._float) if unknown_to_numpy else tensor
 
 
-def torchscript(path: Path, device: torch.device, *, joins: bool) -> TorchGraph:
-    """Open a TorchScript program. Raises ModelLoadFailed for pickles and for programs that access files."""
+def torchscript(
+    path: Path, device: torch.device, *, joins: bool, trusted: bool = False
+) -> TorchGraph:
+    """Open a TorchScript program.
+
+    `trusted`: the process belongs to this model, whose owner lets it do anything. Otherwise raises
+    ModelLoadFailed, before anything of the program runs, for what could affect other models.
+    """
     if not zipfile.is_zipfile(path):
         raise ModelLoadFailed(f"{path.name} {_PICKLE}")
     with zipfile.ZipFile(path) as archive:
-        _check(archive, path.name)
+        if not any(name.endswith("/constants.pkl") for name in archive.namelist()):
+            raise ModelLoadFailed(f"{path.name} {_PICKLE}")
         nbytes = _stored(archive, "/data/", "/constants/")
-    native = torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
+    if trusted:
+        native = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
+    else:
+        native = graphs.load(path, device, torchscript_files.check(path))
+    native = native.eval()
     arguments = native.forward.schema.arguments[1:]
     for argument in arguments:
         if str(argument.type) != "Tensor" and not argument.has_default_value():
@@ -90,19 +101,6 @@ def torchscript(path: Path, device: torch.device, *, joins: bool) -> TorchGraph:
             )
     inputs = [Input(each.name) for each in arguments if not each.has_default_value()]
     return TorchGraph(native, inputs, nbytes, device, joins=joins)
-
-
-def _check(archive: zipfile.ZipFile, title: str) -> None:
-    names = archive.namelist()
-    if not any(name.endswith("/constants.pkl") for name in names):
-        raise ModelLoadFailed(f"{title} {_PICKLE}")
-    if len({name.lower() for name in names}) != len(
-        names
-    ):  # torch might read a different member than this check
-        raise ModelLoadFailed(f"{title} has two members of the same name")
-    for name in names:
-        if name.endswith(".py") and _FILE_ACCESS.search(archive.read(name)):
-            raise ModelLoadFailed(f"{title} reads or writes files, which is refused")
 
 
 def exported(path: Path, device: torch.device, *, joins: bool) -> TorchGraph:

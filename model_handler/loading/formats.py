@@ -17,6 +17,7 @@ import torch
 from model_handler.artifacts import files as artifact_files
 from model_handler.artifacts import properties
 from model_handler.artifacts.conventions import PICKLES, SUFFIXES, XGBOOST_FILES, Convention
+from model_handler.artifacts.properties import Isolation
 from model_handler.artifacts.stamps import stamped
 from model_handler.codecs.arrays import ArrayCodec
 from model_handler.codecs.media_types import CSV
@@ -59,7 +60,11 @@ class FormatLoader:
             if convention is Convention.EXPORTED and not self.alone:
                 raise ModelLoadFailed(_UNSAFE)
             artifact_files.sizes(path)  # raises for what is no file
-            handler = _OPENERS[convention](path, self.device.torch_device)
+            if convention is Convention.TORCHSCRIPT:
+                trusted = self.alone and properties.read(path).isolation is Isolation.OWN
+                handler = _torchscript(path, self.device.torch_device, trusted=trusted)
+            else:
+                handler = _OPENERS[convention](path, self.device.torch_device)
             handler.codec = handler.codec.within(self.limits)
             return handler
         # Broad: a foreign file can fail in any way, and every library raises other classes
@@ -116,9 +121,10 @@ def _onnx(path: Path, device: torch.device) -> ArrayHandler:
     return handler
 
 
-def _torchscript(path: Path, device: torch.device) -> ArrayHandler:
+def _torchscript(path: Path, device: torch.device, *, trusted: bool = False) -> ArrayHandler:
     file = _file(path, Convention.TORCHSCRIPT)
-    return ArrayHandler(torchscript(file, device, joins=_joins(path)), ArrayCodec())
+    graph = torchscript(file, device, joins=_joins(path), trusted=trusted)
+    return ArrayHandler(graph, ArrayCodec())
 
 
 def _exported(path: Path, device: torch.device) -> ArrayHandler:

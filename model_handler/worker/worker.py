@@ -116,7 +116,7 @@ class Worker:
         self._forwarding = Turnstile()
         self._ready_brief: deque[Work] = deque()
         self._loader = TorchLoader(device, self._forwarding, options)
-        self._formats = FormatLoader(device, limits=options.limits)
+        self._formats = FormatLoader(device, alone=options.alone, limits=options.limits)
         self._models = LoadedModels()
 
     def serve(self) -> None:

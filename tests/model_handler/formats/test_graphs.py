@@ -224,12 +224,6 @@ def test_several_tensors_go_in_and_out_by_name(tmp_path: Path) -> None:
     assert refused.message == "expected x; ids; got one array without name"
 
 
-@pytest.mark.parametrize("module", [builders.Saving(), builders.Reading()])
-def test_programs_that_touch_files_are_refused(tmp_path: Path, module: torch.nn.Module) -> None:
-    builders.torchscript(tmp_path, module)
-    assert "reads or writes files" in failure(tmp_path, Convention.TORCHSCRIPT)
-
-
 def test_programs_with_inputs_other_than_tensors_are_refused(tmp_path: Path) -> None:
     builders.torchscript(tmp_path, builders.Text())
     assert "takes str as name" in failure(tmp_path, Convention.TORCHSCRIPT)
