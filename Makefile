@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 REPORT := $(VENV)/contract.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks check test test-policy mutants test-lowest test-pythons test-notebooks test-sdk test-contract test-fake-cuda compiler image image-mms test-image lock sbom java registry contract docs test-gpu gpu-day bench bench-docs
+.PHONY: help install demo notebooks check test test-policy mutants test-lowest test-pythons test-notebooks test-sdk test-contract test-fake-cuda compiler image image-mms test-image lock sbom java registry contract docs test-gpu gpu-day bench bench-docs storm fuzz test-hostile
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -208,6 +208,19 @@ test-image: $(STAMP) image image-mms registry ## test the built image: conforman
 	$(MAKE) contract TARGET=image
 	$(BIN)/python -m tests.contract.document $(REPORT) --check
 	$(BIN)/python -m pytest -c tests/image/pytest.ini --rootdir=. tests/image
+
+STORM_SECONDS ?= 300
+FUZZ_SECONDS ?= 600
+
+storm: $(STAMP) ## kill and stop processes under hostile artifacts and requests: make storm STORM_SECONDS=300 SEED=…
+	$(BIN)/python -m tests.storm --seconds $(STORM_SECONDS) $(if $(SEED),--seed $(SEED))
+
+fuzz: $(STAMP) ## mutate artifacts, requests and archives: make fuzz FUZZ_SECONDS=600 SEED=…; failures into build/fuzz
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(if $(SEED),--seed $(SEED))
+
+test-hostile: ## storm and fuzz for a minute each
+	$(MAKE) storm STORM_SECONDS=60
+	$(MAKE) fuzz FUZZ_SECONDS=60
 
 GPU_DAY_SECONDS ?= 480
 

@@ -61,16 +61,16 @@ def bert_nli(directory: Path, *, seed: int = 0) -> Path:
     return bert_classifier(directory, labels=("contradiction", "neutral", "entailment"), seed=seed)
 
 
-def bert_ner(directory: Path, *, seed: int = 0) -> Path:
+def bert_ner(directory: Path, *, seed: int = 0, **config: Any) -> Path:
     """token-classification."""
     labels = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
-    shape = _bert_shape() | _label_maps(labels)
+    shape = _bert_shape(**config) | _label_maps(labels)
     return _bert(directory, transformers.BertForTokenClassification, shape, seed)
 
 
-def bert_qa(directory: Path, *, seed: int = 0) -> Path:
+def bert_qa(directory: Path, *, seed: int = 0, **config: Any) -> Path:
     """question-answering."""
-    return _bert(directory, transformers.BertForQuestionAnswering, _bert_shape(), seed)
+    return _bert(directory, transformers.BertForQuestionAnswering, _bert_shape(**config), seed)
 
 
 def bert_mlm(directory: Path, *, seed: int = 0) -> Path:
@@ -78,9 +78,9 @@ def bert_mlm(directory: Path, *, seed: int = 0) -> Path:
     return _bert(directory, transformers.BertForMaskedLM, _bert_shape(), seed)
 
 
-def bert_encoder(directory: Path, *, seed: int = 0) -> Path:
+def bert_encoder(directory: Path, *, seed: int = 0, **config: Any) -> Path:
     """feature-extraction."""
-    return _bert(directory, transformers.BertModel, _bert_shape(), seed)
+    return _bert(directory, transformers.BertModel, _bert_shape(**config), seed)
 
 
 def gpt2(directory: Path, *, seed: int = 0, positions: int = POSITIONS) -> Path:

@@ -112,6 +112,67 @@ def output_fn(prediction, accept):
     return json.dumps(prediction)
 """
 
+# Further functions of MISBEHAVING
+ON_SOCKETS = """
+from multiprocessing import shared_memory
+
+def write_to_sockets(data):
+    block = bytes.fromhex(data["prefix"]) + bytes(data["megabytes"] << 20)
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                os.set_blocking(int(name), False)
+                left = memoryview(block)
+                for _ in range(100000):
+                    try:
+                        left = left[os.write(int(name), left):]
+                    except BlockingIOError:
+                        time.sleep(0.001)
+                    if not left:
+                        break
+        except OSError:
+            pass
+    os._exit(5)
+
+def share(data):
+    KEPT.append(shared_memory.SharedMemory(create=True, size=data["megabytes"] << 20))
+    KEPT[-1].unlink()
+    KEPT[-1].buf[:] = bytes(data["megabytes"] << 20)
+    return len(KEPT)
+"""
+
+MANY_HEADERS = """
+def model_fn(model_dir):
+    return None
+
+def input_fn(body, content_type, context=None):
+    return body
+
+def predict_fn(data, model, context=None):
+    for number in range(50000):
+        context.set_response_header(0, f"x-number-{number}", "x" * 20)
+    return b"[]"
+
+def output_fn(prediction, accept, context=None):
+    return prediction
+"""
+
+SUM = """
+import json
+
+def model_fn(model_dir):
+    return None
+
+def predict_fn(data, model):
+    return {"sum": sum(data)}
+
+def input_fn(body, content_type):
+    return json.loads(body)
+
+def output_fn(prediction, accept):
+    return json.dumps(prediction)
+"""
+
 DYING_LOAD = """
 import os, signal
 

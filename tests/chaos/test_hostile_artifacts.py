@@ -1,0 +1,51 @@
+"""Artifacts that were made to do harm are loaded, and asked if they load, while a neighbour is asked."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.chaos.inputs.artifacts import Hostile
+from tests.chaos.inputs.files import FILES
+from tests.chaos.inputs.graphs import GRAPHS
+from tests.chaos.inputs.texts import TEXTS
+from tests.chaos.inputs.trees import TABLES
+from tests.chaos.watched_server import WatchedServer, WatchedServers
+
+LOAD_TIMEOUT_S = 6
+REQUEST_TIMEOUT_S = 3
+GRACE_S = 3.0
+ENVIRONMENT = {
+    "MME_WORKERS": "1",
+    "MME_DEVICE_MEMORY": "384MiB",
+    "MME_LOAD_TIMEOUT": str(LOAD_TIMEOUT_S),
+    "MME_REQUEST_TIMEOUT": str(REQUEST_TIMEOUT_S),
+}
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedServers]:
+    servers = WatchedServers(tmp_path_factory.mktemp("hostile"), **ENVIRONMENT)
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture
+def server(servers: WatchedServers) -> WatchedServer:
+    return servers.get()
+
+
+@pytest.mark.parametrize("case", [*FILES, *TEXTS, *GRAPHS, *TABLES], ids=lambda case: case.name)
+def test_artifact(server: WatchedServer, case: Hostile) -> None:
+    """The load is refused with a reason, or the model's own requests fail; nobody else notices."""
+    directory = case.at(server.root)
+    with server.watched(replaced=case.replaced):
+        loaded = server.load(case.name, directory)
+        if loaded.status == 200:
+            asked = server.invoke(case.name, case.asked)
+            assert server.unload(case.name).status == 200
+        assert loaded.status in case.load, loaded
+        if loaded.status == 200:
+            assert asked.status in case.answers, asked
+            assert asked.seconds < REQUEST_TIMEOUT_S + GRACE_S
+        assert loaded.message != "internal error"
+        assert loaded.seconds < LOAD_TIMEOUT_S + GRACE_S

@@ -1,0 +1,64 @@
+"""What a server holds: processes, descriptors, temporary files, shared memory, the ledger."""
+
+import contextlib
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.chaos.watched_server import WatchedServer
+
+GAUGES = (
+    'mme_memory_reserved_bytes{tier="device"}',
+    'mme_memory_reserved_bytes{tier="host"}',
+    "mme_requests_waiting",
+    "mme_batches_running",
+    "mme_models_loaded",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """`descriptors`: of the front. `files`: paths below the server's temporary directory and /dev/shm."""
+
+    processes: Counter[str]
+    descriptors: Counter[str]
+    files: frozenset[str]
+    gauges: dict[str, float]
+
+    def differences(self, earlier: "Remains") -> dict[str, str]:
+        before, now = asdict(earlier), asdict(self)
+        return {name: f"{before[name]} → {now[name]}" for name in now if now[name] != before[name]}
+
+
+def remains(server: WatchedServer, temporary: Path) -> Remains:
+    assert server.process.pid is not None
+    front = psutil.Process(server.process.pid)
+    gauges = server.gauges()
+    folders = (temporary, Path("/dev/shm"))
+    return Remains(
+        Counter(name for _, name in family(front)),
+        _descriptors(front.pid),
+        frozenset(str(path) for folder in folders for path in folder.rglob("*")),
+        {name: gauges.get(name, 0.0) for name in GAUGES},
+    )
+
+
+def family(front: psutil.Process) -> list[tuple[psutil.Process, str]]:
+    """All descendants that run or are stopped, with their names."""
+    found = []
+    for process in front.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append((process, process.name()))
+    return found
+
+
+def _descriptors(pid: int) -> Counter[str]:
+    """Open descriptors by kind; the numbers of sockets and pipes differ each time."""
+    kinds: Counter[str] = Counter()
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            kinds[str(path.readlink()).partition(":")[0]] += 1
+    return kinds
