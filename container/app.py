@@ -72,8 +72,7 @@ async def list_models(context: RouteContext, request: Request) -> Response:
 
 async def load_model(context: RouteContext, request: Request) -> Response:
     limit = context.body_limit
-    if limit.nbytes > MAX_LOAD_NBYTES:
-        limit = BodyLimit(MAX_LOAD_NBYTES, limit.seconds)
+    limit = BodyLimit(min(limit.nbytes, MAX_LOAD_NBYTES), limit.seconds, limit.budget)
     wanted = schemas.load_request(await request.read(limit))
     request.model = wanted.model_name
     await context.engine.load(wanted.model_name, wanted.url, target=request.target)
@@ -210,6 +209,7 @@ class App:
         """Count, log and send the answer (None: the client has disconnected). The answer is sent last, so
         that a client that has received it finds the count and the log line."""
         quiet = False
+        request.release()
         if response is not None:
             quiet = response.status == 200 and route in QUIET
             if not request.invoking:

@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from container import settings
 from container.app import App, RouteContext
 from container.engine import EngineInterface
+from container.http.body_budget import BodyBudget
+from container.http.peers import guarded
+from container.http.protocol import HttpConnection
 from container.http.request import BodyLimit
 from container.http.server import HttpServer, configuration
 from container.mms import multi_model_server
@@ -71,12 +74,15 @@ def create_server(
     chosen: Settings, engine: EngineInterface, request_log: RequestLog | None = None
 ) -> HttpServer:
     app = create_app(chosen, engine, request_log or RequestLog())
-    config = configuration(app, chosen.host, chosen.port)
+    uids = chosen.engine.isolated_uids
+    protocol = HttpConnection if uids is None else guarded(uids)
+    config = configuration(app, chosen.host, chosen.port, protocol)
     return HttpServer(config, engine, app, chosen.drain_timeout_s)
 
 
 def create_app(chosen: Settings, engine: EngineInterface, request_log: RequestLog) -> App:
-    limit = BodyLimit(chosen.body_limit_nbytes, chosen.request_timeout_s)
+    budget = BodyBudget(max(chosen.body_memory_nbytes, chosen.body_limit_nbytes))
+    limit = BodyLimit(chosen.body_limit_nbytes, chosen.request_timeout_s, budget)
     if chosen.multi_model:
         selector = PlatformSelector(engine)
         context = RouteContext(engine, selector, limit, chosen.default_accept)

@@ -108,6 +108,19 @@ class Settings:
         parse=variables.directory,
         text="directory for the installed packages",
     )
+    isolate_users: bool = variable(
+        False,
+        "MME_ISOLATE_USERS",
+        parse=variables.truth,
+        text="true: each process with a model's own code has a user of its own; requires root",
+    )
+    isolate_user_range: tuple[int, int] = variable(
+        (20000, 29999),
+        "MME_ISOLATE_USER_RANGE",
+        parse=variables.uid_range,
+        text="the users of MME_ISOLATE_USERS, first and last uid",
+        default="20000-29999",
+    )
     model_dir: Path = variable(
         Path("/opt/ml/model"),
         "MME_MODEL_DIR",
@@ -285,6 +298,13 @@ class Settings:
         text="largest number of values in a JSON body, and of cells in a table or array; answers may"
         " have four times as many",
     )
+    body_memory_nbytes: int = variable(
+        256 << 20,
+        "MME_BODY_MEMORY",
+        parse=variables.size,
+        text="memory for all request bodies that arrive or wait for an answer, in bytes or with a unit"
+        " such as 256MiB; at least MME_MAX_BODY",
+    )
     drain_timeout_s: float = variable(
         25.0,
         "MME_DRAIN_TIMEOUT",
@@ -296,7 +316,12 @@ class Settings:
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
         """Raises SettingsError for a value that is not allowed, and for an unknown MME_ variable."""
-        return environment.read(cls, environ, PREFIX)
+        chosen = environment.read(cls, environ, PREFIX)
+        if chosen.isolate_users and os.geteuid():
+            raise SettingsError("MME_ISOLATE_USERS=true requires that the container runs as root")
+        if chosen.isolate_users and chosen.front != FRONTS[0]:
+            raise SettingsError(f"MME_ISOLATE_USERS=true requires MME_FRONT={FRONTS[0]}")
+        return chosen
 
     @property
     def body_limit_nbytes(self) -> int:
@@ -322,7 +347,9 @@ class Settings:
             max_response_nbytes=self.max_response_nbytes,
             limits=self._limits,
         )
-        return EngineOptions(**values | {"model_roots": roots, "worker": worker})
+        uids = self.isolate_user_range if self.isolate_users else None
+        others = {"model_roots": roots, "worker": worker, "isolated_uids": uids}
+        return EngineOptions(**values | others)
 
     @property
     def _limits(self) -> RequestLimits:

@@ -109,7 +109,12 @@ class StandaloneModels:
     async def _load_all(self) -> None:
         artifacts = await asyncio.to_thread(find, self._directory)
         for found in artifacts:
-            await self._load(found)
+            try:
+                await self._load(found)
+            except Exception:  # a defect must cost one artifact, not those after it
+                log.exception(
+                    "artifact not served", extra={"model": found.name, "path": found.path}
+                )
         log.info(
             "all artifacts loaded or refused",
             extra={"found": len(artifacts), "loaded": self._count()},
@@ -164,7 +169,7 @@ def unpack_into_scratch(source: Path, into: Path, scratch: Path) -> None:
     if scratch.is_symlink() or scratch.stat().st_uid != os.geteuid():
         raise ArchiveRefused(f"{scratch} is a link or belongs to another user")
     shutil.rmtree(into, ignore_errors=True)
-    archive.unpack(source, into)
+    archive.unpack_apart(source, into)
 
 
 def pop_model_id(body: bytes) -> tuple[str | None, bytes]:

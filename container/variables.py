@@ -21,6 +21,7 @@ _NUMBER = re.compile(r"[0-9]{1,15}")
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,6})?")
 _DEVICE = re.compile(r"auto|cpu|cuda(?::[0-9]{1,3})?")
 _PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
+_UIDS = re.compile(r"([0-9]{1,10})-([0-9]{1,10})")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 Parse = Callable[[str], Any]
@@ -54,6 +55,13 @@ def port_range(text: str) -> tuple[int, int]:
     match = _PORTS.fullmatch(text)
     if match is None or not 0 < int(match[1]) <= int(match[2]) <= 65535:
         raise NotAllowed("two port numbers, the lower first, as in 25000-25999")
+    return int(match[1]), int(match[2])
+
+
+def uid_range(text: str) -> tuple[int, int]:
+    match = _UIDS.fullmatch(text)
+    if match is None or not 1000 <= int(match[1]) <= int(match[2]) < 2**31:
+        raise NotAllowed("two uids from 1000 on, the lower first, as in 20000-29999")
     return int(match[1]), int(match[2])
 
 

@@ -71,7 +71,8 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     """Load one model onto the device. The front assigns `model_id` and never reuses it.
 
     `task` is empty if the convention needs none. `name`: the platform's name for the model, passed on to
-    the artifact's own code.
+    the artifact's own code. `uid`: the user to become before any code of the artifact runs, with the groups
+    `gids` and the directory `home`; 0: the process keeps its user.
     """
 
     model_id: int
@@ -81,6 +82,9 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     convention: str = "huggingface"
     concurrency: int = 1  # requests that the artifact's own handler may process at the same time
     name: str = ""
+    uid: int = 0
+    gids: tuple[int, ...] = ()
+    home: str = ""
 
 
 class Unload(msgspec.Struct, frozen=True, array_like=True, tag="unload"):

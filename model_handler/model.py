@@ -53,6 +53,18 @@ class Entry:
             self.gone.set()
 
 
+@dataclass(frozen=True, slots=True)
+class User:
+    """Whom the model's process becomes; uid 0: it keeps its user."""
+
+    uid: int = 0
+    gids: tuple[int, ...] = ()
+    home: str = ""
+
+
+NOBODY = User()
+
+
 class Model:
     """The model of an entry in one worker.
 
@@ -62,7 +74,17 @@ class Model:
     other models; counted in replica 0.
     """
 
-    __slots__ = ("artifact", "entry", "info", "key", "model_id", "replica", "strikes", "worker")
+    __slots__ = (
+        "artifact",
+        "entry",
+        "info",
+        "key",
+        "model_id",
+        "replica",
+        "strikes",
+        "user",
+        "worker",
+    )
 
     def __init__(self, entry: Entry, artifact: Artifact, replica: int = 0) -> None:
         self.entry = entry
@@ -73,6 +95,7 @@ class Model:
         self.artifact = artifact
         self.worker = ""
         self.strikes = 0
+        self.user = NOBODY
 
     def twin(self, replica: int, worker: str) -> "Model":
         """A further replica, for another worker."""

@@ -60,6 +60,7 @@ class ProcessOptions:
     requirements_dir: str | None = None  # for packages that artifacts require; None: not installed
     max_response_nbytes: int = 64 << 20  # as in WorkerOptions
     limits: RequestLimits = RequestLimits()
+    change_user: bool = False  # each process becomes another user when it loads a model
 
     @property
     def on_gpu(self) -> bool:
@@ -83,6 +84,7 @@ class EngineOptions:
     install_requirements: bool = False  # install requirements.txt of artifacts with code
     requirements_dir: Path = Path("/tmp/mme-requirements")
     quarantine: bool = True  # open new content in a process of its own first
+    isolated_uids: tuple[int, int] | None = None  # of processes with code from artifacts; None: own
     worker: WorkerOptions = WorkerOptions()
     max_batch_size: int = 32
     max_queue: int = 128  # waiting requests per model

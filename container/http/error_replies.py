@@ -4,6 +4,7 @@ ErrorReply
 ├── RouteNotFound       nothing is served at this path
 ├── MethodNotAllowed    the path does not support this method
 ├── MalformedRequest    not HTTP
+├── ForeignPeer         the peer may not use this port
 ├── HeadTooLarge        request line and headers exceed the limit
 ├── HeadTimeout         request line and headers did not arrive in time
 ├── BodyTooLarge
@@ -28,6 +29,10 @@ class MethodNotAllowed(ErrorReply):
 
 
 class MalformedRequest(ErrorReply):
+    pass
+
+
+class ForeignPeer(ErrorReply):
     pass
 
 

@@ -9,8 +9,10 @@ from typing import Protocol
 
 import msgspec
 
+from container.http.body_budget import CHUNKED_NBYTES, SMALL_NBYTES, BodyBudget, BodyShare
 from container.http.error_replies import BodyTimeout, BodyTooLarge, ClientGone, ErrorReply
 from container.http.responses import Response
+from model_handler.errors import QueueFull
 
 TARGET_MODEL = b"x-amzn-sagemaker-target-model"
 INFERENCE_ID = b"x-amzn-sagemaker-inference-id"
@@ -18,10 +20,11 @@ MAX_TARGET_CHARS = 1024  # the limit of the platform's API
 
 
 class BodyLimit(msgspec.Struct, frozen=True):
-    """`seconds`: from the call of `read` to the last byte."""
+    """`seconds`: from the call of `read` to the last byte. `budget`: of all bodies; None: not counted."""
 
     nbytes: int
     seconds: float
+    budget: BodyBudget | None = None
 
 
 class ClientConnection(Protocol):
@@ -48,6 +51,7 @@ class Request:
         "_failure",
         "_limit_nbytes",
         "_pieces",
+        "_share",
         "answered",
         "awaits_continue",
         "complete",
@@ -96,6 +100,7 @@ class Request:
         self.awaits_continue = self.headers.get(b"expect", b"").lower() == b"100-continue"
         self._pieces: list[bytes] = []
         self._limit_nbytes = 0
+        self._share: BodyShare | None = None  # of the budget of all bodies
         self._arrival: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
 
@@ -103,15 +108,24 @@ class Request:
 
     def receive(self, piece: bytes) -> None:
         self.nbytes += len(piece)
-        if self.unread or self.nbytes <= self._limit_nbytes:
-            self._pieces.append(piece)
-        else:
+        if not self.unread and (self.nbytes > self._limit_nbytes or self._failure is not None):
+            self.discard()
             self._wake()
+        elif self._share is not None and self.nbytes > self._share.nbytes and not self._grow():
+            self.fail(QueueFull("request bodies hold all bytes of MME_BODY_MEMORY"))
+        else:
+            self._pieces.append(piece)
+
+    def _grow(self) -> bool:
+        """A body of unknown length is longer than what was admitted."""
+        return self._share is None or self._share.resize(self._limit_nbytes)
 
     def finish(self) -> None:
         """The whole body has arrived."""
         self.complete = True
         self.awaits_continue = False
+        if self._share is not None:
+            self._share.resize(self.nbytes)
         self._wake()
 
     def fail(self, error: Exception) -> None:
@@ -129,6 +143,13 @@ class Request:
         self.fail(ClientGone())
         if self.invoking and self.task is not None:
             self.task.cancel()
+
+    def release(self) -> None:
+        """The request was answered: its body is freed and no longer counts. Without this it would be freed by
+        garbage collection, since connection, request and task refer to each other."""
+        self._pieces = []
+        if self._share is not None:
+            self._share.release()
 
     def _wake(self) -> None:
         if self._arrival is not None and not self._arrival.done():
@@ -149,9 +170,12 @@ class Request:
     async def read(self, limit: BodyLimit) -> bytes:
         """The whole body. Raises BodyTooLarge before a body that is declared too long is sent; BodyTimeout,
         ClientGone, or the error that ended the connection."""
-        if not self.complete:
-            self._ask_for_body(limit)
+        declared = self._declared(limit)
+        if limit.budget is not None and declared > SMALL_NBYTES:
+            self._share = await limit.budget.admit(self, self.model or self.target or "", declared)
         self.unread, self._limit_nbytes = False, limit.nbytes
+        if not self.complete and self._failure is None:
+            self.connection.await_body(self)
         if not self.complete and self.nbytes <= limit.nbytes and self._failure is None:
             self._arrival = asyncio.get_running_loop().create_future()
             try:
@@ -169,11 +193,16 @@ class Request:
         pieces, self._pieces = self._pieces, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _ask_for_body(self, limit: BodyLimit) -> None:
+    def _declared(self, limit: BodyLimit) -> int:
+        """Bytes of the body, as far as they are known now."""
+        if self.complete:
+            return self.nbytes
         declared = self.headers.get(b"content-length")
-        if declared is not None and int(declared) > limit.nbytes:
+        if declared is None:
+            return CHUNKED_NBYTES
+        if int(declared) > limit.nbytes:
             raise _too_large(limit)
-        self.connection.await_body(self)
+        return int(declared)
 
 
 def _too_large(limit: BodyLimit) -> BodyTooLarge:

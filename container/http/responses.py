@@ -10,7 +10,7 @@ from http import HTTPStatus
 import msgspec
 
 from container.http import error_replies
-from model_handler import errors
+from model_handler import errors, response_headers
 from model_handler.messages import InferenceResponse
 from model_handler.model import ModelInfo
 
@@ -42,6 +42,7 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
     error_replies.RouteNotFound: (404, "ResourceNotFoundException"),
     error_replies.MethodNotAllowed: (405, "MethodNotAllowedException"),
     error_replies.MalformedRequest: (400, "InvalidRequestException"),
+    error_replies.ForeignPeer: (403, "AccessDeniedException"),
     error_replies.HeadTooLarge: (431, "RequestHeaderFieldsTooLargeException"),
     error_replies.HeadTimeout: (408, "RequestTimeoutException"),
     error_replies.BodyTooLarge: (413, "RequestEntityTooLargeException"),
@@ -50,6 +51,7 @@ STATUSES: dict[type[Exception], tuple[int, str]] = {
 # After these the connection is closed: the rest of the request is still arriving, or its end is unknown.
 CLOSING = (
     error_replies.MalformedRequest,
+    error_replies.ForeignPeer,
     error_replies.HeadTooLarge,
     error_replies.HeadTimeout,
     error_replies.BodyTooLarge,
@@ -95,14 +97,19 @@ def exposition(text: bytes) -> Response:
 
 
 def answer(response: InferenceResponse) -> Response:
-    """A model's answer. Raises InferenceFailed for values that are not allowed in a header."""
+    """A model's answer. Raises InferenceFailed for too many headers, and for values that are not allowed."""
+    common = _COMMON_TYPES.get(response.content_type)
+    if common is not None and not response.headers and response.custom_attributes is None:
+        return Response(200, response.body, common)
+    if limit := response_headers.excess(
+        response.content_type, response.custom_attributes, response.headers
+    ):
+        raise errors.InferenceFailed(f"the model set {limit}")
     headers = [_own_header(header) for header in response.headers] if response.headers else []
     if response.custom_attributes is not None:
         value = _header("custom attributes", response.custom_attributes)
         headers.append((CUSTOM_ATTRIBUTES, value))
-    content_type = _COMMON_TYPES.get(response.content_type) or _header(
-        "content type", response.content_type
-    )
+    content_type = common or _header("content type", response.content_type)
     return Response(200, response.body, content_type, tuple(headers))
 
 

@@ -22,14 +22,16 @@ GRACE_S = 1  # for answers that are being written when the server closes
 STOP_S = 5.0  # of the drain timeout: kept for closing connections and stopping the workers
 
 
-def configuration(app: Any, host: str, port: int) -> uvicorn.Config:
+def configuration(
+    app: Any, host: str, port: int, protocol: type[HttpConnection] = HttpConnection
+) -> uvicorn.Config:
     """uvicorn with this container's protocol and logs, and without its automatic choices."""
     return uvicorn.Config(
         app,
         host=host,
         port=port,
         loop="uvloop",
-        http=HttpConnection,
+        http=protocol,
         ws="none",
         lifespan="off",
         interface="asgi3",

@@ -7,15 +7,17 @@ import asyncio
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from emulator.containers.leftovers import Leftovers, leftovers
 from emulator.containers.runner import ContainerLaunch, RunningContainer
 from emulator.interfaces import DeploymentFailed
 from emulator.records import ContainerSpec
 
 _MODELS = "/opt/ml/models"
 _MODEL = "/opt/ml/model"
+_REMOVE = ("rm", "--force", "--volumes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class DockerRunner:
 
     docker: Sequence[str] = ("docker",)
     options: Sequence[str] = ()
+    leftovers: Leftovers = field(default_factory=leftovers)
 
     async def check(self, spec: ContainerSpec, labels: Sequence[str]) -> None:
         present = await self._labels(spec.image)
@@ -36,6 +39,7 @@ class DockerRunner:
 
     async def start(self, launch: ContainerLaunch) -> RunningContainer:
         name = f"mme-{secrets.token_hex(6)}"
+        self.leftovers.add_command(name, [*self.docker, *_REMOVE, name])
         await self._docker("run", "--detach", "--name", name, *self._options(launch))
         container = DockerContainer(self, name, launch)
         container.follow_logs(launch)
@@ -102,11 +106,12 @@ class DockerContainer:
         if self._stopped:
             return
         self._stopped = True
-        for command in (("stop", "-t", f"{grace_s:.0f}"), ("rm", "--force", "--volumes")):
+        for command in (("stop", "-t", f"{grace_s:.0f}"), _REMOVE):
             process = await self._runner.process(
                 *command, self._name, stdout=asyncio.subprocess.DEVNULL
             )
             await process.wait()
+        self._runner.leftovers.remove(self._name)
         if self._logs is not None:
             await self._logs
 

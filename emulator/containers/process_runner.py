@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from emulator.containers.leftovers import Leftovers, leftovers
 from emulator.containers.runner import ContainerLaunch, RunningContainer
 from emulator.interfaces import DeploymentFailed
 from emulator.records import ContainerSpec
@@ -38,6 +39,7 @@ class ProcessRunner:
 
     command: Sequence[str] = (sys.executable, "-m", "container", "serve")
     commands: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    leftovers: Leftovers = field(default_factory=leftovers)
 
     async def check(self, spec: ContainerSpec, labels: Sequence[str]) -> None:
         return
@@ -59,14 +61,18 @@ class ProcessRunner:
                 )
         except OSError as error:
             raise DeploymentFailed(f"The container's command did not start: {error}") from error
-        return ContainerProcess(process, launch)
+        self.leftovers.add_group(process.pid)
+        return ContainerProcess(process, launch, self.leftovers)
 
 
 class ContainerProcess:
     """A process in its own session, so that its children are signalled as well."""
 
-    def __init__(self, process: asyncio.subprocess.Process, launch: ContainerLaunch) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, launch: ContainerLaunch, leftovers: Leftovers
+    ) -> None:
         self._process = process
+        self._leftovers = leftovers
         self.url = f"http://127.0.0.1:{launch.port}"
         self.models = str(launch.models)
 
@@ -87,6 +93,7 @@ class ContainerProcess:
         finally:
             self._signal(signal.SIGKILL)
         await self._process.wait()
+        self._leftovers.remove(self._process.pid)
 
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):

@@ -49,6 +49,7 @@ def process_options(options: EngineOptions, ready: Ready, device_nbytes: int) ->
         requirements_dir=str(options.requirements_dir) if options.install_requirements else None,
         max_response_nbytes=options.worker.max_response_nbytes,
         limits=options.worker.limits,
+        change_user=options.isolated_uids is not None,
     )
 
 

@@ -1,6 +1,7 @@
 """The one place where the engine's parts meet."""
 
 import dataclasses
+import os
 from functools import partial
 
 from model_handler.engine import admission
@@ -18,6 +19,7 @@ from model_handler.memory.pools import MemoryPool
 from model_handler.memory.residency import Residency
 from model_handler.messages import Ready
 from model_handler.options import EngineOptions
+from model_handler.processes import users
 from model_handler.processes.forkserver_client import ForkServerClient
 from model_handler.processes.inspector import Inspector
 from model_handler.processes.prefork import PreforkPool
@@ -31,7 +33,8 @@ ALL_GPUS = ("auto", "cuda")  # values of `EngineOptions.device`
 
 def create_engine(options: EngineOptions) -> Engine:
     """An engine that has not started: enter it with `async with`."""
-    forks, available = ForkServerClient(), cores.available()
+    environ = os.environ if options.isolated_uids is None else users.environment(os.environ)
+    forks, available = ForkServerClient(environ), cores.available()
     threads = cores.pool_threads(available, options.workers or cores.workers(available))
     worker = dataclasses.replace(options.worker, pool_threads=threads)
     readers = PreforkPool(forks)
@@ -79,6 +82,8 @@ class Composer:
         self._metrics = metrics
         self._work_queues = WorkQueues.new()
         self._host: MemoryPool | None = None
+        uids = options.isolated_uids
+        self._users = users.UserPool(uids, options.model_roots) if uids else None
 
     def compose(self, first: Supervisor, ready: Ready, forget: Forget) -> Core:
         """`first`: the supervisor of the worker that is ready."""
@@ -153,7 +158,8 @@ class Composer:
 
         isolated_lost = partial(core.recovery.isolated_lost, device)
         spares = PreforkPool(self._forks)
-        fleet = Fleet(main, processes, spawn, spares, self._quarantine, isolated_lost)
+        quarantine, users = self._quarantine, self._users
+        fleet = Fleet(main, processes, spawn, spares, quarantine, isolated_lost, users)
         core.fleets[device] = fleet
         cost = eviction.POLICIES[options.eviction]
         core.residencies[device] = Residency(fleet, nbytes, self._host, cost)

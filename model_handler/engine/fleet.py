@@ -13,13 +13,15 @@ from model_handler.artifacts.properties import Isolation
 from model_handler.background import in_background
 from model_handler.engine.device_worker import GRAPHS, DeviceWorker, Place
 from model_handler.engine.queues import BatchSlots, WorkQueue
+from model_handler.errors import EngineError
 from model_handler.memory.overheads import Overhead
 from model_handler.memory.pools import Footprint
-from model_handler.model import Model
+from model_handler.model import Model, User
 from model_handler.options import ProcessOptions
 from model_handler.processes.isolated_process import IsolatedProcess
 from model_handler.processes.prefork import PreforkPool
 from model_handler.processes.quarantine import Quarantine
+from model_handler.processes.users import ProcessUser, UserPool
 
 GRACE_S = 1.0  # past its deadline an isolated model's process can be ended without harm to others
 BUSY_S = 0.1  # steps in which the recent compute time of workers is compared
@@ -42,6 +44,7 @@ class Fleet:
         spares: PreforkPool,
         quarantine: Quarantine,
         on_isolated_lost: Callable[[IsolatedProcess], None],
+        users: UserPool | None = None,
     ) -> None:
         self.mains = [main]
         self._options = options
@@ -49,6 +52,8 @@ class Fleet:
         self._spares = spares
         self._quarantine = quarantine
         self._on_isolated_lost = on_isolated_lost
+        self._users = users
+        self._user_of: dict[IsolatedProcess, ProcessUser] = {}
         self._others: dict[str, DeviceWorker] = {}
         self._isolated: dict[int, IsolatedProcess] = {}
         self._places: dict[IsolatedProcess, Place] = {}
@@ -65,6 +70,8 @@ class Fleet:
             await self._end(worker)
         for worker in self.mains:
             await worker.supervisor.stop()
+        if self._users is not None:
+            await self._users.stop()
 
     @property
     def sick(self) -> bool:
@@ -87,8 +94,10 @@ class Fleet:
     def assign(self, model: Model) -> Place:
         """Choose the model's home, and return the place of its batches."""
         if not model.isolated:
+            self._close(model, None)
             return self._carry(model, self._home(model))
         process = self._process_for(model)
+        self._close(model, process)
         self._isolated[model.model_id] = process
         return self._places[process]
 
@@ -106,10 +115,10 @@ class Fleet:
     def dismiss(self, model: Model) -> None:
         """Forget a model that was unloaded; end a process that has no model left."""
         process = self._isolated.pop(model.model_id, None)
+        if self._users is not None:
+            self._users.release(model.artifact.path)
         if process is not None and process not in self._isolated.values():
-            del self._places[process]
-            if process is self._shared:
-                self._shared = None
+            self._forget(process)
         if process is None and model.worker:
             self._end_soon_if_unused(self._drop(model))
 
@@ -135,6 +144,33 @@ class Fleet:
         if model.worker in self._others:
             return self._others[model.worker]
         return next((main for main in self.mains if main.name == model.worker), self.mains[0])
+
+    def _close(self, model: Model, process: IsolatedProcess | None) -> None:
+        """Close the model's directory to the users of other models. Raises ModelLoadFailed, and
+        InsufficientMemory if no user is left."""
+        if self._users is None:
+            return
+        user = None
+        try:
+            if process is not None:
+                user = self._user_of.get(process) or self._users.take()
+                self._user_of[process] = user
+            groups = self._users.close(model.artifact.path, user)
+        except EngineError:
+            if process is not None and process not in self._isolated.values():
+                self._forget(process)
+            raise
+        if user is not None:
+            model.user = User(user.uid, groups, str(user.home))
+
+    def _forget(self, process: IsolatedProcess) -> None:
+        """Its last model was dismissed."""
+        del self._places[process]
+        if process is self._shared:
+            self._shared = None
+        user = self._user_of.pop(process, None)
+        if self._users is not None and user is not None:
+            self._users.give_back(user)
 
     # ---- workers of the device ----
 

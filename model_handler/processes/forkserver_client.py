@@ -43,13 +43,13 @@ class ForkServerProcess:
         self._watcher = in_background(self._watch())
 
     @classmethod
-    async def start(cls) -> Self:
+    async def start(cls, environ: Mapping[str, str]) -> Self:
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 *_command(theirs.fileno()),
                 pass_fds=[theirs.fileno()],
-                env=os.environ | _ENVIRONMENT,
+                env={**environ, **_ENVIRONMENT},
                 stdin=asyncio.subprocess.DEVNULL,
                 start_new_session=True,  # a terminal's ^C is for the front alone
             )
@@ -185,9 +185,10 @@ _ENVIRONMENT = {
 
 
 class ForkServerClient:
-    """Forks workers, and starts the fork server when none is running."""
+    """Forks workers, and starts the fork server when none is running, with the environment `environ`."""
 
-    def __init__(self) -> None:
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        self._environ = environ
         self._server: ForkServerProcess | None = None
         self._starting = asyncio.Lock()
 
@@ -204,7 +205,7 @@ class ForkServerClient:
 
     async def _start(self) -> None:
         await self.stop()
-        self._server = await ForkServerProcess.start()
+        self._server = await ForkServerProcess.start(self._environ)
 
     async def stop(self) -> None:
         """End the fork server and all its workers."""

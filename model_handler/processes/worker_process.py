@@ -283,6 +283,9 @@ def _load(model: Model) -> Load:
         artifact.convention,
         artifact.properties.concurrency or 1,
         model.info.name,
+        model.user.uid,
+        model.user.gids,
+        model.user.home,
     )
 
 

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any, Self
 
+from model_handler import response_headers
 from model_handler.messages import InferenceRequest, InferenceResponse
 
 log = logging.getLogger(__name__)
@@ -137,13 +138,14 @@ class HandlerContext:
     # ---- used by the container, not by handlers ----
 
     def response(self, body: bytes, content_type: str) -> InferenceResponse:
-        """Raises ValueError for a content type that is not a valid header value."""
+        """Raises ValueError for a content type that is not a valid header value, and for too many headers."""
         headers = dict(self._answers)
-        content_type = headers.pop("content-type", content_type)
+        content_type = _sendable(str(headers.pop("content-type", content_type)))
         attributes = headers.pop(CUSTOM_ATTRIBUTES, None)
-        return InferenceResponse(
-            body, _sendable(str(content_type)), attributes, tuple(headers.items())
-        )
+        own = tuple(headers.items())
+        if limit := response_headers.excess(content_type, attributes, own):
+            raise ValueError(f"the code set {limit}")
+        return InferenceResponse(body, content_type, attributes, own)
 
 
 def _sendable(value: str) -> str:

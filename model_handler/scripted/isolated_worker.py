@@ -51,7 +51,7 @@ from model_handler.messages import (
     Unloaded,
 )
 from model_handler.options import RequestLimits
-from model_handler.scripted import Script, refusals
+from model_handler.scripted import Script, refusals, user
 from model_handler.scripted.opening import open_script
 from model_handler.worker import forward
 from model_handler.worker.threads import at_work
@@ -87,6 +87,8 @@ def _serve(end: socket.socket, front: FrontConnection, order: Mapping[str, Any])
     torch.set_num_threads(1)  # many such processes share the cores
     tokenize_with(1)
     precision.configure(device, order.get("matmul_precision", precision.EXACT))
+    if order.get("change_user"):
+        user.forbid_privileges()
     store = order.get("requirements_dir")
     held = HeldMemory(device, order.get("context_nbytes", 0), alone=order["alone"])
     limits = msgspec.convert(order.get("limits", {}), RequestLimits)
@@ -208,10 +210,11 @@ class IsolatedWorker:
         at_work.model_id = command.model_id
         began = time.monotonic()
         try:
+            user.become(command)
             script = open_script(
                 command,
                 self._device,
-                store=self._store,
+                store=user.store(command, self._store),
                 alone=self._held.alone,
                 limits=self._limits,
             )

@@ -4,13 +4,16 @@ import gzip
 import io
 import os
 import tarfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from container import archive
 from container.archive import ArchiveRefused
+from tests import hostile_archives
+from tests.hostile_archives import HOSTILE
 
 REGULAR = [("config.json", b"{}"), ("sub/model.bin", b"weights")]
 
@@ -147,3 +150,45 @@ def test_a_link_that_a_later_link_redirects_outside(tmp_path: Path) -> None:
     with pytest.raises(ArchiveRefused, match="points outside"):
         archive.unpack(packed(tmp_path / "a.tar.gz", members), tmp_path / "into")
     assert not (tmp_path / "into").exists()
+
+
+@pytest.mark.parametrize("members", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_archives_are_refused(tmp_path: Path, members: Callable[[], bytes]) -> None:
+    source = hostile_archives.write(tmp_path / "a.tar.gz", members())
+    began = time.process_time()
+    with pytest.raises(ArchiveRefused) as caught:
+        archive.unpack(source, tmp_path / "out")
+    assert str(caught.value)
+    assert time.process_time() - began < 5
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_directories_of_a_name_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "MAX_ENTRIES", 300)
+    names = ["/".join(f"{number}-{depth}" for depth in range(60)) for number in range(6)]
+    source = packed(tmp_path / "a.tar.gz", [special(name, tarfile.DIRTYPE) for name in names])
+    with pytest.raises(ArchiveRefused, match="more than 300 files and directories"):
+        archive.unpack(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_process_of_its_own_unpacks_and_refuses_alike(tmp_path: Path) -> None:
+    good = packed(tmp_path / "good.tar.gz", REGULAR)
+    archive.unpack_apart(good, tmp_path / "good")
+    assert (tmp_path / "good/sub/model.bin").read_bytes() == b"weights"
+    bad = packed(tmp_path / "bad.tar.gz", [*REGULAR, ("../evil", b"")])
+    with pytest.raises(ArchiveRefused, match="points outside the archive"):
+        archive.unpack_apart(bad, tmp_path / "bad")
+    assert not (tmp_path / "bad").exists()
+
+
+def test_a_process_that_does_not_end_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "START_S", 0.0)
+    source = packed(tmp_path / "a.tar.gz", REGULAR)
+    with pytest.raises(ArchiveRefused, match="not unpacked within 0 s"):
+        archive.unpack_apart(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

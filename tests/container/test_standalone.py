@@ -11,8 +11,10 @@ from hypothesis import given
 from container import standalone
 from container.archive import ArchiveRefused
 from container.standalone import pop_model_id
+from tests import hostile_archives
 from tests.container.conftest import Running, Serve
 from tests.container.test_archive import packed
+from tests.hostile_archives import HOSTILE
 
 TARGET = "X-Amzn-SageMaker-Target-Model"
 
@@ -93,6 +95,16 @@ def test_a_directory_without_models(model_dir: Path, start: Callable[[], Running
 
 def test_one_model_needs_no_name(model_dir: Path, start: Callable[[], Running]) -> None:
     artifact(model_dir / "only")
+    running = start()
+    assert ping_after_loading(running) == 200
+    assert running.http.post("/invocations", content=b"x").content == b"x"
+
+
+def test_an_archive_that_cannot_be_unpacked_costs_no_other(
+    model_dir: Path, start: Callable[[], Running]
+) -> None:
+    hostile_archives.write(model_dir / "a.tar.gz", HOSTILE["deep file"]())
+    packed(model_dir / "b.tar.gz", [("config.json", b"{}")])
     running = start()
     assert ping_after_loading(running) == 200
     assert running.http.post("/invocations", content=b"x").content == b"x"

@@ -1,12 +1,16 @@
 """The command `python -m emulator up`, from its start to a signal."""
 
+import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import boto3
 import pytest
@@ -50,3 +54,25 @@ def test_exports_ready_and_clean_shutdown(
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME"):
         with pytest.raises(urllib.error.URLError):
             urllib.request.urlopen(exports[name], timeout=1)
+
+
+def test_containers_end_with_a_platform_that_is_killed(tmp_path: Path) -> None:
+    """Processes and docker's containers, also one that ignores SIGTERM."""
+    state = tmp_path / "docker"
+    state.mkdir()
+    platform = Path(__file__).with_name("doomed_platform.py")
+    command = [sys.executable, str(platform), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pids = json.loads(process.stdout.readline())
+        assert len(pids) == 3
+        process.kill()
+    for pid in pids:
+        _wait_for_end(pid)
+    assert not list(state.glob("*.json"))
+
+
+def _wait_for_end(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        ended, _, _ = select.select([os.pidfd_open(pid)], [], [], 15)
+        assert ended, f"process {pid} still runs"

@@ -1,14 +1,22 @@
 """Request bodies: both framings, up to the limit and over it, slow and incomplete ones."""
 
+import asyncio
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
+from container.http import body_budget
+from container.http.body_budget import BodyBudget
+from container.http.request import Request
+from container.http.responses import Response
 from tests.container.conftest import Running, Serve
-from tests.container.http.raw_client import head
+from tests.container.http.raw_client import RawClient, head
 
 INVOKE = "/models/a/invoke"
 MIB = 1 << 20
+PART = bytes(100_000)
 
 
 @pytest.fixture
@@ -166,3 +174,159 @@ def test_a_client_that_leaves_with_pipelined_requests_waiting(small: Running) ->
         client.send(waiting, head("GET", "/ping"))
         assert small.engine.waiting.wait(5)
     assert small.engine.cancelled.wait(5)
+
+
+# ---- all bodies together ----
+
+
+@pytest.fixture
+def crowded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Running:
+    """Room for four bodies of 1 MiB, two of them for one model."""
+    monkeypatch.setattr(body_budget, "WAIT_S", 0.3)
+    running = serve(MME_MAX_BODY="1MiB", MME_BODY_MEMORY="4MiB")
+    running.load("a", "b", "c")
+    return running
+
+
+Begin = Callable[..., RawClient]
+
+
+@pytest.fixture
+def begin() -> Iterator[Begin]:
+    """Sends a request with a part of its body."""
+    with ExitStack() as clients:
+
+        def start(running: Running, model: str, *framing: str, part: bytes = PART) -> RawClient:
+            client = clients.enter_context(running.raw())
+            length = framing or (f"Content-Length: {MIB}",)
+            client.send(head("POST", f"/models/{model}/invoke", *length), part)
+            return client
+
+        yield start
+
+
+def held_bodies(running: Running, begin: Begin, models: str = "aabb") -> list[RawClient]:
+    """The server has admitted each: it asked for the body."""
+    framing = (f"Content-Length: {MIB}", "Expect: 100-continue")
+    clients = []
+    for model in models:
+        client = begin(running, model, *framing, part=b"")
+        assert client.response().status == 100
+        client.send(PART)
+        clients.append(client)
+    return clients
+
+
+def test_over_the_budget_bodies_are_refused_and_control_gets_through(
+    crowded: Running, begin: Begin
+) -> None:
+    held = held_bodies(crowded, begin)
+    refused = begin(crowded, "c")
+    response = refused.response()
+    assert (response.status, response.header("retry-after")) == (503, "1")
+    assert "MME_BODY_MEMORY=4194304" in response.json()["message"]
+    assert crowded.http.get("/ping").status_code == 200
+    crowded.load("d")
+    assert crowded.http.delete("/models/d").status_code == 200
+    assert crowded.http.post("/models/c/invoke", content=b"small").content == b"small"
+    for client in (*held, refused):
+        client.close()
+    assert crowded.http.post("/models/c/invoke", content=bytes(MIB)).status_code == 200
+
+
+def test_one_model_leaves_room_for_others(crowded: Running, begin: Begin) -> None:
+    held = held_bodies(crowded, begin, "aa")
+    assert begin(crowded, "a").response().status == 503
+    assert crowded.http.post("/models/b/invoke", content=bytes(MIB)).status_code == 200
+    for client in held:
+        client.send(bytes(MIB - 100_000))
+        assert client.response().status == 200
+
+
+def test_a_body_waits_for_room(
+    crowded: Running, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body_budget, "WAIT_S", 10)
+    held = held_bodies(crowded, begin)
+    waiting = begin(crowded, "c")
+    held[0].send(bytes(MIB - 100_000))
+    assert held[0].response().status == 200
+    waiting.send(bytes(MIB - 100_000))
+    assert waiting.response().status == 200
+
+
+def test_slow_bodies_end_when_others_wait(
+    crowded: Running, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body_budget, "WAIT_S", 10)
+    monkeypatch.setattr(body_budget, "GRACE_S", 0.0)
+    monkeypatch.setattr(body_budget, "SLOW_NBYTES_PER_S", 1 << 40)
+    monkeypatch.setattr(body_budget, "CHECK_S", 0.1)
+    held = held_bodies(crowded, begin)
+    assert crowded.http.post("/models/c/invoke", content=bytes(MIB)).status_code == 200
+    for client in held:
+        response = client.response()
+        assert (response.status, response.header("connection")) == (408, "close")
+
+
+def test_bodies_that_wait_for_their_answer_count(crowded: Running, begin: Begin) -> None:
+    held = []
+    for model in ("a", "a", "b", "b"):
+        crowded.engine.waiting.clear()
+        held.append(begin(crowded, model, part=b"wait " + bytes(MIB - 5)))
+        assert crowded.engine.waiting.wait(5)
+    assert begin(crowded, "c").response().status == 503
+    crowded.call_soon(crowded.engine.release)
+    assert [client.response().status for client in held] == [200] * 4
+    assert crowded.http.post("/models/c/invoke", content=bytes(MIB)).status_code == 200
+
+
+def test_bodies_of_unknown_length_are_counted_as_they_grow(serve: Serve, begin: Begin) -> None:
+    """Of three that turn out to be large, two have room."""
+    running = serve(MME_MAX_BODY="4MiB", MME_BODY_MEMORY="8MiB")
+    running.load("a", "b", "c")
+    chunk = b"100000\r\n" + bytes(MIB) + b"\r\n"
+    chunked = "Transfer-Encoding: chunked"
+    held = [begin(running, model, chunked, part=chunk) for model in ("a", "b", "c")]
+    for client in held:
+        client.send(chunk, b"0\r\n\r\n")
+    assert sorted(client.response().status for client in held) in ([200, 200, 200], [200, 200, 503])
+    assert running.http.get("/ping").status_code == 200
+
+
+def test_the_rest_of_a_refused_body_does_not_count(crowded: Running, begin: Begin) -> None:
+    """It arrives after the answer; the connection stays usable."""
+    held = held_bodies(crowded, begin)
+    chunk = b"80000\r\n" + bytes(MIB // 2) + b"\r\n"
+    for _ in range(5):
+        refused = begin(crowded, "c", "Transfer-Encoding: chunked", part=b"1\r\nx\r\n")
+        assert refused.response().status == 503
+        refused.send(chunk, b"0\r\n\r\n")
+        assert refused.request("GET", "/ping").status == 200
+    for client in held:
+        client.send(bytes(MIB - len(PART)))
+        assert client.response().status == 200
+    held_bodies(crowded, begin)
+    assert begin(crowded, "c").response().status == 503
+
+
+def test_a_released_share_cannot_change_the_budget() -> None:
+    async def work() -> None:
+        budget = BodyBudget(4 * MIB)
+        request = Request(Nowhere())
+        share = await budget.admit(request, "a", MIB)
+        share.release()
+        assert share.resize(2 * MIB)
+        share.release()
+        for key in ("b", "c"):
+            await budget.admit(request, key, 2 * MIB)  # all of it, at once
+
+    asyncio.run(work())
+
+
+class Nowhere:
+    def answer(self, request: Request, response: Response) -> None:
+        """There is no client."""
+
+    def await_body(self, request: Request) -> None:
+        """There is no body."""

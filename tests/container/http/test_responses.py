@@ -68,6 +68,31 @@ def test_headers_of_an_answer() -> None:
             responses.answer(InferenceResponse(b"", "text/plain", headers=((name, value),)))
 
 
+MANY = tuple((f"x-{number}", "1") for number in range(65))
+EXCESSIVE = [
+    (InferenceResponse(b"", "text/plain", headers=MANY), "65 response headers, .* limit of 64"),
+    (InferenceResponse(b"", "text/plain", headers=(("x", "v" * (16 << 10)),)), "limit of 16384"),
+    (InferenceResponse(b"", "text/plain", headers=(("n" * (16 << 10), "v"),)), "limit of 16384"),
+    (InferenceResponse(b"", "text/plain", custom_attributes="v" * (17 << 10)), "limit of 16384"),
+    (InferenceResponse(b"", "text/" + "p" * (17 << 10)), "limit of 16384"),
+]
+
+
+@pytest.mark.parametrize(("response", "limit"), EXCESSIVE)
+def test_too_many_headers_are_an_error_of_the_request(
+    response: InferenceResponse, limit: str
+) -> None:
+    with pytest.raises(InferenceFailed, match=limit):
+        responses.answer(response)
+
+
+def test_headers_up_to_the_limits_are_sent() -> None:
+    assert len(responses.answer(InferenceResponse(b"", "a/b", headers=MANY[1:])).headers) == 64
+    attributes = "v" * 1024
+    sent = responses.answer(InferenceResponse(b"", "text/csv", custom_attributes=attributes))
+    assert sent.headers == ((responses.CUSTOM_ATTRIBUTES, attributes.encode()),)
+
+
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_every_error_over_http(running: Running, name: str) -> None:
     """From a load and from an invoke; the connection stays usable."""

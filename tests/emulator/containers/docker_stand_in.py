@@ -81,6 +81,8 @@ def main(command: str, *arguments: str) -> None:
         case "stop":
             stop(arguments[-1])
         case "rm":
+            with suppress(ProcessLookupError):
+                os.killpg(pid(arguments[-1]), signal.SIGKILL)
             (STATE / f"{arguments[-1]}.json").unlink()
         case "logs":
             wait(arguments[-1])

@@ -2,11 +2,15 @@
 
 import io
 import tarfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from emulator.containers.archive import ArchiveTooLarge, BadArchive, extract, measure
+from tests import hostile_archives
+from tests.hostile_archives import HOSTILE
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
@@ -65,3 +69,19 @@ def test_links_inside_are_kept(tmp_path: Path) -> None:
     assert measure(path, 1000) == 0
     extract(path, tmp_path / "out")
     assert (tmp_path / "out" / "code" / "link").resolve() == tmp_path / "out" / "weights"
+
+
+@pytest.mark.parametrize("members", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_archives_are_refused(tmp_path: Path, members: Callable[[], bytes]) -> None:
+    """By `measure`, or by `extract`, which leaves nothing."""
+    path = hostile_archives.write(tmp_path / "a.tar.gz", members())
+    began = time.process_time()
+    with pytest.raises(BadArchive):
+        _unpack(path, tmp_path / "out")
+    assert time.process_time() - began < 5
+    assert not (tmp_path / "out").exists()
+
+
+def _unpack(path: Path, into: Path) -> None:
+    measure(path, 1 << 30)
+    extract(path, into)

@@ -124,3 +124,19 @@ context.metrics.add_size("body", 2, idx=0, unit="MB")
 """)
     for name in (b"rows", b"reading", b"body"):
         model.process.prints(b'"metric":"' + name)
+
+
+@pytest.mark.parametrize(
+    ("code", "limit"),
+    [
+        ("for n in range(50_000): context.set_response_header(0, f'X-{n}', '1')", "limit of 64"),
+        ("context.set_response_header(0, 'X', 'v' * 20_000)", "limit of 16384"),
+        ("context.set_response_content_type(0, 'a/' + 'v' * 20_000)", "limit of 16384"),
+    ],
+)
+def test_too_many_headers_are_an_error_that_names_the_limit(
+    deploy: Deploy, code: str, limit: str
+) -> None:
+    model = deploy(ASKING)
+    assert limit in model.refusal(f"{code}\nresult = 1").message
+    assert model.ask("result = 1") == 1
