@@ -49,13 +49,15 @@ class ProcessOptions:
 
     `device`: cpu or cuda:<n>. `memory_nbytes` limits the main memory that an isolated process may
     allocate; `device_share` limits its device memory, as a fraction of the whole device; None means no
-    limit. `context_nbytes`: device memory that every process uses before it loads a model.
+    limit. `context_nbytes`: device memory that every process uses before it loads a model;
+    `worker_nbytes`: the same of a further device worker, in the memory in which its models compute.
     """
 
     device: str
     memory_nbytes: int | None = None
     device_share: float | None = None
     context_nbytes: int = 0
+    worker_nbytes: int = 0
     matmul_precision: str = "highest"
     requirements_dir: str | None = None  # for packages that artifacts require; None: not installed
     max_response_nbytes: int = 64 << 20  # as in WorkerOptions

@@ -11,6 +11,7 @@ from model_handler.options import EngineOptions, ProcessOptions
 CONTEXT_NBYTES = (
     1 << 30
 )  # at most: what is missing beyond that belongs to somebody else on the device
+WORKER_NBYTES = 16 << 20  # private memory of a device worker without models, on a CPU
 DEVICE_SHARE = 0.85  # of the free device memory: the rest is for activations and workspaces
 MAIN_MEMORY_SHARE = 0.7  # of the container's limit: the rest is for processes and activations
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -39,12 +40,13 @@ def _main_memory_share() -> int:
 def process_options(options: EngineOptions, ready: Ready, device_nbytes: int) -> ProcessOptions:
     """For processes beside the main worker, which is `ready`: it has made a CUDA context and nothing else."""
     on_gpu = ready.device != "cpu"
-    used = ready.total_nbytes - ready.free_nbytes
+    context = min(ready.total_nbytes - ready.free_nbytes, CONTEXT_NBYTES) if on_gpu else 0
     return ProcessOptions(
         ready.device,
         memory_nbytes=None if on_gpu else device_nbytes,
         device_share=min(1.0, device_nbytes / ready.total_nbytes) if on_gpu else None,
-        context_nbytes=min(used, CONTEXT_NBYTES) if on_gpu else 0,
+        context_nbytes=context,
+        worker_nbytes=context if on_gpu else WORKER_NBYTES,
         matmul_precision=options.worker.matmul_precision,
         requirements_dir=str(options.requirements_dir) if options.install_requirements else None,
         max_response_nbytes=options.worker.max_response_nbytes,

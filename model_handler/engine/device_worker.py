@@ -1,28 +1,39 @@
 """One worker process of a device as the front sees it: its models, and its slots for batches.
 
-Main workers carry what no other has to: one for each GPU, or several that share the CPU's cores. A worker
-for graphs carries TorchScript on a GPU: a graph can lose the device for its process by one index out of
-range. A model that did so twice gets a process for itself.
+Main workers carry what no other has to: one for each GPU, or several that share the CPU's cores. Workers for
+graphs carry TorchScript, and ONNX on a CPU: a graph can lose the device for its process by one index out of
+range, or crash it. A model that ended its worker's process gets a worker for itself.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 from model_handler.artifacts import tasks
 from model_handler.engine.queues import BatchSlots, WorkerLoad, WorkQueue
 from model_handler.messages import Ready
 from model_handler.model import Model
+from model_handler.processes.deaths import Death
 from model_handler.processes.supervisor import Supervisor
 from model_handler.sharing.turnstile import GENERATIONS
 
 GRAPHS = "graphs"
 
-# The supervisor of a worker of that device, not started: calls the first on Ready, the second on a loss
-Supervise = Callable[[str, Callable[[Ready], None], Callable[[int], None]], Supervisor]
-
-
 Place = tuple[WorkQueue, BatchSlots]  # where a model's batches wait, and where they run
+
+
+class Supervise(Protocol):
+    """Creates the supervisor of a worker of that device, not started; for the rest see Supervisor."""
+
+    def __call__(
+        self,
+        device: str,
+        on_ready: Callable[[Ready], None],
+        on_lost: Callable[[], None],
+        on_examined: Callable[[Death], bool],
+        *,
+        alone: bool = False,
+    ) -> Supervisor: ...
 
 
 class WorkQueues(NamedTuple):

@@ -32,6 +32,7 @@ from model_handler.memory.pools import MemoryPool, Tier
 from model_handler.messages import InferenceRequest, InferenceResponse, Ready
 from model_handler.model import Entry, Model, ModelInfo, State
 from model_handler.options import EngineOptions
+from model_handler.processes.deaths import Death
 from model_handler.processes.forkserver_client import ForkServerClient
 from model_handler.processes.inspector import Inspector
 from model_handler.processes.supervisor import Supervisor
@@ -62,7 +63,9 @@ class Engine:
         self.options = options
         self._forks = forks
         self._inspector = inspector
-        self._first = supervise(options.device, self._first_ready, self._first_lost)
+        self._first = supervise(
+            options.device, self._first_ready, self._first_lost, self._first_examined
+        )
         self._compose = compose
         self._core: Core | None = None
         self._registry = registry
@@ -287,9 +290,14 @@ class Engine:
             self._core = self._compose(self._first, ready, self._forget)
         self._core.recovery.device_ready(next(self._core.mains()))
 
-    def _first_lost(self, culprit: int) -> None:
+    def _first_lost(self) -> None:
         if self._core is not None:
-            self._core.recovery.device_lost(next(self._core.mains()), culprit)
+            self._core.recovery.device_lost(next(self._core.mains()))
+
+    def _first_examined(self, death: Death) -> bool:
+        if self._core is None:
+            return False
+        return self._core.recovery.examined(next(self._core.mains()), death)
 
     def _not_started(self) -> NoReturn:
         raise Unavailable("the device worker has not started yet")

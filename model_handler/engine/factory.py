@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Callable
 from functools import partial
 
 from model_handler.engine import admission
@@ -20,6 +21,7 @@ from model_handler.memory.residency import Residency
 from model_handler.messages import Ready
 from model_handler.options import EngineOptions
 from model_handler.processes import users
+from model_handler.processes.deaths import Death
 from model_handler.processes.forkserver_client import ForkServerClient
 from model_handler.processes.inspector import Inspector
 from model_handler.processes.prefork import PreforkPool
@@ -37,14 +39,22 @@ def create_engine(options: EngineOptions) -> Engine:
     forks, available = ForkServerClient(environ), cores.available()
     threads = cores.pool_threads(available, options.workers or cores.workers(available))
     worker = dataclasses.replace(options.worker, pool_threads=threads)
+
+    def supervise(
+        device: str,
+        on_ready: Callable[[Ready], None],
+        on_lost: Callable[[], None],
+        on_examined: Callable[[Death], bool],
+        *,
+        alone: bool = False,
+    ) -> Supervisor:
+        calls = on_ready, on_lost, on_examined
+        return Supervisor(device, forks, worker, *calls, alone=alone)
+
     readers = PreforkPool(forks)
-    return assemble(
-        options,
-        forks,
-        Inspector(readers, options),
-        Quarantine(readers, enabled=options.quarantine),
-        lambda device, ready, lost: Supervisor(device, forks, worker, ready, lost),
-    )
+    inspector = Inspector(readers, options)
+    quarantine = Quarantine(readers, enabled=options.quarantine)
+    return assemble(options, forks, inspector, quarantine, supervise)
 
 
 def assemble(
@@ -120,11 +130,14 @@ class Composer:
                 worker = self._add(core, supervisor, ready)
             core.recovery.device_ready(worker)
 
-        def on_lost(culprit: int) -> None:
-            assert worker is not None
-            core.recovery.device_lost(worker, culprit)
+        def on_lost() -> None:
+            if worker is not None:
+                core.recovery.device_lost(worker)
 
-        supervisor = self._supervise(device, on_ready, on_lost)
+        def on_examined(death: Death) -> bool:
+            return worker is not None and core.recovery.examined(worker, death)
+
+        supervisor = self._supervise(device, on_ready, on_lost, on_examined)
         core.starting.append(supervisor)
         supervisor.start()
 
@@ -147,13 +160,15 @@ class Composer:
         nbytes = admission.device_nbytes(options, ready)
         processes = admission.process_options(options, ready, nbytes)
 
-        def spawn(name: str) -> DeviceWorker:
+        def spawn(name: str, work_queues: WorkQueues, *, alone: bool = False) -> DeviceWorker:
             supervisor = self._supervise(
                 device,
                 lambda _: core.recovery.device_ready(worker),
-                lambda culprit: core.recovery.device_lost(worker, culprit),
+                lambda: core.recovery.device_lost(worker),
+                lambda death: core.recovery.examined(worker, death),
+                alone=alone,
             )
-            worker = DeviceWorker(name, device, supervisor, WorkQueues.new())
+            worker = DeviceWorker(name, device, supervisor, work_queues)
             return worker
 
         isolated_lost = partial(core.recovery.isolated_lost, device)

@@ -1,17 +1,19 @@
-"""Which process of one device carries which model: a main worker, or a process of its own.
+"""Which process of one device carries which model: a main worker, one for graphs, or a process of its own.
 
 Invariant: between `assign` and `dismiss` a model has one home. Artifacts that bring code have a process and
-a work queue of their own, so that their code does not delay other models.
+a work queue of their own, so that their code does not delay other models. A graph that crashes ends a worker
+for graphs only. While there are graphs, a GPU has one such worker, and a CPU as many as main workers.
 """
 
 import asyncio
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Protocol
 
 from model_handler.artifacts.conventions import Convention
 from model_handler.artifacts.properties import Isolation
 from model_handler.background import in_background
-from model_handler.engine.device_worker import GRAPHS, DeviceWorker, Place
+from model_handler.engine.device_worker import GRAPHS, DeviceWorker, Place, WorkQueues
 from model_handler.engine.queues import BatchSlots, WorkQueue
 from model_handler.errors import EngineError
 from model_handler.memory.overheads import Overhead
@@ -27,12 +29,22 @@ GRACE_S = 1.0  # past its deadline an isolated model's process can be ended with
 BUSY_S = 0.1  # steps in which the recent compute time of workers is compared
 SHARED = "(shared)"
 ISOLATED = "isolated"  # name of the slots of all isolated processes
+# XGBoost and scikit-learn stay in main workers: their files hold data that is checked, and no operators
+GRAPHS_ON_GPU = frozenset({Convention.TORCHSCRIPT})
+GRAPHS_ON_CPU = GRAPHS_ON_GPU | {Convention.ONNX}
+
+
+class Spawn(Protocol):
+    def __call__(
+        self, name: str, work_queues: WorkQueues, *, alone: bool = False
+    ) -> DeviceWorker: ...
 
 
 class Fleet:
     """Moves models for Residency, and provides the places of their batches.
 
-    `main`: a worker that is ready; on a CPU others join it. `spawn` creates another worker, not started.
+    `main`: a worker that is ready; on a CPU others join it. `spawn` creates another worker, not started,
+    that takes part in these queues; `alone`: for one model, see Supervisor.
     `on_isolated_lost` is called when an isolated process ended with models loaded.
     """
 
@@ -40,7 +52,7 @@ class Fleet:
         self,
         main: DeviceWorker,
         options: ProcessOptions,
-        spawn: Callable[[str], DeviceWorker],
+        spawn: Spawn,
         spares: PreforkPool,
         quarantine: Quarantine,
         on_isolated_lost: Callable[[IsolatedProcess], None],
@@ -55,6 +67,7 @@ class Fleet:
         self._users = users
         self._user_of: dict[IsolatedProcess, ProcessUser] = {}
         self._others: dict[str, DeviceWorker] = {}
+        self._graphs: list[DeviceWorker] = []  # those of the others that are for graphs
         self._isolated: dict[int, IsolatedProcess] = {}
         self._places: dict[IsolatedProcess, Place] = {}
         self._shared: IsolatedProcess | None = None
@@ -67,7 +80,8 @@ class Fleet:
         for process in self._places:
             process.stop()
         for worker in [*self._others.values()]:
-            await self._end(worker)
+            if worker.name in self._others:
+                await self._end(worker)
         for worker in self.mains:
             await worker.supervisor.stop()
         if self._users is not None:
@@ -104,13 +118,21 @@ class Fleet:
     def apart(self, model: Model) -> Place:
         """Move the model to a device worker of its own, which starts with its next load."""
         self.carrier(model).models.discard(model.model_id)
-        return self._carry(model, self._other(f"{self.mains[0].name} of {model.info.name}"))
+        return self._carry(model, self._own(model))
+
+    def is_apart(self, model: Model) -> bool:
+        """Whether the model has a device worker of its own."""
+        return model.worker == self._own_name(model)
 
     def overhead(self, model: Model) -> Overhead | None:
-        """The device memory of the model's process itself; None where that is counted otherwise."""
+        """The memory of the model's process itself, or of all processes for graphs; None where that is
+        counted otherwise."""
         if model.isolated or model.worker not in self._others:
             return None
-        return Overhead(model.worker, self._options.context_nbytes)
+        nbytes, graphs = self._options.worker_nbytes, self._graphs
+        if self._others[model.worker] in graphs:
+            return Overhead(graphs[0].name, nbytes * len(graphs))
+        return Overhead(model.worker, nbytes)
 
     def dismiss(self, model: Model) -> None:
         """Forget a model that was unloaded; end a process that has no model left."""
@@ -175,20 +197,42 @@ class Fleet:
     # ---- workers of the device ----
 
     def _home(self, model: Model) -> DeviceWorker:
-        graph = model.artifact.convention is Convention.TORCHSCRIPT
-        if graph and self._options.on_gpu:
-            return self._other(f"{GRAPHS} of {self.mains[0].name}")
-        return min(self.mains, key=partial(_load, asyncio.get_running_loop().time()))
+        if model.artifact.properties.isolation is Isolation.OWN:
+            return self._own(model)
+        workers = self._for_graphs() if self._is_graph(model) else self.mains
+        return min(workers, key=partial(_load, asyncio.get_running_loop().time()))
+
+    def _is_graph(self, model: Model) -> bool:
+        """ONNX computes on the CPU: beside a GPU it is not worth a further process, which holds a context."""
+        return model.artifact.convention in (
+            GRAPHS_ON_GPU if self._options.on_gpu else GRAPHS_ON_CPU
+        )
 
     def _carry(self, model: Model, worker: DeviceWorker) -> Place:
         model.worker = worker.name
         worker.models.add(model.model_id)
         return worker.place(model)
 
-    def _other(self, name: str) -> DeviceWorker:
+    def _own_name(self, model: Model) -> str:
+        return f"{self.mains[0].name} of {model.info.name}"
+
+    def _own(self, model: Model) -> DeviceWorker:
+        name = self._own_name(model)
         if name not in self._others:
-            self._others[name] = self._spawn(name)
+            self._others[name] = self._spawn(name, WorkQueues.new(), alone=True)
         return self._others[name]
+
+    def _for_graphs(self) -> list[DeviceWorker]:
+        """The workers for graphs. On a CPU all start now: a hot graph can be opened in each of them."""
+        if not self._graphs:
+            work_queues = WorkQueues.new()
+            for main in self.mains[:1] if self._options.on_gpu else self.mains:
+                worker = self._spawn(f"{GRAPHS} of {main.name}", work_queues)
+                self._others[worker.name] = worker
+                self._graphs.append(worker)
+                if not self._options.on_gpu:
+                    worker.supervisor.start()
+        return self._graphs
 
     def _drop(self, model: Model) -> DeviceWorker:
         worker = self.carrier(model)
@@ -205,12 +249,22 @@ class Fleet:
             await self._end(worker)
 
     def _unused(self, worker: DeviceWorker) -> bool:
-        return not worker.models and worker is self._others.get(worker.name)
+        if worker is not self._others.get(worker.name):
+            return False
+        return not any(one.models for one in self._together(worker))
+
+    def _together(self, worker: DeviceWorker) -> list[DeviceWorker]:
+        """The workers that end together with this one."""
+        return self._graphs if worker in self._graphs else [worker]
 
     async def _end(self, worker: DeviceWorker) -> None:
         """Its name is free at once, for a process that has nothing to do with this one."""
-        del self._others[worker.name]
-        await worker.supervisor.stop()
+        ending = self._together(worker)
+        if ending is self._graphs:
+            self._graphs = []
+        for one in ending:
+            del self._others[one.name]
+        await asyncio.gather(*(one.supervisor.stop() for one in ending))
 
     # ---- processes of isolated models ----
 
@@ -241,9 +295,21 @@ class Fleet:
         if process is not None:
             return await process.load(model)
         await self._quarantine.check(model)
-        carrier = self.carrier(model)
-        carrier.supervisor.start()
-        return await carrier.supervisor.load(model)
+        return await self._load_at_home(model)
+
+    async def _load_at_home(self, model: Model) -> Footprint:
+        """Load the model again if it got another worker meanwhile."""
+        while True:
+            carrier = self.carrier(model)
+            carrier.supervisor.start()
+            await carrier.supervisor.available()
+            if carrier is not self.carrier(model):
+                continue
+            footprint = await carrier.supervisor.load(model)
+            if carrier is self.carrier(model):
+                return footprint
+            await carrier.supervisor.unload(model)
+            self._end_soon_if_unused(carrier)
 
     async def demote(self, model: Model) -> int:
         return await self.carrier(model).supervisor.demote(model)

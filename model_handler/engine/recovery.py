@@ -1,7 +1,8 @@
 """Recovery from dead processes: corrects the ledger and restores the models.
 
-Invariant: no model can end the process of other models again and again. A model whose batches lost the
-device twice gets a process of its own; a model whose restore did so twice is unloaded.
+Invariants: no model can end the process of other models again and again: one that is proven to have done so
+once, or that was at work in two deaths in a row, gets a process of its own. No model is unloaded because
+processes died.
 """
 
 import asyncio
@@ -11,14 +12,15 @@ from contextlib import suppress
 from typing import Any
 
 from model_handler.background import in_background
-from model_handler.engine.device_worker import DeviceWorker
+from model_handler.engine.device_worker import DeviceWorker, Place
 from model_handler.engine.fleet import Fleet
 from model_handler.engine.metrics import Metrics
 from model_handler.engine.placement import STRIKES
 from model_handler.engine.scheduler import Scheduler
-from model_handler.errors import EngineError, WorkerDied
+from model_handler.errors import EngineError, InsufficientMemory, Unavailable
 from model_handler.memory.residency import Residency
 from model_handler.model import Model
+from model_handler.processes.deaths import Death
 from model_handler.processes.isolated_process import IsolatedProcess
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,8 @@ class Recovery:
         self._metrics = metrics
         self._forget = forget
         self._restoring: dict[str, asyncio.Task[None]] = {}  # by worker
-        self._under_restore: dict[str, Model] = {}
+        self._to_move: dict[str, list[Model]] = {}  # by worker: to move when it is ready
+        self._suspected: set[int] = set()  # model_ids at work in a death without proof
         self._revivals: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
@@ -52,28 +55,63 @@ class Recovery:
     # ---- workers of the device ----
 
     def device_ready(self, worker: DeviceWorker) -> None:
+        for model in self._to_move.pop(worker.name, ()):
+            self._set_apart(model)
         self._restoring[worker.name] = in_background(self._restore(worker))
 
-    def device_lost(self, worker: DeviceWorker, culprit: int) -> None:
-        """`culprit`: the model_id whose load or batch lost the device; 0 where that is not known."""
+    def device_lost(self, worker: DeviceWorker) -> None:
         if (restoring := self._restoring.pop(worker.name, None)) is not None:
             restoring.cancel()
         residency = self._residencies[worker.device]
         self._lost(residency, [one for one in residency.models() if one.worker == worker.name])
         residency.release_leaks(worker.name)
-        suspect = self._under_restore.pop(worker.name, None)
-        blamed = self._scheduler.model(culprit)
-        if blamed is not None:
-            self._strike(blamed, worker, restored=blamed is suspect)
-        elif suspect is not None and not culprit and not worker.batches:
-            self._strike(suspect, worker, restored=True)
         self._revive_later(self._pass_on(worker))
+
+    def examined(self, worker: DeviceWorker, death: Death) -> bool:
+        """Blame the models that caused the death of a worker. Returns whether any model explains it.
+
+        An id without a model is that of a first load, which is refused, or of an unload: what is new is
+        suspected before what has served.
+        """
+        suspects = [self._scheduler.model(one) for one in sorted(death.suspects)]
+        models = [one for one in suspects if one is not None]
+        if len(models) < len(suspects):
+            return True
+        blamed = models if death.proven else self._suspected_again(worker, models)
+        for model in blamed:
+            self._blame(model, worker, death)
+        return bool(blamed)
+
+    def _suspected_again(self, worker: DeviceWorker, models: list[Model]) -> list[Model]:
+        """Those that were at work in the last death of a worker that they were open in, too."""
+        again = [one for one in models if one.model_id in self._suspected]
+        here = {
+            one.model_id
+            for one in self._residencies[worker.device].models()
+            if one.worker == worker.name
+        }
+        known = {one for one in self._suspected if self._scheduler.model(one) is not None}
+        self._suspected = known - here | {one.model_id for one in models if one not in again}
+        return again
+
+    def _blame(self, model: Model, worker: DeviceWorker, death: Death) -> None:
+        """The model goes on in a process of its own. After a failure that may be the device's own, once the
+        device has started another process."""
+        model.strikes += 1
+        facts = {"model": model.info.name, "strikes": model.strikes, "reason": death.reason}
+        log.error("blamed", extra=facts)
+        if death.poisoned:
+            self._to_move.setdefault(worker.name, []).append(model)
+        else:
+            self._set_apart(model)
 
     async def _pass_on(self, worker: DeviceWorker) -> None:
         """While no other worker starts in place of a lost one, let waiting models be opened elsewhere."""
         supervisor = worker.supervisor
-        while not supervisor.running and supervisor.sickness() is None:
+        while not (supervisor.running or supervisor.stopped or supervisor.sickness()):
             await supervisor.attempted()
+            if supervisor.failing:  # the device itself is lost, and no model's fault
+                self._to_move.pop(worker.name, None)
             for work_queue in worker.work_queues:
                 self._scheduler.pump(work_queue)
         self._give_up(worker.device)
@@ -99,55 +137,42 @@ class Recovery:
         for model in residency.displaced():
             if not model.ready or model.worker != worker.name:
                 continue
-            self._under_restore[worker.name] = model
             try:
                 await residency.promote(model)
-            except WorkerDied:
+            except Unavailable:
                 return  # the next worker starts over
+            except InsufficientMemory:
+                continue  # its next request is the next attempt
             except EngineError as error:
                 self._forget(model, str(error))
-            self._under_restore.pop(worker.name, None)
         for work_queue in worker.work_queues:
             self._scheduler.pump(work_queue)
-
-    def _strike(self, model: Model, worker: DeviceWorker, *, restored: bool) -> None:
-        """A model that lost the device twice by computing goes on in a process of its own; one that does
-        by its load cannot be restored."""
-        model.strikes += 1
-        log.error("blamed", extra={"model": model.info.name, "strikes": model.strikes})
-        if model.strikes < STRIKES or not model.ready:
-            return
-        if restored:
-            self._forget(model, "its load ended the worker repeatedly")
-        elif worker.models - {model.model_id} or self._has_neighbours(model):
-            self._revive_later(self._move_apart(model))
-
-    def _has_neighbours(self, model: Model) -> bool:
-        """Whether other models are in the worker of its home."""
-        home = self._fleet(model).carrier(model)
-        residency = self._residencies[home.device]
-        here = {one.model_id for one in residency.models() if one.worker == home.name}
-        return len(here | home.models) > 1
 
     def _fleet(self, model: Model) -> Fleet:
         return self._fleets[self._scheduler.device(model)]
 
-    async def _move_apart(self, model: Model) -> None:
-        if not model.ready:
+    def _set_apart(self, model: Model) -> None:
+        """Give the model a process of its own, unless it has one."""
+        if not model.ready or self._fleet(model).is_apart(model):
             return
         log.error("moved to a process of its own", extra={"model": model.info.name})
-        fleet, residency = self._fleet(model), self._residencies[self._scheduler.device(model)]
+        model.strikes = max(model.strikes, STRIKES)
         former = model.twin(0, model.worker)
-        place = fleet.apart(model)
-        residency.relocate(model, former)
+        place = self._fleet(model).apart(model)
+        self._residencies[self._scheduler.device(model)].relocate(model, former)
+        self._revive_later(self._go_on_apart(model, place))
+
+    async def _go_on_apart(self, model: Model, place: Place) -> None:
+        fleet, residency = self._fleet(model), self._residencies[self._scheduler.device(model)]
         await self._scheduler.move(model, *place)
+        if not model.ready or (overhead := fleet.overhead(model)) is None:
+            return
         try:
-            overhead = fleet.overhead(model)
-            assert overhead is not None
-            await residency.hold(model, overhead)
+            with suppress(InsufficientMemory):  # better uncounted than among the others
+                await residency.hold(model, overhead)
             await residency.promote(model)
-        except WorkerDied:
-            return  # its own worker's next start brings it back
+        except (Unavailable, InsufficientMemory):
+            return  # its next request is the next attempt
         except EngineError as error:
             self._forget(model, str(error))
         self._scheduler.pump(fleet.work_queue(model))

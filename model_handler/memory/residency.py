@@ -217,7 +217,7 @@ class Residency:
 
     async def _fetch(self, residence: Residence) -> None:
         try:
-            residence.latest = await self._arrival_at_home(residence)
+            residence.latest = await self._arrival(residence)
             footprint = residence.counted(residence.latest)
             await self._room.correct(residence, footprint)
             if residence.lost:
@@ -237,17 +237,6 @@ class Residency:
             await self._moves.leave(residence)  # nobody knows what its worker holds
             raise
         residence.ascend()
-
-    async def _arrival_at_home(self, residence: Residence) -> Footprint:
-        """Load the model again if it got another worker meanwhile."""
-        while True:
-            model = residence.model
-            asked = model.twin(model.replica, model.worker)
-            footprint = await self._arrival(residence)
-            if model.worker == asked.worker:
-                return footprint
-            await self._mover.unload(asked)
-            check_open(residence)
 
     async def _arrival(self, residence: Residence) -> Footprint:
         """Load the model; after an out-of-memory error of the device, demote idle models and try again."""

@@ -5,12 +5,12 @@ parent closes the control socket, it ends its workers and itself.
 
 Protocol on the control socket, a stream of JSON lines: `{"fork": role, …}` with the worker's end of its
 socket asks for one, where the role is "worker" (with a "device", and "options" as in
-`options.WorkerOptions`, which may be missing), "reader" for a process that reads artifacts, or "isolate" for
-code from an artifact; the latter two get a second descriptor for what they print. `{"kill": pid}` ends a
-worker, and it has ended before the next line is read; `{"ping": n}` is answered `{"pong": n}`.
-`{"forked": pid}` comes back for each process that was forked, and `{"exited": pid, "status": n}` for each
-that ended, once the processes that it started have ended too. Where a fork fails, the worker's end of its
-socket is closed.
+`options.WorkerOptions`, which may be missing; its second descriptor is that of its WorkRecord), "reader" for
+a process that reads artifacts, or "isolate" for code from an artifact; the latter two get a second descriptor
+for what they print. `{"kill": pid}` ends a worker, and it has ended before the next line is read;
+`{"ping": n}` is answered `{"pong": n}`. `{"forked": pid}` comes back for each process that was forked, and
+`{"exited": pid, "status": n}` for each that ended, once the processes that it started have ended too. Where a
+fork fails, the worker's end of its socket is closed.
 """
 
 import argparse
@@ -32,6 +32,7 @@ import msgspec
 
 from model_handler import logs
 from model_handler.options import WorkerOptions
+from model_handler.sharing import work_record
 
 PRELOAD = (
     "torch",
@@ -51,7 +52,7 @@ PRELOAD = (
     "model_handler.worker.artifact_reader",
     "model_handler.scripted.isolated_worker",
 )
-ROLES = {"worker": 1, "reader": 2, "isolate": 2}  # descriptors that come with the order
+ROLES = {"worker": 2, "reader": 2, "isolate": 2}  # descriptors that come with the order
 PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36  # linux/prctl.h
 Order = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -235,6 +236,7 @@ def _run(order: Order, fds: list[int]) -> None:
 
         _name_process("mme-worker")
         options = msgspec.convert(order.get("options", {}), WorkerOptions)
+        work_record.attach(fds[1])
         worker.main(end, order["device"], options)
     elif order["fork"] == "reader":
         from model_handler.worker import artifact_reader

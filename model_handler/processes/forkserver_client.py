@@ -56,10 +56,10 @@ class ForkServerProcess:
         ours.setblocking(False)
         return cls(process, ours)
 
-    def fork(self, order: Mapping[str, Any], output: int | None) -> socket.socket:
+    def fork(self, order: Mapping[str, Any], second: int | None) -> socket.socket:
         """Request a worker; returns our end of its socket. Raises OSError when the server has ended."""
         ours, theirs = socket.socketpair()
-        fds = [theirs.fileno()] if output is None else [theirs.fileno(), output]
+        fds = [theirs.fileno()] if second is None else [theirs.fileno(), second]
         with theirs:
             socket.send_fds(self._control, [json.dumps(order).encode() + b"\n"], fds)
         ours.setblocking(False)
@@ -192,8 +192,8 @@ class ForkServerClient:
         self._server: ForkServerProcess | None = None
         self._starting = asyncio.Lock()
 
-    async def fork(self, order: Mapping[str, Any], output: int | None = None) -> "ForkedProcess":
-        """One worker for an order of `forkserver`'s protocol; `output`: descriptor for its output.
+    async def fork(self, order: Mapping[str, Any], second: int | None = None) -> "ForkedProcess":
+        """One worker for an order of `forkserver`'s protocol; `second`: its second descriptor.
 
         Raises OSError when the server cannot be started or died just now.
         """
@@ -201,7 +201,7 @@ class ForkServerClient:
             if self._server is None or not self._server.alive:
                 await self._start()
         assert self._server is not None
-        return ForkedProcess(self._server, self._server.fork(order, output))
+        return ForkedProcess(self._server, self._server.fork(order, second))
 
     async def _start(self) -> None:
         await self.stop()

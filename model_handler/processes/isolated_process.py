@@ -10,7 +10,6 @@ import dataclasses
 import logging
 import signal
 from collections.abc import Callable
-from contextlib import suppress
 
 from model_handler.background import in_background
 from model_handler.errors import (
@@ -29,7 +28,6 @@ from model_handler.processes.prefork import PreforkPool
 from model_handler.processes.worker_process import WorkerProcess
 
 log = logging.getLogger(__name__)
-EXIT_LIMIT_S = 1.0
 BACKOFF_LIMIT_S = 0.5  # a load waits this long for the end of a backoff
 
 
@@ -191,21 +189,13 @@ class IsolatedProcess:
 
     async def _examine(self, worker: WorkerProcess) -> EngineError:
         known = worker.replaced or worker.explained
-        status = None if known else await _ended_by_itself(worker)
+        status = None if known else await worker.ended_by_itself()
         await worker.end()
         error = _cause(status, worker.reason)
         self._backoff.note(str(error), _now())
         extra = {"model": self._name, "worker": worker.pid, "reason": str(error)}
         log.error("process died", extra=extra)
         return error
-
-
-async def _ended_by_itself(worker: WorkerProcess) -> int | None:
-    """The exit status, if the process ends soon: its connection may end before it does."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(EXIT_LIMIT_S):
-            return await worker.exited()
-    return None
 
 
 def _cause(status: int | None, reason: str) -> EngineError:

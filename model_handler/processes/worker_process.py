@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Self, TypeVar, cast
 
 from model_handler.artifacts import inspection
@@ -40,6 +41,7 @@ from model_handler.messages import (
 from model_handler.model import Model
 from model_handler.processes.forkserver_client import ForkedProcess
 
+EXIT_LIMIT_S = 1.0
 START_LIMIT_S = 300.0  # imports from a cold disk, and the start of the GPU's driver
 UNLOAD_LIMIT_S = 30.0  # then the process is replaced, which frees its memory for certain
 
@@ -140,6 +142,13 @@ class WorkerProcess(asyncio.Protocol):
     async def exited(self) -> int | None:
         """Wait for the exit status, negative for a signal; None if unknown."""
         return await self._process.exited()
+
+    async def ended_by_itself(self, limit_s: float = EXIT_LIMIT_S) -> int | None:
+        """The exit status, if the process ends soon: its connection may end before it does."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                return await self.exited()
+        return None
 
     # ---- commands ----
 

@@ -7,16 +7,27 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn
 
+from model_handler.sharing import work_record
+
 log = logging.getLogger(__name__)
 Task = Callable[[], object]
 OnFailure = Callable[[BaseException, int], NoReturn]
 
 
 class AtWork(threading.local):
-    """`model_id`: the model that the calling thread's task works for, to be blamed if the task fails. Set by
-    the task; 0: none."""
+    """`model_id`: the model that the calling thread's task works for, to be blamed if the task fails or the
+    process ends. Set by the task; 0: none."""
 
-    model_id = 0
+    def __init__(self) -> None:
+        self._cell = work_record.join()
+
+    @property
+    def model_id(self) -> int:
+        return self._cell[1]
+
+    @model_id.setter
+    def model_id(self, model_id: int) -> None:
+        self._cell[1] = model_id
 
 
 at_work = AtWork()

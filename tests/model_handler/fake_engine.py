@@ -10,6 +10,7 @@ from benchmarks.simulation.measuring.idle_front import DirectInspector
 from model_handler.engine.factory import assemble
 from model_handler.messages import Ready
 from model_handler.options import EngineOptions
+from model_handler.processes.deaths import Death
 from model_handler.processes.forkserver_client import ForkServerClient
 from model_handler.processes.inspector import Inspector
 from model_handler.processes.prefork import PreforkPool
@@ -19,10 +20,11 @@ from tests.model_handler.fake_supervisor import FakeSupervisor, turns
 
 
 class FakeEngine:
-    """An engine with FakeSupervisors."""
+    """An engine with FakeSupervisors. Main workers start when the test says so, others at once."""
 
     def __init__(self, options: EngineOptions, device: str = "cpu", workers: int = 1) -> None:
         self.supervisors: list[FakeSupervisor] = []
+        self._mains = workers
         forks = ForkServerClient()
         self.engine = assemble(
             replace(options, workers=workers),
@@ -35,10 +37,18 @@ class FakeEngine:
         self.main.device = device
 
     def supervise(
-        self, device: str, on_ready: Callable[[Ready], None], on_lost: Callable[[int], None]
+        self,
+        device: str,
+        on_ready: Callable[[Ready], None],
+        on_lost: Callable[[], None],
+        on_examined: Callable[[Death], bool],
+        *,
+        alone: bool = False,
     ) -> Supervisor:
-        supervisor = FakeSupervisor(lambda _: 1000, on_ready, on_lost)
+        calls = on_ready, on_lost, on_examined
+        supervisor = FakeSupervisor(lambda _: 1000, *calls, alone=alone)
         supervisor.device = device
+        supervisor.starts_at_once = len(self.supervisors) >= self._mains
         self.supervisors.append(supervisor)
         return cast("Supervisor", supervisor)  # it has all that an engine uses of one
 

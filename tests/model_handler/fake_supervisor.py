@@ -7,6 +7,7 @@ from model_handler.errors import WorkerDied
 from model_handler.memory.pools import Footprint
 from model_handler.messages import Done, Ready, Run
 from model_handler.model import Model
+from model_handler.processes.deaths import Death
 from tests.model_handler.fake_worker import FakeWorker
 
 
@@ -15,23 +16,33 @@ class FakeSupervisor(FakeWorker):
 
     TOTAL, CONTEXT = 1_000_000_000, 300_000_000  # bytes of a GPU, and of one CUDA context
     device = "cpu"
-    culprit = 0  # model_id reported when the process dies
+    culprit = 0  # model_id that is proven to be the cause when the process dies
+    suspects: frozenset[int] = frozenset()  # those at work, without proof
     stopped = False
+    starts_at_once = False
+    poisoned = False  # the process reports the loss of its device before it dies
+    explained = False  # the last death
 
     def __init__(
         self,
         nbytes: Callable[[Model], int],
         on_ready: Callable[[Ready], None],
-        on_lost: Callable[[int], None],
+        on_lost: Callable[[], None],
+        on_examined: Callable[[Death], bool],
+        *,
+        alone: bool = False,
     ) -> None:
         super().__init__(nbytes)
         self.running = False
         self.on_ready = on_ready
         self.on_lost = on_lost
+        self.on_examined = on_examined
+        self.alone = alone
         self._arrived = asyncio.Event()
 
     def start(self) -> None:
-        pass
+        if self.starts_at_once and not self.running:
+            self.arrive()
 
     async def stop(self) -> None:
         self.stopped = True
@@ -54,11 +65,14 @@ class FakeSupervisor(FakeWorker):
         self._arrived.set()
 
     def die(self) -> None:
-        """As with a real process, the engine's callback runs before the calls fail."""
+        """As with a real process, the calls fail between the two callbacks."""
         self._arrived.clear()
         self.running = False
-        self.on_lost(self.culprit)
+        self.on_lost()
         super().die()
+        suspects = frozenset({self.culprit}) if self.culprit else self.suspects
+        death = Death("killed", suspects, proven=self.culprit > 0, poisoned=self.poisoned)
+        self.explained = self.on_examined(death)
 
     async def go_on_until(self, done: Callable[[], bool]) -> None:
         """Complete all calls until `done`. Artifacts are read in threads, hence the waits."""

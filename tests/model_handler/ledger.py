@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from model_handler.engine.engine import Engine
+from model_handler.engine.fleet import Fleet
 from model_handler.engine.queues import ModelQueue
 from model_handler.engine.scheduler import Scheduler
 from model_handler.memory.lease import Residence
@@ -33,6 +34,11 @@ def replicas(residency: Residency) -> list[Residence]:
 
 def model_queues(scheduler: Scheduler) -> list[ModelQueue]:
     return list(scheduler._model_queues.values())
+
+
+def at_home(fleet: Fleet) -> list[int]:
+    """The ids of the models at home in its device workers, as often as they are."""
+    return [key for worker in fleet._all() for key in worker.models]
 
 
 def overhead_nbytes(residency: Residency) -> int:

@@ -106,9 +106,11 @@ class WorkersMachine(RuleBasedStateMachine):
         return self.unload(model, drain_s)
 
     def forget(self, model: Model, reason: str) -> None:
-        """As the engine does with a model that cannot be restored."""
+        """As the engine does with a model that cannot be restored: never because processes died."""
         if model.ready:
             event("a model was given up")
+            if not self.workers.gpu:
+                self.mistakes.append({"forgotten": model.info.name, "reason": reason})
             departure = self.leave(model, 0.0)
             self.core.scheduler.abandon(model, WorkerDied(reason))
             self.others.append(self.loop.create_task(departure))
@@ -186,12 +188,15 @@ class WorkersMachine(RuleBasedStateMachine):
         self.turn(pace)
 
     @precondition(lambda self: self.workers.running)
-    @rule(number=numbers, blamed=st.booleans(), pace=paces)
-    def worker_dies(self, number: int, blamed: bool, pace: int) -> None:
+    @rule(number=numbers, blamed=st.booleans(), reported=st.booleans(), pace=paces)
+    def worker_dies(self, number: int, blamed: bool, reported: bool, pace: int) -> None:
+        """Its models at work are suspected, or one is proven to be the cause."""
         running = self.workers.running
         worker = running[number % len(running)]
         computing = [call.model_id for call in worker.calls if call.kind != "unload"]
         worker.culprit = computing[0] if blamed and computing else 0
+        worker.suspects = frozenset(computing)
+        worker.poisoned = reported
         self.loop.call_soon(worker.die)
         self.turn(max(1, pace))
 
@@ -271,9 +276,16 @@ class WorkersMachine(RuleBasedStateMachine):
                     event("open in a further worker")
 
     @invariant()
+    def each_model_is_at_home_in_one_worker(self) -> None:
+        homes = [key for fleet in self.core.fleets.values() for key in ledger.at_home(fleet)]
+        assert len(homes) == len(set(homes))
+        assert {key for key, one in self.models.items() if one.ready} <= set(homes)
+
+    @invariant()
     def a_leased_replica_stays(self) -> None:
         for _, one in self.replicas():
-            assert one.demotion is None or not one.leases or one.lost
+            moves_apart = one.model.strikes > 0  # once its leases have ended
+            assert one.demotion is None or not one.leases or one.lost or moves_apart
 
     @invariant()
     def never_more_threads_than_cores(self) -> None:

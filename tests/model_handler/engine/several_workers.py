@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +21,7 @@ from model_handler.memory.residency import Residency
 from model_handler.messages import Ready
 from model_handler.model import Entry, Model, ModelInfo
 from model_handler.options import ProcessOptions
+from model_handler.processes.deaths import Death
 from model_handler.processes.forkserver_client import ForkServerClient
 from model_handler.processes.prefork import PreforkPool
 from model_handler.processes.quarantine import Quarantine
@@ -73,14 +75,14 @@ class Workers:
             self._add(device)
 
     def _add(self, device: str) -> None:
-        main = self._worker(f"main {len(self.all)}", device, self._work_queues)
+        main = self._worker(f"main {len(self.all)}", self._work_queues, device=device)
         if device in self.core.fleets:
             self.core.fleets[device].join(main)
             return
         fleet = Fleet(
             main,
-            ProcessOptions(device, context_nbytes=CONTEXT_NBYTES if self.gpu else 0),
-            lambda name: self._worker(name, device, WorkQueues.new()),
+            ProcessOptions(device, worker_nbytes=CONTEXT_NBYTES),
+            partial(self._worker, device=device),
             PreforkPool(ForkServerClient()),
             Quarantine(PreforkPool(ForkServerClient()), enabled=False),
             lambda process: None,
@@ -88,14 +90,21 @@ class Workers:
         self.core.fleets[device] = fleet
         self.core.residencies[device] = Residency(fleet, CAPACITY, self._host)
 
-    def _worker(self, name: str, device: str, work_queues: WorkQueues) -> DeviceWorker:
+    def _worker(
+        self, name: str, work_queues: WorkQueues, *, alone: bool = False, device: str
+    ) -> DeviceWorker:
         def ready(_: Ready) -> None:
             self.core.recovery.device_ready(worker)
 
-        def lost(culprit: int) -> None:
-            self.core.recovery.device_lost(worker, culprit)
+        def lost() -> None:
+            self.core.recovery.device_lost(worker)
 
-        fake = ProcessSupervisor(lambda one: SIZES[one.model_id], ready, lost)
+        def examined(death: Death) -> bool:
+            return self.core.recovery.examined(worker, death)
+
+        fake = ProcessSupervisor(
+            lambda one: SIZES[one.model_id], ready, lost, examined, alone=alone
+        )
         fake.device = device
         fake.private_nbytes, fake.load_s = PRIVATE_NBYTES, LOAD_S
         fake.free_nbytes = lambda: self._free_nbytes(device)

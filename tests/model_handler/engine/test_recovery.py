@@ -1,16 +1,18 @@
 """Which model is blamed for a lost device, and which process carries it then. The workers are fakes."""
 
 import asyncio
+import shutil
 from functools import partial
 
 import pytest
 
+from model_handler.engine.admission import WORKER_NBYTES
 from model_handler.errors import Unavailable
 from model_handler.options import EngineOptions
 from tests.contract.artifacts import Zoo
 from tests.model_handler.engine.test_engine import TEXT, reserved
 from tests.model_handler.fake_engine import FakeEngine
-from tests.model_handler.fake_supervisor import FakeSupervisor
+from tests.model_handler.fake_supervisor import FakeSupervisor, turns
 
 
 @pytest.fixture(scope="module")
@@ -23,33 +25,8 @@ def options(zoo: Zoo) -> EngineOptions:
     return EngineOptions(model_roots=(zoo.root,), device="cpu")
 
 
-def test_a_model_that_ends_its_workers_while_being_restored_is_given_up(
-    zoo: Zoo, options: EngineOptions
-) -> None:
-    """Twice under suspicion is enough; the model that was restored before it stays."""
-
-    async def scenario() -> None:
-        fake = FakeEngine(options)
-        supervisor = fake.main
-        async with fake.engine as engine:
-            supervisor.arrive()
-            await fake.load("guilty", zoo.a)
-            await fake.load("innocent", zoo.b)
-            for _ in range(2):
-                supervisor.die()
-                supervisor.arrive()
-                await fake.go_on_until(lambda: supervisor.busy("load", 1))
-            supervisor.die()
-            supervisor.arrive()
-            await fake.go_on_until(lambda: bool(supervisor.held) and not supervisor.calls)
-            assert fake.names() == ["innocent"]
-            assert reserved(engine) == 1000
-
-    asyncio.run(scenario())
-
-
 async def lost_while_computing(fake: FakeEngine, name: str, culprit: int) -> None:
-    """A request meets the end of the worker, which names the model that was computing."""
+    """A request meets the end of the worker, for which the model that was computing is blamed."""
     answer = asyncio.create_task(fake.engine.invoke(name, TEXT))
     await fake.main.go_on_until(lambda: fake.main.busy("run", culprit))
     fake.main.culprit = culprit
@@ -60,15 +37,26 @@ async def lost_while_computing(fake: FakeEngine, name: str, culprit: int) -> Non
     fake.main.arrive()
 
 
-def settled(worker: FakeSupervisor, model_id: int) -> bool:
-    """It holds that model, and nothing is under way."""
-    return model_id in worker.held and not worker.calls
+async def killed(worker: FakeSupervisor, *suspects: int) -> None:
+    """From outside, while these models are at work."""
+    worker.suspects = frozenset(suspects)
+    worker.die()
+    worker.suspects = frozenset()
+    await turns()
+    worker.arrive()
 
 
-def test_a_model_that_loses_the_device_twice_goes_on_alone(
-    zoo: Zoo, options: EngineOptions
-) -> None:
-    """Its neighbour stays where it is, and is not blamed for being restored meanwhile."""
+async def settled(fake: FakeEngine, names: list[str]) -> None:
+    """All models answer."""
+    for name in names:
+        answer = asyncio.create_task(fake.engine.invoke(name, TEXT))
+        await fake.go_on_until(answer.done)
+        answer.result()
+    await fake.go_on_until(lambda: not any(one.calls for one in fake.supervisors))
+
+
+def test_a_model_that_ends_its_worker_goes_on_alone(zoo: Zoo, options: EngineOptions) -> None:
+    """At once. Its neighbour is restored without it, and is not blamed for being restored meanwhile."""
 
     async def scenario() -> None:
         fake = FakeEngine(options)
@@ -76,19 +64,174 @@ def test_a_model_that_loses_the_device_twice_goes_on_alone(
             fake.main.arrive()
             await fake.load("guilty", zoo.a)
             await fake.load("innocent", zoo.b)
-            for _ in range(2):
-                await lost_while_computing(fake, "guilty", 1)
-                await fake.go_on_until(partial(settled, fake.main, 2))
+            await lost_while_computing(fake, "guilty", 1)
+            await settled(fake, ["innocent", "guilty"])
             own = fake.supervisors[-1]
-            await fake.go_on_until(lambda: own.held == {1})
             assert (fake.main.held, own.held) == ({2}, {1})
-            answer = asyncio.create_task(engine.invoke("guilty", TEXT))
-            await fake.go_on_until(answer.done)
-            assert answer.result().body.startswith(b"1:")
+            assert (fake.main.explained, own.alone) == (True, True)
+            assert reserved(engine) == 2 * 1000 + WORKER_NBYTES
+            own.culprit = 1
+            own.die()
+            own.arrive()
+            await settled(fake, ["innocent", "guilty"])
+            assert (fake.main.held, own.held) == ({2}, {1})
+            assert len(fake.supervisors) == 2
             unload = asyncio.create_task(engine.unload("guilty"))
             await fake.go_on_until(unload.done)
             assert own.stopped
             assert fake.names() == ["innocent"]
+            assert reserved(engine) == 1000
+
+    asyncio.run(scenario())
+
+
+def test_kills_in_a_row_blame_only_who_was_at_work_each_time(
+    zoo: Zoo, options: EngineOptions
+) -> None:
+    """A model is never unloaded for that, and the ones in between are forgotten."""
+
+    async def scenario() -> None:
+        fake = FakeEngine(options)
+        names = ["a", "b", "c"]
+        async with fake.engine as engine:
+            fake.main.arrive()
+            for name in names:
+                await fake.load(name, zoo.a)
+            for suspects in [(1, 2), (3,), (2,), (), (2, 1), (3, 1)]:
+                assert fake.main.held == {1, 2, 3}
+                await killed(fake.main, *suspects)
+                await settled(fake, names)
+            own = fake.supervisors[-1]
+            assert (fake.main.held, own.held) == ({2, 3}, {1})
+            for _ in range(3):
+                await killed(own, 1)
+                await settled(fake, names)
+            assert fake.names() == names
+            assert reserved(engine) == 3 * 1000 + WORKER_NBYTES
+
+    asyncio.run(scenario())
+
+
+def test_kills_during_a_restore(zoo: Zoo, options: EngineOptions) -> None:
+    """The model goes on in a process of its own, and is not unloaded when that is killed, too."""
+
+    async def scenario() -> None:
+        fake = FakeEngine(options)
+        async with fake.engine:
+            fake.main.arrive()
+            await fake.load("slow", zoo.a)
+            await fake.load("other", zoo.b)
+            await killed(fake.main)
+            for _ in range(2):
+                await fake.go_on_until(lambda: fake.main.busy("load", 1))
+                await killed(fake.main, 1)
+            await settled(fake, ["slow", "other"])
+            own = fake.supervisors[-1]
+            assert (fake.main.held, own.held) == ({2}, {1})
+            for _ in range(3):
+                await killed(own)
+                await fake.go_on_until(lambda: own.busy("load", 1))
+            await settled(fake, ["slow", "other"])
+            assert fake.names() == ["other", "slow"]
+
+    asyncio.run(scenario())
+
+
+def test_a_first_load_is_suspected_before_what_has_served(zoo: Zoo, options: EngineOptions) -> None:
+    """It explains the death, so that the worker does not count as one that does not start."""
+
+    async def scenario() -> None:
+        fake = FakeEngine(options)
+        async with fake.engine:
+            fake.main.arrive()
+            await fake.load("old", zoo.a)
+            for number in range(4):
+                load = asyncio.create_task(fake.engine.load(f"new {number}", str(zoo.b)))
+                await fake.go_on_until(partial(fake.main.busy, "load", number + 2))
+                await killed(fake.main, 1, number + 2)
+                assert fake.main.explained
+                await fake.go_on_until(load.done)
+                assert isinstance(load.exception(), Unavailable)
+                await settled(fake, ["old"])
+            await killed(fake.main)
+            assert not fake.main.explained
+            await settled(fake, ["old"])
+            assert len(fake.supervisors) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_lost_device_is_not_left_until_it_has_started_another_process(
+    zoo: Zoo, options: EngineOptions
+) -> None:
+    """The loss that a worker reports may be the device's own."""
+
+    async def scenario() -> None:
+        fake = FakeEngine(options, device="cuda:0")
+        async with fake.engine:
+            fake.main.arrive()
+            await fake.load("guilty", zoo.a)
+            fake.main.culprit, fake.main.poisoned = 1, True
+            fake.main.die()
+            assert len(fake.supervisors) == 1
+            fake.main.arrive()
+            await settled(fake, ["guilty"])
+            main, own = fake.supervisors
+            assert (main.held, own.held) == (set(), {1})
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_asks_for_a_process_of_its_own(zoo: Zoo, options: EngineOptions) -> None:
+    """It is not code, and it has one from its load on."""
+
+    async def scenario() -> None:
+        fake = FakeEngine(options)
+        directory = zoo.root / "own"
+        shutil.copytree(zoo.a, directory)
+        (directory / "serving.properties").write_text("option.isolation=own")
+        async with fake.engine as engine:
+            fake.main.arrive()
+            await fake.load("shared", zoo.a)
+            await fake.load("own", directory)
+            main, own = fake.supervisors
+            assert (main.held, own.held, own.alone) == ({1}, {2}, True)
+            await settled(fake, ["own"])
+            assert reserved(engine) == 2 * 1000 + WORKER_NBYTES
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("file", ["model.pt", "model.onnx"])
+def test_on_a_cpu_graphs_have_processes_for_themselves(
+    zoo: Zoo, options: EngineOptions, file: str
+) -> None:
+    """As many as main workers, which end with the last graph."""
+
+    async def scenario() -> None:
+        fake = FakeEngine(options, workers=2)
+        graph = zoo.root / file.replace(".", "-")
+        graph.mkdir(parents=True)
+        (graph / file).write_bytes(b"read by no one: the workers are fakes")
+        async with fake.engine as engine:
+            fake.main.arrive()
+            fake.supervisors[1].arrive()
+            await fake.load("text", zoo.a)
+            for name in ("one", "two"):
+                await fake.load(name, graph)
+            held = [one.held for one in fake.supervisors]
+            assert held == [{1}, set(), {2}, {3}]
+            assert reserved(engine) == 3 * 1000 + 2 * WORKER_NBYTES
+            fake.supervisors[2].culprit = 2
+            fake.supervisors[2].die()
+            fake.supervisors[2].arrive()
+            await settled(fake, ["one", "two", "text"])
+            held = [one.held for one in fake.supervisors]
+            assert held == [{1}, set(), set(), {3}, {2}]
+            for name in ("one", "two"):
+                unload = asyncio.create_task(engine.unload(name))
+                await fake.go_on_until(unload.done)
+            assert [one.stopped for one in fake.supervisors] == [False, False, True, True, True]
             assert reserved(engine) == 1000
 
     asyncio.run(scenario())
@@ -110,7 +253,6 @@ def test_on_a_gpu_graphs_have_a_process_for_themselves(zoo: Zoo, options: Engine
             _, graphs = fake.supervisors
             assert (len(fake.main.held), len(graphs.held)) == (1, 2)
             assert reserved(engine) == 3 * 1000 + FakeSupervisor.CONTEXT
-            graphs.culprit = 2
             graphs.die()
             assert (len(fake.main.held), len(graphs.held)) == (1, 0)
             graphs.arrive()

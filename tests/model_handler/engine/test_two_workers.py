@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from model_handler.engine.admission import WORKER_NBYTES
 from model_handler.errors import Draining, InsufficientMemory, Unavailable
 from model_handler.messages import InferenceResponse
 from model_handler.options import EngineOptions
@@ -40,8 +41,8 @@ class TwoWorkers(FakeEngine):
     def __init__(self, options: EngineOptions) -> None:
         super().__init__(replace(options, max_batch_size=1), workers=2)
 
-    def supervise(self, *args: Any) -> Any:
-        supervisor = cast("FakeSupervisor", super().supervise(*args))
+    def supervise(self, *args: Any, **options: Any) -> Any:
+        supervisor = cast("FakeSupervisor", super().supervise(*args, **options))
         supervisor.nbytes = lambda _: NBYTES
         supervisor.private_nbytes, supervisor.load_s = PRIVATE_NBYTES, LOAD_S
         return supervisor
@@ -257,7 +258,7 @@ def test_a_model_that_loses_both_workers_goes_on_alone(
             await fake.go_on_until(lambda: fake.second.held == {2} and not fake.main.calls)
             *_, own = fake.supervisors
             assert (fake.main.held, fake.second.held, own.held) == ({3}, {2}, {1})
-            assert reserved(engine) == 3 * NBYTES
+            assert reserved(engine) == 3 * NBYTES + WORKER_NBYTES
             await fake.finish(engine.unload("guilty"))
             assert own.stopped
             assert reserved(engine) == 2 * NBYTES

@@ -41,6 +41,7 @@ del sys.argv[3:]
 forkserver.main()
 """
 ORDER = {"fork": "worker", "device": "cpu"}
+STDERR = 2  # in place of the record of its work, which these workers do not write
 PATIENCE_S = 30.0
 
 
@@ -57,7 +58,7 @@ class Client(ForkServerClient):
         return child
 
     async def worker(self) -> WorkerProcess:
-        return await WorkerProcess.start(await self.fork(ORDER), self.lost.append)
+        return await WorkerProcess.start(await self.fork(ORDER, STDERR), self.lost.append)
 
 
 Scenario = Callable[[Client], Coroutine[Any, Any, None]]
@@ -102,7 +103,7 @@ def test_a_stopped_server_is_replaced_with_its_workers(play: Play) -> None:
         worker, stopped = await client.worker(), client.server
         answer = worker.run(Run(1, 1, [], 60.0))
         os.kill(stopped.pid, signal.SIGSTOP)
-        hanging = await client.fork(ORDER)  # an order that the stopped server does not read
+        hanging = await client.fork(ORDER, STDERR)  # an order that the stopped server does not read
         start = asyncio.create_task(WorkerProcess.start(hanging, client.lost.append))
         ending = asyncio.create_task(worker.exited())
         assert await soon(answer) < 10
@@ -161,7 +162,7 @@ def test_ended_workers_leave_nothing(play: Play, monkeypatch: pytest.MonkeyPatch
         for _ in range(6):
             worker = await client.worker()
             await worker.end()
-            abandoned = await client.fork(ORDER)
+            abandoned = await client.fork(ORDER, STDERR)
             abandoned.end.close()
         await (await client.worker()).end()
         assert ledger.remembered_exits(client) <= 4
