@@ -72,7 +72,7 @@ def test_models_of_a_lane_take_turns_and_a_model_keeps_its_order(threads: HostTh
     assert found.index("b") < found.index("a1 ends") < found.index("a2")
 
 
-TURNS = 1_200  # squared: about a second
+TURNS = 4_000  # squared: more than a second
 
 
 @pytest.fixture(scope="module")
@@ -96,14 +96,10 @@ def chat(front: Front, timeout_s: float) -> None:
 
 def test_a_slow_template_costs_its_own_model_alone(front: Front) -> None:
     chat(front, 0.05)
-    done = [
-        front.ask(Run(number, ID, [InferenceRequest(TEXT, "application/json")], 60))
-        for number in range(3)
-    ]
-    assert [each.batch_id for each in done if isinstance(each, Done)] == [0, 1, 2]
-    assert all(
-        isinstance(each.results[0], InferenceResponse) for each in done if isinstance(each, Done)
-    )
+    beside = front.ask(Run(1, ID, [InferenceRequest(TEXT, "application/json")], 60))
+    assert isinstance(beside, Done)
+    assert beside.batch_id == 1
+    assert isinstance(beside.results[0], InferenceResponse)
     late = front.next()
     assert isinstance(late, Done)
     assert late.batch_id == 50
