@@ -68,7 +68,8 @@ class PlayedProcess(ForkedProcess):
         self.pid = pid
 
     def kill(self) -> None:
-        pass
+        if not self.status.done():
+            self.status.set_result(-signal.SIGKILL)
 
     async def exited(self) -> int | None:
         return await asyncio.shield(self.status)
@@ -80,8 +81,8 @@ class PlayedProcess(ForkedProcess):
         for number, model_id in enumerate(at_work):
             cell = work_record.CELL.pack(number + 1, model_id)
             os.pwrite(self.record, cell, number * len(cell))
-        self.close()
         self.status.set_result(status)
+        self.close()
 
     def close(self) -> None:
         self.theirs.close()
