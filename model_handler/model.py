@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from model_handler.artifacts.artifact import Artifact
+from model_handler.artifacts.properties import Isolation
 
 
 class State(Enum):
@@ -96,6 +97,11 @@ class Model:
         self.worker = ""
         self.strikes = 0
         self.user = NOBODY
+
+    @property
+    def alone(self) -> bool:
+        """It has a process of its own from the start, which harms nobody when it ends."""
+        return self.isolated or self.artifact.properties.isolation is Isolation.OWN
 
     def twin(self, replica: int, worker: str) -> "Model":
         """A further replica, for another worker."""

@@ -49,7 +49,8 @@ def create_engine(options: EngineOptions) -> Engine:
         alone: bool = False,
     ) -> Supervisor:
         calls = on_ready, on_lost, on_examined
-        return Supervisor(device, forks, worker, *calls, alone=alone)
+        its_options = dataclasses.replace(worker, alone=alone)
+        return Supervisor(device, forks, its_options, *calls, alone=alone)
 
     readers = PreforkPool(forks)
     inspector = Inspector(readers, options)

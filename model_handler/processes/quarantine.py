@@ -60,7 +60,7 @@ class Quarantine:
         was one; WorkerDied if that could not be found out.
         """
         digest = model.artifact.digest
-        if not self._enabled or not digest or model.isolated:
+        if not self._enabled or not digest or model.alone:
             return
         verdict = self._verdict(digest)
         if verdict is None:

@@ -37,7 +37,9 @@ def main() -> None:
         forks,
         cast("Inspector", DirectInspector(chosen.engine)),
         Quarantine(PreforkPool(forks), enabled=False),
-        lambda device, ready, lost: Supervisor(device, forks, chosen.engine.worker, ready, lost),
+        lambda device, *calls, alone=False: Supervisor(
+            device, forks, chosen.engine.worker, *calls, alone=alone
+        ),
     )
     create_server(chosen, engine, RequestLog(sys.stderr.fileno())).run()
 
