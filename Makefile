@@ -218,7 +218,8 @@ storm: $(STAMP) ## kill and stop processes under hostile artifacts and requests:
 fuzz: $(STAMP) ## mutate artifacts, requests and archives: make fuzz FUZZ_SECONDS=600 SEED=…; failures into build/fuzz
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(if $(SEED),--seed $(SEED))
 
-test-hostile: ## storm and fuzz for a minute each
+test-hostile: $(STAMP) ## attack a server with hostile artifacts, requests and connections; storm and fuzz for a minute each
+	$(BIN)/python -m pytest -o addopts='-ra --strict-markers --strict-config -p no:cacheprovider' tests/hostile
 	$(MAKE) storm STORM_SECONDS=60
 	$(MAKE) fuzz FUZZ_SECONDS=60
 

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 
 from container.archive import ArchiveRefused, unpack
 from tests.archives import packed
-from tests.chaos.watched_server import Reply, WatchedServer, WatchedServers
 from tests.contract.client import path_of
 from tests.contract.waiting import until
 from tests.fuzz.mutations import Draw, raw
 from tests.fuzz.subjects import BY_NAME, SUBJECTS, Request, mutate_artifact, mutate_request
+from tests.hostile.watched_server import Reply, WatchedServer, WatchedServers
 
 LOAD_S, REQUEST_S, GRACE_S = 10, 4, 4.0
 ENVIRONMENT = {

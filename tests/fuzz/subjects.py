@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from model_handler.handlers.task_parameters import TASK_PARAMETERS
 from tests import artifacts
-from tests.chaos.inputs.artifacts import properties
-from tests.chaos.inputs.graphs import Adding, Endless, script
-from tests.chaos.inputs.requests import png, tone
-from tests.chaos.inputs.trees import booster, estimator
 from tests.fuzz import formats, mutations
 from tests.fuzz.mutations import Draw
+from tests.hostile.inputs.artifacts import properties
+from tests.hostile.inputs.graphs import Adding, Endless, script
+from tests.hostile.inputs.requests import png, tone
+from tests.hostile.inputs.trees import booster, estimator
 from tests.model_handler.formats import builders
 
 ROWS = json.dumps({"inputs": [[1.0, 2.0, 3.0]]}).encode()

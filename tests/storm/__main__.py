@@ -19,18 +19,18 @@ from transformers.utils.logging import disable_progress_bar
 
 from tests import artifacts
 from tests.chaos import scripts
-from tests.chaos.inputs import text_requests
-from tests.chaos.inputs.artifacts import Hostile, rows
-from tests.chaos.inputs.files import FILES
-from tests.chaos.inputs.graphs import GRAPHS, Adding, script
-from tests.chaos.inputs.other_requests import OTHERS
-from tests.chaos.inputs.requests import MODELS, Attack
-from tests.chaos.inputs.texts import TEXTS
-from tests.chaos.inputs.trees import TABLES, booster
-from tests.chaos.observers import rounded
-from tests.chaos.watched_server import BOUNDED, QUESTION, WatchedServer
 from tests.contract.targets import answering, launch_process
 from tests.contract.waiting import until
+from tests.hostile.inputs import text_requests
+from tests.hostile.inputs.artifacts import Hostile, rows
+from tests.hostile.inputs.files import FILES
+from tests.hostile.inputs.graphs import GRAPHS, Adding, script
+from tests.hostile.inputs.other_requests import OTHERS
+from tests.hostile.inputs.requests import MODELS, Attack
+from tests.hostile.inputs.texts import TEXTS
+from tests.hostile.inputs.trees import TABLES, booster
+from tests.hostile.observers import rounded
+from tests.hostile.watched_server import BOUNDED, QUESTION, WatchedServer
 from tests.model_handler.formats.builders import onnx_graph
 from tests.storm.remains import Remains, family, remains
 from tests.storm.storm import FORK_SERVER, Limits, Report, Sound, Storm

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.chaos.watched_server import WatchedServer
+from tests.hostile.watched_server import WatchedServer
 
 GAUGES = (
     'mme_memory_reserved_bytes{tier="device"}',

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import psutil
 
-from tests.chaos.inputs.artifacts import Hostile
-from tests.chaos.inputs.requests import Attack
-from tests.chaos.observers import JSON, exchange, rounded
-from tests.chaos.watched_server import WatchedServer
 from tests.contract.client import check_error, path_of
+from tests.hostile.inputs.artifacts import Hostile
+from tests.hostile.inputs.requests import Attack
+from tests.hostile.observers import JSON, exchange, rounded
+from tests.hostile.watched_server import WatchedServer
 from tests.storm.remains import family
 
 GRACE_S = 5.0

@@ -2,7 +2,7 @@
 
 import json
 
-from tests.chaos.inputs.requests import (
+from tests.hostile.inputs.requests import (
     BOUNDED,
     INVALID,
     SLOW,

@@ -18,15 +18,15 @@ from safetensors.numpy import load_file, save_file
 
 from tests import artifacts
 from tests.chaos import scripts
-from tests.chaos.inputs.artifacts import edited
-from tests.chaos.inputs.files import WEIGHTS, overlap, reheaded
 from tests.chaos.scripts import do
-from tests.chaos.test_hostile_requests import ENVIRONMENT
-from tests.chaos.watched_server import QUESTION, WatchedServer, WatchedServers
 from tests.contract import raw
 from tests.contract.client import path_of
 from tests.contract.targets import RESERVED, processes
 from tests.contract.waiting import until
+from tests.hostile.inputs.artifacts import edited
+from tests.hostile.inputs.files import WEIGHTS, overlap, reheaded
+from tests.hostile.test_requests import ENVIRONMENT
+from tests.hostile.watched_server import QUESTION, WatchedServer, WatchedServers
 
 BODY_NBYTES = 31 << 20
 BODIES = 40

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tests import artifacts
-from tests.chaos.inputs.artifacts import properties
-from tests.chaos.inputs.graphs import Adding, script
-from tests.chaos.inputs.trees import booster
+from tests.hostile.inputs.artifacts import properties
+from tests.hostile.inputs.graphs import Adding, script
+from tests.hostile.inputs.trees import booster
 
 POSITIONS = 512
 JSON = "application/json"

@@ -13,7 +13,7 @@ import xgboost
 from sklearn.linear_model import LogisticRegression
 from skops import io as skops
 
-from tests.chaos.inputs.artifacts import ANSWERED, EITHER, FAILED, Hostile, rows
+from tests.hostile.inputs.artifacts import ANSWERED, EITHER, FAILED, Hostile, rows
 
 ROW = rows(1.0, 2.0, 3.0)
 ANY = ANSWERED | FAILED

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.artifacts import bert_classifier
-from tests.chaos.inputs.artifacts import ANSWERED, EITHER, REFUSED, Hostile, properties
+from tests.hostile.inputs.artifacts import ANSWERED, EITHER, REFUSED, Hostile, properties
 
 WEIGHTS = "model.safetensors"
 Change = Callable[[dict[str, Any]], object]

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from tests import artifacts
-from tests.chaos.inputs.artifacts import ANSWERED, EITHER, FAILED, Hostile, edited
-from tests.chaos.inputs.files import WEIGHTS
-from tests.chaos.inputs.requests import encoded, png
+from tests.hostile.inputs.artifacts import ANSWERED, EITHER, FAILED, Hostile, edited
+from tests.hostile.inputs.files import WEIGHTS
+from tests.hostile.inputs.requests import encoded, png
 
 ANY = ANSWERED | FAILED
 CHAT = json.dumps({"inputs": [{"role": "user", "content": "hello"}]}).encode()

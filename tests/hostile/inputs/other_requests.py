@@ -3,7 +3,7 @@
 import struct
 from typing import Any
 
-from tests.chaos.inputs.requests import (
+from tests.hostile.inputs.requests import (
     BOUNDED,
     INVALID,
     SLOW,

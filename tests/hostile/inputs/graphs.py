@@ -12,7 +12,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.chaos.inputs.artifacts import ANSWERED, EITHER, FAILED, Hostile, rows
+from tests.hostile.inputs.artifacts import ANSWERED, EITHER, FAILED, Hostile, rows
 
 ROW = rows(1.0, 2.0, 3.0)
 ANY = ANSWERED | FAILED

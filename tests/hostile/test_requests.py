@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.inputs.other_requests import OTHERS
-from tests.chaos.inputs.requests import MODELS, Attack
-from tests.chaos.inputs.text_requests import TEXTS
-from tests.chaos.watched_server import WatchedServer, WatchedServers
+from tests.hostile.inputs.other_requests import OTHERS
+from tests.hostile.inputs.requests import MODELS, Attack
+from tests.hostile.inputs.text_requests import TEXTS
+from tests.hostile.watched_server import WatchedServer, WatchedServers
 
 REQUEST_TIMEOUT_S = 6
 GRACE_S = 3.0

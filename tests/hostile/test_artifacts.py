@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.inputs.artifacts import Hostile
-from tests.chaos.inputs.files import FILES
-from tests.chaos.inputs.graphs import GRAPHS
-from tests.chaos.inputs.texts import TEXTS
-from tests.chaos.inputs.trees import TABLES
-from tests.chaos.watched_server import WatchedServer, WatchedServers
+from tests.hostile.inputs.artifacts import Hostile
+from tests.hostile.inputs.files import FILES
+from tests.hostile.inputs.graphs import GRAPHS
+from tests.hostile.inputs.texts import TEXTS
+from tests.hostile.inputs.trees import TABLES
+from tests.hostile.watched_server import WatchedServer, WatchedServers
 
 LOAD_TIMEOUT_S = 6
 REQUEST_TIMEOUT_S = 3

@@ -11,7 +11,6 @@ from pathlib import Path
 import psutil
 
 from tests import artifacts
-from tests.chaos.observers import JSON, Observer, Seen, exchange, longest_outage, same
 from tests.contract.client import check_error, path_of
 from tests.contract.targets import (
     RESERVED,
@@ -22,6 +21,7 @@ from tests.contract.targets import (
     processes,
 )
 from tests.contract.waiting import until
+from tests.hostile.observers import JSON, Observer, Seen, exchange, longest_outage, same
 
 # An attack that succeeds may take the memory of its server's processes, not that of the machine
 BOUNDED = ("prlimit", f"--as={10 << 30}")
