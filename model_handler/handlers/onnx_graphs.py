@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from model_handler.budgets.interruption import Interruptions
 from model_handler.errors import DeadlineExceeded, InvalidRequest, ModelLoadFailed
 from model_handler.handlers import Payload
-from model_handler.handlers.interruption import Interruptions
 from model_handler.handlers.signatures import Input, bind
 from model_handler.handlers.tensors import Array, ArrayCall, Arrays
 

@@ -17,7 +17,7 @@ from model_handler.scripted import InputRefused, as_bytes
 from model_handler.scripted.context import HandlerContext
 from model_handler.scripted.defaults import Defaults
 from model_handler.scripted.refusals import is_unsupported_format
-from model_handler.worker.forward import one_line
+from model_handler.worker.request_errors import one_line
 
 # Number of arguments of each function, without the context
 STEPS = {"model_fn": 1, "input_fn": 2, "predict_fn": 2, "output_fn": 2, "transform_fn": 4}

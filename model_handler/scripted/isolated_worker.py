@@ -53,7 +53,7 @@ from model_handler.messages import (
 from model_handler.options import RequestLimits
 from model_handler.scripted import Script, refusals, user
 from model_handler.scripted.opening import open_script
-from model_handler.worker import forward
+from model_handler.worker import request_errors
 from model_handler.worker.threads import at_work
 
 log = logging.getLogger(__name__)
@@ -268,7 +268,9 @@ class IsolatedWorker:
 
     def _exit_if_sticky(self, error: BaseException) -> None:
         if is_sticky(error, self._computing_on()):
-            self._front.end_process(f"the device cannot be used: {forward.one_line(str(error))}")
+            self._front.end_process(
+                f"the device cannot be used: {request_errors.one_line(str(error))}"
+            )
 
 
 def _checked(response: InferenceResponse) -> InferenceResponse:

@@ -18,7 +18,7 @@ from model_handler.errors import (
 )
 from model_handler.messages import Refusal
 from model_handler.scripted import InputRefused
-from model_handler.worker import forward
+from model_handler.worker import request_errors
 
 log = logging.getLogger(__name__)
 # Bugs in the code, also if raised while it reads the request
@@ -36,7 +36,7 @@ def of_load(error: BaseException) -> Refusal:
     log.warning("load failed", exc_info=error)
     if is_out_of_memory(error):
         return named(InsufficientMemory("the model's code ran out of memory while it loaded"))
-    return named(ModelLoadFailed(forward.said(error)))
+    return named(ModelLoadFailed(request_errors.said(error)))
 
 
 def of_request(error: BaseException, body: bytes) -> Refusal:
@@ -49,8 +49,8 @@ def of_request(error: BaseException, body: bytes) -> Refusal:
     if is_unsupported_format(raised):
         return named(UnsupportedContentType("the model's code does not read this content type"))
     status = _status(raised)
-    text = forward.said(raised) if status is None else _words(raised)
-    if forward.quotes(text, body):
+    text = request_errors.said(raised) if status is None else _words(raised)
+    if request_errors.quotes(text, body):
         text = f"{type(raised).__name__}: the message quotes the request and is withheld"
     if status is not None:
         return Refusal(HandlerRefusal.__name__, text, status)
@@ -82,8 +82,8 @@ def _words(error: BaseException) -> str:
     for name in ("message", "detail"):
         words = getattr(error, name, None)
         if isinstance(words, str) and words.strip():
-            return _encodable(forward.one_line(words))
-    return forward.said(error)
+            return _encodable(request_errors.one_line(words))
+    return request_errors.said(error)
 
 
 def _encodable(text: str) -> str:

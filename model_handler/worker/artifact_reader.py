@@ -51,7 +51,7 @@ from model_handler.messages import (
 )
 from model_handler.sharing.turnstile import Turnstile
 from model_handler.worker import probe
-from model_handler.worker.forward import one_line
+from model_handler.worker.request_errors import one_line
 
 log = logging.getLogger(__name__)
 # Limits of one inspection. A JSON document takes up to 30 times its size as Python objects

@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +19,7 @@ import torch
 from model_handler.artifacts.stamps import Stamps
 from model_handler.budgets import deadlines
 from model_handler.codecs import toolkit
-from model_handler.device.device import Device, is_out_of_memory, is_sticky
+from model_handler.device.device import Device, is_sticky
 from model_handler.errors import (
     DeadlineExceeded,
     EngineError,
@@ -30,14 +30,11 @@ from model_handler.errors import (
 from model_handler.handlers import Encodes, Handler, Payload, Prepared, Unit
 from model_handler.messages import InferenceRequest, InferenceResponse, Refusal
 from model_handler.worker.capacity import ForwardCapacity
+from model_handler.worker.request_errors import one_line, refusal
 
 log = logging.getLogger(__name__)
 
-_TRACEBACK = "Traceback (most recent call last)"
-_MESSAGE_LENGTH = 500
 _OUT_OF_TIME = "the time for this request ran out before the model could run"
-# Bytes of a request body that are compared with an error message
-_SEARCHED = 200_000
 # A group is split where its longest row would have more than _WASTE times the tokens of its shortest, if
 # the padding costs more tokens than the fixed cost of another forward.
 _WASTE = 2
@@ -131,7 +128,7 @@ def _decode(handler: Handler, slot: Slot, deadline: float) -> None:
         slot.payload = codec.decode(request)
     # Decoders raise any exception, among them such that are no Exception: panics of libraries in Rust
     except BaseException as error:  # noqa: BLE001
-        slot.error = _refusal(error, InvalidRequest, request.body)
+        slot.error = refusal(error, InvalidRequest, request.body)
 
 
 def _encoded(handler: Handler, payloads: Sequence[Payload]) -> Sequence[Any]:
@@ -161,7 +158,7 @@ def _preprocess(handler: Handler, slot: Slot, encoded: Any, deadline: float) -> 
         slot.outputs = [None] * len(slot.prepared.units)
     # Tokenizers and image processors raise any exception on invalid inputs
     except BaseException as error:  # noqa: BLE001
-        slot.error = _refusal(error, InvalidRequest, slot.request.body)
+        slot.error = refusal(error, InvalidRequest, slot.request.body)
 
 
 # ---- forward ----
@@ -253,7 +250,7 @@ def _attempt(
     except BaseException as error:
         if is_sticky(error, device):
             raise
-        return _refusal(error, InferenceFailed, *(item.slot.request.body for item in items))
+        return refusal(error, InferenceFailed, *(item.slot.request.body for item in items))
     return None
 
 
@@ -321,47 +318,5 @@ def _result(handler: Handler, slot: Slot, deadline: float) -> InferenceResponse 
             return InferenceResponse(body, content_type)
         # As in the forward: the other requests must not fail with this one
         except BaseException as error:  # noqa: BLE001
-            slot.error = _refusal(error, InferenceFailed, slot.request.body)
+            slot.error = refusal(error, InferenceFailed, slot.request.body)
     return Refusal(type(slot.error).__name__, one_line(str(slot.error)))
-
-
-# ---- errors ----
-
-
-def _refusal(
-    error: BaseException, otherwise: Callable[[str], EngineError], *bodies: bytes
-) -> EngineError:
-    """The engine's error for any exception, without its traceback. Exceptions that are no EngineErrors are
-    logged with their traceback."""
-    if isinstance(error, EngineError):
-        return type(error)(*error.args)
-    level = logging.INFO if otherwise is InvalidRequest else logging.ERROR
-    log.log(level, "request failed", exc_info=error)
-    if is_out_of_memory(error):
-        return InsufficientMemory("one request alone needs more memory than the device has left")
-    text = said(error)
-    if any(quotes(text, body) for body in bodies):
-        text = f"{type(error).__name__}: the message quotes the request and is withheld"
-    return otherwise(text)
-
-
-def said(error: BaseException) -> str:
-    """Class and message of any exception, on one line."""
-    kind = type(error).__name__
-    try:
-        return one_line(f"{kind}: {error}")
-    except BaseException:  # noqa: BLE001  its own text raises
-        return kind
-
-
-def one_line(text: str) -> str:
-    """The message on one line that can be encoded, without the traceback that some libraries append; the log
-    has it."""
-    line = " ".join(text.partition(_TRACEBACK)[0].split())[:_MESSAGE_LENGTH]
-    return line.encode("utf-8", "replace").decode()
-
-
-def quotes(text: str, body: bytes, width: int = 24) -> bool:
-    """True if about `width` consecutive characters of the message also occur in the body."""
-    source = " ".join(body[:_SEARCHED].decode("utf-8", "replace").split())
-    return any(text[at : at + width] in source for at in range(0, len(text) - width + 1, 4))

@@ -59,7 +59,7 @@ from model_handler.messages import (
 from model_handler.options import WorkerOptions
 from model_handler.sharing import turnstile
 from model_handler.sharing.turnstile import GENERATIONS, Turn, Turnstile, WorkKind
-from model_handler.worker import forward, warmup
+from model_handler.worker import forward, request_errors, warmup
 from model_handler.worker.host_threads import HostTask, HostThreads
 from model_handler.worker.loaded_models import Kept, LoadedModel, LoadedModels, Work
 from model_handler.worker.threads import WorkerThread, at_work
@@ -334,7 +334,7 @@ class Worker:
         """End the process if the error is sticky. `model_id`: the model whose work raised it; 0: none."""
         if is_sticky(error, self._device):
             log.critical("device lost", extra={"reason": str(error)})
-            self._front.end_process(f"{UNUSABLE}: {forward.one_line(str(error))}", model_id)
+            self._front.end_process(f"{UNUSABLE}: {request_errors.one_line(str(error))}", model_id)
 
 
 def _then(kept: Kept, thread: WorkerThread, task: Callable[[LoadedModel | None], None]) -> None:
@@ -345,5 +345,5 @@ def _then(kept: Kept, thread: WorkerThread, task: Callable[[LoadedModel | None],
 def _refusal(error: BaseException) -> Refusal:
     if not isinstance(error, EngineError):
         log.error("load failed", exc_info=error)
-        error = ModelLoadFailed(forward.said(error))
-    return Refusal(type(error).__name__, forward.one_line(str(error)))
+        error = ModelLoadFailed(request_errors.said(error))
+    return Refusal(type(error).__name__, request_errors.one_line(str(error)))

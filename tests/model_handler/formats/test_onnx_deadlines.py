@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from model_handler.handlers.interruption import Interruptions
+from model_handler.budgets.interruption import Interruptions
 from model_handler.handlers.tensors import ArrayHandler
 from tests.model_handler.formats.tables import answered, opened
 from tests.model_handler.harness import refusal, request, run
