@@ -16,19 +16,17 @@ from typing import Self
 from container import environment, variables
 from container.environment import SettingsError as SettingsError
 from container.environment import variable
+from container.limit_settings import LimitSettings
 from model_handler.memory.eviction import POLICIES
 from model_handler.options import (
     MATMUL_PRECISIONS,
     EngineOptions,
-    RequestLimits,
     WorkerOptions,
 )
 
 PREFIX = "MME_"
 FRONTS = ("uvicorn", "multi-model-server")
 _ENGINE = EngineOptions()
-_LIMITS = RequestLimits()
-_count = variables.number(1, 10**12)
 
 
 def _scratch() -> Path:
@@ -36,7 +34,7 @@ def _scratch() -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(LimitSettings):
     multi_model: bool = variable(
         False,
         "SAGEMAKER_MULTI_MODEL",
@@ -245,59 +243,6 @@ class Settings:
         parse=variables.megabytes,
         text="largest payload of the endpoint, in MiB; MME_MAX_BODY is at least this",
     )
-    units: int = variable(
-        _LIMITS.units,
-        "MME_MAX_UNITS",
-        parse=_count,
-        text="largest number of rows that a request may make for the model: texts × labels, windows of a"
-        " long text or of audio, images",
-    )
-    text_characters: int = variable(
-        _LIMITS.text_characters,
-        "MME_MAX_TEXT",
-        parse=_count,
-        text="largest number of characters of a request's texts; a text that is repeated for each"
-        " label counts each time",
-    )
-    tokens: int = variable(
-        _LIMITS.tokens,
-        "MME_MAX_TOKENS",
-        parse=_count,
-        text="largest number of tokens of a request, with overlaps and padding",
-    )
-    generated_tokens: int = variable(
-        _LIMITS.generated_tokens,
-        "MME_MAX_GENERATED_TOKENS",
-        parse=_count,
-        text="largest number of new tokens of a request: tokens × beams or returned"
-        " sequences × texts",
-    )
-    image_pixels: int = variable(
-        _LIMITS.image_pixels,
-        "MME_MAX_IMAGE_PIXELS",
-        parse=_count,
-        text="largest number of pixels of one image",
-    )
-    pixels: int = variable(
-        _LIMITS.pixels,
-        "MME_MAX_PIXELS",
-        parse=_count,
-        text="largest number of pixels of all images of a request",
-    )
-    audio_s: int = variable(
-        _LIMITS.audio_s,
-        "MME_MAX_AUDIO",
-        parse=_count,
-        text="longest audio of a request, in seconds; its windows may have four times as much, with"
-        " overlaps and padding",
-    )
-    values: int = variable(
-        _LIMITS.values,
-        "MME_MAX_VALUES",
-        parse=_count,
-        text="largest number of values in a JSON body, and of cells in a table or array; answers may"
-        " have four times as many",
-    )
     body_memory_nbytes: int = variable(
         256 << 20,
         "MME_BODY_MEMORY",
@@ -345,16 +290,11 @@ class Settings:
             matmul_precision=self.matmul_precision,
             registered_nbytes=self.registered_nbytes,
             max_response_nbytes=self.max_response_nbytes,
-            limits=self._limits,
+            limits=self.limits,
         )
         uids = self.isolate_user_range if self.isolate_users else None
         others = {"model_roots": roots, "worker": worker, "isolated_uids": uids}
         return EngineOptions(**values | others)
-
-    @property
-    def _limits(self) -> RequestLimits:
-        names = (field.name for field in dataclasses.fields(RequestLimits))
-        return RequestLimits(**{name: getattr(self, name) for name in names})
 
     def facts(self) -> dict[str, object]:
         """Every setting, for the log."""
