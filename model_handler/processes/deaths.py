@@ -8,7 +8,7 @@ outside, as the kernel's SIGKILL when memory is short, proves nothing.
 import signal
 from typing import NamedTuple
 
-from model_handler.sharing.work_record import Work
+from model_handler.sharing.work_record import WorkInProgress
 
 CRASHES = frozenset(
     {
@@ -35,7 +35,7 @@ class Death(NamedTuple):
     poisoned: bool = False
 
 
-def of_crash(status: int | None, work: Work) -> Death:
+def of_crash(status: int | None, work: WorkInProgress) -> Death:
     """A process that ended without a word. `status`: as in subprocess; None if unknown."""
     if status is None:
         return Death("the worker process ended", work.models)
@@ -50,13 +50,13 @@ def of_crash(status: int | None, work: Work) -> Death:
     return Death(reason, work.models, proven, crashed=True)
 
 
-def of_poison(reason: str, culprit: int, work: Work) -> Death:
+def of_poison(reason: str, culprit: int, work: WorkInProgress) -> Death:
     """A process that reported why it ends itself."""
     suspects = frozenset({culprit}) if culprit else work.models
     return Death(reason, suspects, proven=culprit > 0, poisoned=True)
 
 
-def of_replacement(reason: str, culprit: int, work: Work) -> Death:
+def of_replacement(reason: str, culprit: int, work: WorkInProgress) -> Death:
     """A process that the front ended. A batch may be late because it waits for another model's batch."""
     if not culprit:
         return Death(reason, work.models)

@@ -53,6 +53,7 @@ from model_handler.messages import (
 from model_handler.options import RequestLimits
 from model_handler.scripted import Script, refusals, user
 from model_handler.scripted.opening import open_script
+from model_handler.sharing.work_record import MODEL
 from model_handler.worker import request_errors
 from model_handler.worker.threads import at_work
 
@@ -70,7 +71,7 @@ def main(end: socket.socket, order: Mapping[str, Any]) -> None:
     try:
         _serve(end, front, order)
     except BaseException as error:  # noqa: BLE001  the front gets the reason, whatever it is
-        front.fail(error, at_work.model_id)
+        front.fail(error, at_work.cell[MODEL])
 
 
 def _serve(end: socket.socket, front: FrontConnection, order: Mapping[str, Any]) -> NoReturn:
@@ -145,6 +146,7 @@ class IsolatedWorker:
         self._held = held
         self._limits = limits
         self._pid = os.getpid()
+        self._reported = True  # what the latest task has to report
         self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._scripts: dict[int, Script] = {}
         self._pools: dict[int, ThreadPoolExecutor] = {}
@@ -153,12 +155,13 @@ class IsolatedWorker:
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         self._send(Ready(self._pid, self._device, 0, 0))
         while True:
-            task: Callable[[], None] | None = None
+            self._reported = True
             try:
                 task = self._tasks.get()
+                self._reported = False
                 task()
             except BaseException as error:
-                if task is not None:
+                if not self._reported:
                     raise
                 # A signal handler of the code raised between two requests
                 log.error("interrupted", exc_info=error)
@@ -194,20 +197,21 @@ class IsolatedWorker:
         if os.getpid() != self._pid:
             os._exit(0)  # a child that the artifact's code forked and that returned from it
         self._front.send(report)
+        self._reported = True
 
     def _all_of(self, task: Callable[[], None]) -> None:
         """On a thread of a pool, which would keep an error to itself."""
         try:
             task()
         except BaseException as error:  # noqa: BLE001  its request would never be answered
-            self._front.fail(error, at_work.model_id)
+            self._front.fail(error, at_work.cell[MODEL])
 
     # ---- loads ----
 
     def _load(self, command: Load) -> None:
         with contextlib.suppress(OSError):
             NAME.write_text("mme-isolated")
-        at_work.model_id = command.model_id
+        at_work.cell[MODEL] = command.model_id
         began = time.monotonic()
         try:
             user.become(command)
@@ -245,7 +249,7 @@ class IsolatedWorker:
     # ---- requests ----
 
     def _run(self, run: Run) -> None:
-        at_work.model_id = run.model_id
+        at_work.cell[MODEL] = run.model_id
         began = time.monotonic()
         script = self._scripts.get(run.model_id)
         results: list[InferenceResponse | Refusal] = [

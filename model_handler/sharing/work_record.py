@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 CELL = struct.Struct("=Qq")
+MODEL = 1  # index of the model_id in a cell
 CELLS = 32
 NBYTES = 64 << 10  # whole pages: cells, then what faulthandler writes
 CELLS_NBYTES = CELL.size * CELLS
@@ -26,7 +27,7 @@ SIGNAL_STACK_NBYTES = 64 << 10
 CURRENT = re.compile(rb"^Current thread 0x([0-9a-f]+)", re.MULTILINE)
 
 
-class Work(NamedTuple):
+class WorkInProgress(NamedTuple):
     """`models`: the model_ids at work. `faulty`: that of the thread which caused the fatal signal; 0 if it
     worked for none, None if it is not known. `trace`: its Python stack, if known."""
 
@@ -43,16 +44,18 @@ class WorkRecord:
         os.ftruncate(self.fd, NBYTES)
         fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, SEALS)
 
-    def read(self) -> Work:
+    def read(self) -> WorkInProgress:
         """What was at work when the worker ended; what is at work, while it runs."""
         content = os.pread(self.fd, NBYTES, 0)
         cells = dict(CELL.iter_unpack(content[:CELLS_NBYTES]))
         models = frozenset(cells.values()) - {0}
         text = content[CELLS_NBYTES:].rstrip(b"\0")
         if (current := CURRENT.search(text)) is None:
-            return Work(models)
+            return WorkInProgress(models)
         trace, _, _ = text[current.start() :].partition(b"\n\n")
-        return Work(models, cells.get(int(current[1], 16)), trace.decode("utf-8", "replace"))
+        return WorkInProgress(
+            models, cells.get(int(current[1], 16)), trace.decode("utf-8", "replace")
+        )
 
     def close(self) -> None:
         """Has no effect the second time."""
@@ -77,7 +80,7 @@ def attach(fd: int) -> None:
 
 
 def join() -> memoryview:
-    """A cell for the calling thread: its item 1 is the model_id. Threads beyond CELLS share the last one."""
+    """A cell for the calling thread: item MODEL is the model_id. Threads beyond CELLS share the last one."""
     _use_signal_stack()
     start = 2 * min(next(_numbers), CELLS - 1)
     cell = _cells[start : start + 2]

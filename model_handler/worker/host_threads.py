@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from typing import NamedTuple
 
+from model_handler.sharing.work_record import MODEL
 from model_handler.worker.threads import OnFailure, at_work, end_process
 
 TURN_S = 0.005  # after it another task runs, if one waits
@@ -70,7 +71,7 @@ class HostThreads:
                     self._idle += 1
         except BaseException as error:  # noqa: BLE001  whatever it is, the thread must not end in silence
             try:
-                self._failed(error, at_work.model_id)
+                self._failed(error, at_work.cell[MODEL])
             finally:
                 os._exit(1)
 
@@ -98,7 +99,7 @@ class HostThreads:
             if not self._watched:
                 self._watched = True
                 self._begun.put(None)
-            done, at_work.model_id = True, task.model
+            done, at_work.cell[MODEL] = True, task.model
             for _ in task.steps:
                 if time.monotonic() - began > TURN_S:
                     done = False

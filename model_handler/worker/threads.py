@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from model_handler.sharing import work_record
+from model_handler.sharing.work_record import MODEL
 
 log = logging.getLogger(__name__)
 Task = Callable[[], object]
@@ -15,19 +16,11 @@ OnFailure = Callable[[BaseException, int], NoReturn]
 
 
 class AtWork(threading.local):
-    """`model_id`: the model that the calling thread's task works for, to be blamed if the task fails or the
-    process ends. Set by the task; 0: none."""
+    """`cell[MODEL]`: the model that the calling thread's task works for, to be blamed if the task fails or
+    the process ends. Set by the task; 0: none."""
 
     def __init__(self) -> None:
-        self._cell = work_record.join()
-
-    @property
-    def model_id(self) -> int:
-        return self._cell[1]
-
-    @model_id.setter
-    def model_id(self, model_id: int) -> None:
-        self._cell[1] = model_id
+        self.cell = work_record.join()
 
 
 at_work = AtWork()
@@ -71,13 +64,13 @@ class WorkerThread(threading.Thread):
             if self._niceness:
                 _lower_priority(self._niceness)
             while True:
-                at_work.model_id = 0
+                at_work.cell[MODEL] = 0
                 task = self._tasks.get()
                 task()
                 del task  # it may reference the last batch's tensors
         except BaseException as error:  # noqa: BLE001  whatever it is, the thread must not end in silence
             try:
-                self._failed(error, at_work.model_id)
+                self._failed(error, at_work.cell[MODEL])
             finally:
                 os._exit(1)
 

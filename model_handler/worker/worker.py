@@ -59,6 +59,7 @@ from model_handler.messages import (
 from model_handler.options import WorkerOptions
 from model_handler.sharing import turnstile
 from model_handler.sharing.turnstile import GENERATIONS, Turn, Turnstile, WorkKind
+from model_handler.sharing.work_record import MODEL
 from model_handler.worker import forward, request_errors, warmup
 from model_handler.worker.host_threads import HostTask, HostThreads
 from model_handler.worker.loaded_models import Kept, LoadedModel, LoadedModels, Work
@@ -168,7 +169,7 @@ class Worker:
 
     def _load(self, command: Load, kept: LoadedModel | None) -> None:
         """`kept`: the model, if it was demoted before."""
-        at_work.model_id = command.model_id
+        at_work.cell[MODEL] = command.model_id
         began, held = time.monotonic(), anonymous_nbytes()
         try:
             loaded = self._promoted(kept) or self._opened(command)
@@ -244,7 +245,7 @@ class Worker:
         self._unloading.put(functools.partial(self._demote, loaded, kept))
 
     def _demote(self, loaded: LoadedModel, kept: Kept) -> None:
-        at_work.model_id = loaded.model_id
+        at_work.cell[MODEL] = loaded.model_id
         stays = self._loader.demote(loaded.handler)
         leaked = 0 if stays else self._unload(loaded)
         kept.set_result(loaded if stays else None)
@@ -319,7 +320,7 @@ class Worker:
             self._compute(work, turn)
 
     def _compute(self, work: Work, turn: Turn) -> None:
-        at_work.model_id = work.model.model_id
+        at_work.cell[MODEL] = work.model.model_id
         try:
             with forward.computing(work.threads):
                 forward.forward(work.batch, self._device, work.deadline)

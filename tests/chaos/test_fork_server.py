@@ -9,8 +9,10 @@ from model_handler.errors import EngineError
 from tests.chaos.running_engine import RunningEngine
 
 
-def fork_server() -> psutil.Process:
-    (server,) = (each for each in psutil.Process().children() if each.name() == "mme-forkserver")
+def fork_server(worker: int) -> psutil.Process:
+    server = psutil.Process(worker).parent()
+    assert server is not None
+    assert server.name() == "mme-forkserver"
     return server
 
 
@@ -26,7 +28,7 @@ async def served(running: RunningEngine, name: str) -> int:
 def test_a_stopped_fork_server(running: RunningEngine) -> None:
     async def scenario() -> None:
         before = await running.pid(), await running.pid("neighbour")
-        stopped = fork_server()
+        stopped = fork_server(before[0])
         stopped.send_signal(signal.SIGSTOP)
         psutil.Process(before[0]).kill()
         load = asyncio.create_task(running.engine.load("third", str(running.root / "neighbour")))
@@ -38,6 +40,6 @@ def test_a_stopped_fork_server(running: RunningEngine) -> None:
         if load.exception() is not None:  # the worker died under it: the platform tries again
             await running.engine.load("third", str(running.root / "neighbour"))
         await running.engine.unload("third")
-        assert fork_server().pid != stopped.pid
+        assert fork_server(after[0]).pid != stopped.pid
 
     running.run(scenario())

@@ -33,7 +33,7 @@ class Secret(BaseException):
         raise KeyError("thread")
 
 def task():
-    at_work.model_id = 7
+    at_work.cell[1] = 7
     {task}
 
 WorkerThread("broken", front.fail).put(task)

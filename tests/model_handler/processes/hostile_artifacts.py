@@ -9,13 +9,6 @@ from typing import Any
 Change = Callable[[dict[str, Any]], object]
 
 
-def nested_trees(directory: Path, mark: str) -> Path:
-    """XGBoost's parser overflows its stack. `mark` makes the content new."""
-    directory.mkdir()
-    (directory / "model.json").write_text(f'{{"{mark}":' + "[" * 2_000_000)
-    return directory
-
-
 def changed(model: Path, directory: Path, name: str, change: Change) -> Path:
     """A copy of an artifact with one changed JSON file."""
     shutil.copytree(model, directory)

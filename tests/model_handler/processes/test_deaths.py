@@ -5,11 +5,11 @@ import signal
 import pytest
 
 from model_handler.processes import deaths
-from model_handler.sharing.work_record import Work
+from model_handler.sharing.work_record import WorkInProgress
 
 
-def work(*models: int, faulty: int | None = None) -> Work:
-    return Work(frozenset(models), faulty)
+def work(*models: int, faulty: int | None = None) -> WorkInProgress:
+    return WorkInProgress(frozenset(models), faulty)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def work(*models: int, faulty: int | None = None) -> Work:
     ],
 )
 def test_the_end_of_a_process(
-    status: int | None, at_work: Work, suspects: set[int], proven: bool
+    status: int | None, at_work: WorkInProgress, suspects: set[int], proven: bool
 ) -> None:
     death = deaths.of_crash(status, at_work)
     assert (set(death.suspects), death.proven) == (suspects, proven)
@@ -53,6 +53,8 @@ def test_a_report_names_its_model() -> None:
         (0, work(2), {2}, False),
     ],
 )
-def test_a_late_batch(culprit: int, at_work: Work, suspects: set[int], proven: bool) -> None:
+def test_a_late_batch(
+    culprit: int, at_work: WorkInProgress, suspects: set[int], proven: bool
+) -> None:
     death = deaths.of_replacement("late", culprit, at_work)
     assert (set(death.suspects), death.proven) == (suspects, proven)

@@ -51,10 +51,15 @@ class Client(ForkServerClient):
     def __init__(self) -> None:
         super().__init__()
         self.lost: list[WorkerProcess] = []
+        self._others = set(psutil.Process().children())  # of earlier tests
+
+    @property
+    def servers(self) -> set[psutil.Process]:
+        return set(psutil.Process().children()) - self._others
 
     @property
     def server(self) -> psutil.Process:
-        (child,) = psutil.Process().children()
+        (child,) = self.servers
         return child
 
     async def worker(self) -> WorkerProcess:
@@ -80,7 +85,7 @@ def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Callable[[Scenario],
                     await scenario(client)
             finally:
                 await client.stop()
-            assert not psutil.Process().children()
+            assert not client.servers
 
         asyncio.run(limited())
 

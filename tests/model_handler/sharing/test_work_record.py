@@ -25,8 +25,8 @@ ways = {"crash": lambda: ctypes.string_at(0), "abort": os.abort, "overflow": ove
         "exit": lambda: os._exit(3), "main": lambda: os.kill(os.getpid(), 11)}
 work_record.attach(int(sys.argv[1]))
 busy, guilty, both = WorkerThread("busy"), WorkerThread("guilty"), threading.Barrier(2)
-busy.put(lambda: (setattr(at_work, 'model_id', 7), both.wait(), threading.Event().wait()))
-guilty.put(lambda: (setattr(at_work, 'model_id', 8), both.wait(), ways[sys.argv[2]]()))
+busy.put(lambda: (at_work.cell.__setitem__(1, 7), both.wait(), threading.Event().wait()))
+guilty.put(lambda: (at_work.cell.__setitem__(1, 8), both.wait(), ways[sys.argv[2]]()))
 threading.Event().wait()
 """
 
