@@ -1,5 +1,6 @@
 """Test client of a real isolated process, forked by a real fork server, over its socket."""
 
+import contextlib
 import json
 import os
 import selectors
@@ -55,6 +56,12 @@ class ForkServer:
         self._control.close()
         self._server.wait(PATIENCE_S)
 
+    def _discard_reports(self) -> None:
+        """The server would wait while the socket is full."""
+        with contextlib.suppress(BlockingIOError):
+            while self._control.recv(1 << 16, socket.MSG_DONTWAIT):
+                pass
+
     @contextmanager
     def process(self, **order: Any) -> Iterator["Process"]:
         ours, theirs = socket.socketpair()
@@ -67,6 +74,7 @@ class ForkServer:
             "alone": True,
         } | order
         line = json.dumps(order).encode() + b"\n"
+        self._discard_reports()
         socket.send_fds(self._control, [line], [theirs.fileno(), writer])
         theirs.close()
         os.close(writer)
