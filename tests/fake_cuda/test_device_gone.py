@@ -85,7 +85,9 @@ def test_a_device_lost_for_good(gpu_server: GpuServer, models: Models) -> None:
             assert gpu_server.status(artifact.name) == 200
             assert gpu_server.client.ping().status_code == 200
     check_neighbour(asking)
-    until(lambda: gpu_server.reserved_on(LOST) == 0)  # once no start of its worker is awaited any more
+    until(
+        lambda: gpu_server.reserved_on(LOST) == 0
+    )  # once no start of its worker is awaited any more
     assert gpu_server.client.names() == {artifact.name for artifact in artifacts}
     assert gpu_server.reserved_on(1 - LOST) <= 40 * MIB
     recovered(gpu_server)
