@@ -2,12 +2,14 @@
 
 import gc
 import logging
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from model_handler.budgets import deadlines
 from tests import artifacts
 
 
@@ -17,6 +19,13 @@ def _earlier_objects_are_not_collected() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def _no_deadline_is_left() -> Iterator[None]:
+    """The deadline of a batch that the test's own thread computes stays until the thread's next batch."""
+    yield
+    deadlines.current.until = math.inf
 
 
 @pytest.fixture(scope="module")

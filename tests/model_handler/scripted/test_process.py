@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from model_handler.messages import Done, InferenceResponse, Poisoned
+from tests.contract.waiting import until
 from tests.model_handler.scripted.process import Model, Process, request, write
 
 Deploy = Callable[..., Model]
@@ -104,6 +105,7 @@ def test_a_signal_handler_that_raises_between_two_requests(deploy: Deploy) -> No
     model = deploy(EXECUTING)
     raising = "def ring(*_): raise RuntimeError('late')\nsignal.signal(signal.SIGUSR1, ring)"
     model.ask(raising)
+    until(lambda: psutil.Process(model.process.pid).status() == psutil.STATUS_SLEEPING)
     os.kill(model.process.pid, signal.SIGUSR1)
     model.process.prints(b"late")
     assert model.ask("result = 1") == 1
