@@ -130,13 +130,13 @@ def test_what_was_refused_once_is_refused_at_once(
     monkeypatch.setattr(quarantine, "CPU_S", 1.0)
 
     async def scenario() -> None:
-        hostile.backtracking(model, directory)
+        hostile.endless(model, directory)
         (directory / "README.md").write_text("content that is copied")
         first = await running.refusal(directory)
         shutil.copytree(directory, directory.with_name("copied"))
         began = time.monotonic()
         assert await running.refusal(directory.with_name("copied")) == first
-        assert time.monotonic() - began < AT_ONCE_S
+        assert time.monotonic() - began < 1.0  # an attempt takes longer
 
     running.run(scenario())
 
