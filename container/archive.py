@@ -105,6 +105,7 @@ class _BoundedGzip(gzip.GzipFile):
         self._extended_nbytes = 0
         self._in_content = False
         self._reads_at_end = 0
+        self.latest_header = b""
 
     @contextmanager
     def content(self) -> Iterator[None]:
@@ -124,6 +125,8 @@ class _BoundedGzip(gzip.GzipFile):
                 raise ArchiveRefused("extended headers that are too long")
         self._spend(self.tell() + nbytes)
         data = super().read(nbytes)
+        if not self._in_content:
+            self.latest_header = data
         if nbytes and not data:
             self._reads_at_end += 1
             if self._reads_at_end > MAX_READS_AT_END:
@@ -163,6 +166,10 @@ class _Unpacking:
         while (member := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # it would keep every header in memory
             self._take(tar, member)
+        if self._stream.latest_header.strip(
+            b"\0"
+        ):  # where tarfile takes a damaged header for the end
+            raise ArchiveRefused("a header is damaged")
         for member in self._links:
             self._link(member)
         for member in self._links:
