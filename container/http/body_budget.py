@@ -88,7 +88,7 @@ class BodyBudget:
             raise QueueFull(
                 f"request bodies hold {self._held_nbytes} of MME_BODY_MEMORY={self._nbytes} bytes"
             ) from None
-        except BaseException:
+        except BaseException:  # cancellation included: the share must not stay taken
             share.release()
             raise
         finally:

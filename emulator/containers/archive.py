@@ -59,7 +59,7 @@ def extract(path: Path, destination: Path) -> None:
                 _check(member)
                 archive.extract(member, destination, filter="data")
             _check_tree(destination)
-    except BaseException:
+    except BaseException:  # whatever it was, no part of the archive stays
         shutil.rmtree(destination, ignore_errors=True)
         raise
 
