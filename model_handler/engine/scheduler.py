@@ -15,7 +15,13 @@ from weakref import WeakSet
 
 from model_handler.engine.admission import QueueBounds
 from model_handler.engine.metrics import Metrics
-from model_handler.engine.placement import SLOW_S, add_slot, share_of_queue, wide_threads
+from model_handler.engine.placement import (
+    SLOW_S,
+    add_slot,
+    share_of_queue,
+    soonest,
+    wide_threads,
+)
 from model_handler.engine.queues import (
     BatchSlots,
     Cores,
@@ -306,30 +312,6 @@ class Scheduler:
             footprint = Footprint(done.held_nbytes, done.held_main_nbytes)
             residency = self._residencies[batch.slots.device]
             residency.remeasure(batch.replica.model, footprint)
-
-
-def soonest(model_queue: ModelQueue, cores: Cores) -> Replica | None:
-    """The replica for the next batch: in an idle worker, the latest used first, else in the one that is
-    expected to be idle first. None if no worker that has the model takes another batch."""
-    candidates = [one for one in model_queue.replicas if _takes_batch(one, cores)]
-    if not candidates:
-        return None
-
-    def order(replica: Replica) -> tuple[bool, float, bool]:
-        slots = replica.slots
-        return slots.load.in_flight > 0, slots.busy_until, replica is not model_queue.last
-
-    return min(candidates, key=order)
-
-
-def _takes_batch(replica: Replica, cores: Cores) -> bool:
-    """Whether another batch can be sent to its worker: a slot, the model and a core are there."""
-    slots = replica.slots
-    if slots.in_flight >= slots.depth or replica.running >= slots.each:
-        return False
-    if replica.hold is None and not replica.residence.leasable:
-        return False
-    return cores.has_one_for(slots)
 
 
 def _ripe(model_queue: ModelQueue) -> bool:

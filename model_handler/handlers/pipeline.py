@@ -31,7 +31,7 @@ from model_handler.handlers.generation import (
 )
 from model_handler.handlers.media import materialise
 from model_handler.handlers.parameters import accepted, asks
-from model_handler.handlers.plain_text import PlainRow, PlainTexts
+from model_handler.handlers.plain_text import PlainRow, PlainTexts, is_plain
 from model_handler.handlers.staged import PipelineCall, Staged
 from model_handler.handlers.task_parameters import (
     PADDING_SENSITIVE,
@@ -41,8 +41,6 @@ from model_handler.handlers.task_parameters import (
     safe_padding,
 )
 from model_handler.options import RequestLimits
-
-_PLAIN_LENGTH = 10_000  # characters: the call for all texts of a batch cannot be interrupted
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +149,7 @@ class PipelineHandler:
     def encode(self, payloads: Sequence[Payload]) -> list[Any]:
         """One tokenizer call for all payloads that are one text without parameters; None for the others."""
         encoded: list[Any] = [None] * len(payloads)
-        plain = [at for at, each in enumerate(payloads) if self._plain and _is_plain(each)]
+        plain = [at for at, each in enumerate(payloads) if self._plain and is_plain(each)]
         if self._plain is not None and plain:
             rows = self._plain.rows([payloads[at].inputs for at in plain])
             for at, row in zip(plain, rows, strict=True):
@@ -343,9 +341,3 @@ class PipelineHandler:
             rows = [next(rest) for _ in range(count)]
             answers.append(self._stages.item_answer(rows, state.postprocess))
         return self._stages.answer(state.inputs, state.parameters, answers)
-
-
-def _is_plain(payload: Payload) -> bool:
-    """Whether it is one text without parameters, and not an empty one: some tokenizers make no row of it."""
-    inputs = payload.inputs
-    return type(inputs) is str and 0 < len(inputs) <= _PLAIN_LENGTH and not payload.parameters

@@ -11,6 +11,7 @@ import torch
 from transformers.pipelines.text_classification import sigmoid, softmax
 
 from model_handler.errors import InvalidRequest
+from model_handler.handlers import Payload
 from model_handler.handlers.embedding_limits import EmbeddingLimits
 from model_handler.handlers.staged import PipelineCall, Staged
 
@@ -18,7 +19,14 @@ from model_handler.handlers.staged import PipelineCall, Staged
 _FAMILIES = frozenset({"feature-extraction", "text-classification"})
 _PROBE = "warm"
 _Scores = Callable[[Any], Any]
+_LONGEST = 10_000  # characters: the call for all texts of a batch cannot be interrupted
 PlainRow = dict[str, list[int]]  # the tokenizer's columns for one text
+
+
+def is_plain(payload: Payload) -> bool:
+    """Whether it is one text without parameters, and not an empty one: some tokenizers make no row of it."""
+    inputs = payload.inputs
+    return type(inputs) is str and 0 < len(inputs) <= _LONGEST and not payload.parameters
 
 
 class PlainTexts:

@@ -6,11 +6,11 @@ import threading
 from pathlib import Path
 
 from model_handler.device.device import Device
+from model_handler.front_connection import FrontConnection
 from model_handler.messages import (
     Command,
     Done,
     FrameBuffer,
-    FrontConnection,
     InferenceRequest,
     InferenceResponse,
     Load,

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from model_handler.front_connection import FrontConnection
 from model_handler.messages import (
     Done,
     FrameBuffer,
-    FrontConnection,
     InferenceResponse,
     Poisoned,
     Refusal,
@@ -22,7 +22,7 @@ MAX_NBYTES = 1000
 ENDING = """
 import logging, socket, sys, threading
 from model_handler import logs
-from model_handler.messages import FrontConnection
+from model_handler.front_connection import FrontConnection
 from model_handler.worker.threads import WorkerThread, at_work
 
 logs.configure(logging.INFO, sys.stderr)

@@ -9,11 +9,11 @@ import socket
 import sys
 import time
 
+from model_handler.front_connection import FrontConnection
 from model_handler.messages import (
     Command,
     Demote,
     Done,
-    FrontConnection,
     InferenceResponse,
     Load,
     Loaded,
