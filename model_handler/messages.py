@@ -1,10 +1,9 @@
 """Messages that the front process and a worker exchange over a socket, in both directions.
 
-A frame is a 4-byte big-endian length and one MessagePack document. The format is MessagePack and not
-pickle because a worker may run code from an artifact, and its messages must not execute code in the front.
+They travel as MessagePack (see framing.py) and not as pickle, because a worker may run code from an artifact,
+and its messages must not execute code in the front.
 """
 
-import struct
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -12,8 +11,6 @@ import msgspec
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e7)]  # no NaN either: it would spread to all sums
-HEADER = struct.Struct(">I")
-MAX_FRAME_NBYTES = 2**31 - 1
 MAX_RESPONSE_NBYTES = 64 << 20  # default of the largest response to one request
 MAX_RESPONSE_HEADERS = 128
 MAX_BATCH_SIZE = 4096
@@ -224,43 +221,5 @@ class Poisoned(msgspec.Struct, frozen=True, array_like=True, tag="poisoned"):
 Command = Load | Unload | Demote | Trim | Run | Inspect | TryOut
 Report = Ready | Loaded | LoadFailed | Inspected | Unloaded | Trimmed | Done | Poisoned
 
-_encoder = msgspec.msgpack.Encoder()
 decode_command: Callable[[bytes], Command] = msgspec.msgpack.Decoder(Command).decode
 decode_report: Callable[[bytes], Report] = msgspec.msgpack.Decoder(Report).decode
-
-
-def frame(message: Command | Report) -> bytes:
-    payload = _encoder.encode(message)
-    return HEADER.pack(len(payload)) + payload
-
-
-class FrameBuffer:
-    """Splits a byte stream into frames; holds at most one incomplete frame. `limit`: of the next frames."""
-
-    def __init__(self, limit: int = MAX_FRAME_NBYTES) -> None:
-        self.limit = limit
-        self._data = bytearray()
-
-    def clear(self) -> None:
-        """Drop the incomplete frame."""
-        self._data = bytearray()
-
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """The payloads completed by `chunk`, in order.
-
-        Raises ValueError as soon as the header of a frame arrives that is longer than `limit`.
-        """
-        data = self._data
-        data += chunk
-        payloads, start = [], 0
-        while len(data) >= start + HEADER.size:
-            (length,) = HEADER.unpack_from(data, start)
-            if length > self.limit:
-                raise ValueError(f"a frame of {length} bytes, more than {self.limit}")
-            end = start + HEADER.size + length
-            if len(data) < end:
-                break
-            payloads.append(bytes(memoryview(data)[start + HEADER.size : end]))
-            start = end
-        del data[:start]
-        return payloads

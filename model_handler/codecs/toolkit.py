@@ -10,6 +10,7 @@ import io
 import json
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -49,16 +50,9 @@ class ToolkitCodec:
     """The functions of this module, within the limits on the values of requests and answers."""
 
     def __init__(self, limits: RequestLimits) -> None:
-        self._limits = limits
-
-    def check_accept(self, accept: str | None) -> None:
-        check_accept(accept)
-
-    def decode(self, request: InferenceRequest) -> Payload:
-        return decode(request, self._limits)
-
-    def encode(self, answer: Any, accept: str | None) -> tuple[bytes, str]:
-        return encode(answer, accept, self._limits)
+        self.check_accept = check_accept
+        self.decode = partial(decode, limits=limits)
+        self.encode = partial(encode, limits=limits)
 
 
 def decode(request: InferenceRequest, limits: RequestLimits = _DEFAULTS) -> Payload:
@@ -98,7 +92,8 @@ def _decode_unlabelled(body: bytes, limits: RequestLimits) -> Payload:
 
 
 def _decode_json(body: bytes, charset: str | None, limits: RequestLimits) -> Payload:
-    check_values(body, limits)
+    if len(body) > limits.values:
+        check_values(body, limits)
     document = parse_json(body, charset)
     if not isinstance(document, dict):
         return Payload(document)

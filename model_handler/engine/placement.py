@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from model_handler.engine.queues import BatchSlots, Cores, ModelQueue, Replica, WorkQueue
+from model_handler.engine.queues import BatchSlots, Cores, ModelQueue, WorkQueue
 from model_handler.sharing.cores import NARROW_S, wanted
 
 LEAST_TIMER_S = 1e-3
@@ -76,30 +76,6 @@ def share_of_queue(model_queue: ModelQueue) -> int:
 
 
 # ---- replicas ----
-
-
-def soonest(model_queue: ModelQueue, cores: Cores) -> Replica | None:
-    """The replica for the next batch: in an idle worker, the latest used first, else in the one that is
-    expected to be idle first. None if no worker that has the model takes another batch."""
-    candidates = [one for one in model_queue.replicas if _takes_batch(one, cores)]
-    if not candidates:
-        return None
-
-    def order(replica: Replica) -> tuple[bool, float, bool]:
-        slots = replica.slots
-        return slots.load.in_flight > 0, slots.busy_until, replica is not model_queue.last
-
-    return min(candidates, key=order)
-
-
-def _takes_batch(replica: Replica, cores: Cores) -> bool:
-    """Whether another batch can be sent to its worker: a slot, the model and a core are there."""
-    slots = replica.slots
-    if slots.in_flight >= slots.depth or replica.running >= slots.each:
-        return False
-    if replica.hold is None and not replica.residence.leasable:
-        return False
-    return cores.has_one_for(slots)
 
 
 def idle_slots(work_queue: WorkQueue) -> list[BatchSlots]:

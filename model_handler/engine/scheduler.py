@@ -15,13 +15,7 @@ from weakref import WeakSet
 
 from model_handler.engine.admission import QueueBounds
 from model_handler.engine.metrics import Metrics
-from model_handler.engine.placement import (
-    SLOW_S,
-    add_slot,
-    share_of_queue,
-    soonest,
-    wide_threads,
-)
+from model_handler.engine.placement import SLOW_S, add_slot, share_of_queue, wide_threads
 from model_handler.engine.queues import (
     BatchSlots,
     Cores,
@@ -204,9 +198,7 @@ class Scheduler:
 
     def _can_run(self, model_queue: ModelQueue) -> bool:
         try:
-            if not _ripe(model_queue):
-                return False
-            model_queue.chosen = soonest(model_queue, self._cores)
+            model_queue.chosen = soonest(model_queue, self._cores) if _ripe(model_queue) else None
         except BaseException as error:  # noqa: BLE001  see `pump`
             self._defects.append((model_queue, error))
             return False
@@ -292,11 +284,8 @@ class Scheduler:
     def _command(self, batch: RunningBatch) -> tuple[Run, asyncio.TimerHandle]:
         """The message to the worker, and the timer that replaces a worker which does not answer it."""
         self._metrics.batch_size.observe(len(batch.jobs))
-        loop, slots, model_id = (
-            asyncio.get_running_loop(),
-            batch.slots,
-            batch.model_queue.model.model_id,
-        )
+        loop, slots = asyncio.get_running_loop(), batch.slots
+        model_id = batch.model_queue.model.model_id
         requests = [job.request for job in batch.jobs]
         left_s = max([job.deadline for job in batch.jobs]) - loop.time()
         late_s, replace = left_s + slots.grace_s, slots.worker.replace
@@ -314,6 +303,27 @@ class Scheduler:
             residency.remeasure(batch.replica.model, footprint)
 
 
+def soonest(model_queue: ModelQueue, cores: Cores) -> Replica | None:
+    """The replica for the next batch: in an idle worker, the latest used first, else in the one that is
+    expected to be idle first. None if no worker that has the model takes another batch."""
+    candidates = [one for one in model_queue.replicas if _takes_batch(one, cores)]
+
+    def order(replica: Replica) -> tuple[bool, float, bool]:
+        load, until = replica.slots.load, replica.slots.busy_until
+        return load.in_flight > 0, until, replica is not model_queue.last
+
+    return min(candidates, key=order, default=None)
+
+
+def _takes_batch(replica: Replica, cores: Cores) -> bool:
+    """Whether another batch can be sent to its worker: a slot, the model and a core are there."""
+    slots = replica.slots
+    if slots.in_flight >= slots.depth or replica.running >= slots.each:
+        return False
+    present = replica.hold is not None or replica.residence.leasable
+    return present and cores.has_one_for(slots)
+
+
 def _ripe(model_queue: ModelQueue) -> bool:
     """Whether its batch is full or has waited for more requests for long enough."""
     if not model_queue.delay_s or len(model_queue.requests) >= model_queue.batch_size:
@@ -326,8 +336,8 @@ def _deliver(jobs: list[Job], done: Done) -> list[Job]:
     starved = []
     for job, result in zip(jobs, done.results, strict=True):
         if job.answer.done():
-            pass
-        elif not isinstance(result, Refusal):
+            continue
+        if not isinstance(result, Refusal):
             job.answer.set_result(result)
         elif result.error == InsufficientMemory.__name__ and not job.retried:
             job.retried = True

@@ -13,14 +13,13 @@ from typing import Any, Self, TypeVar, cast
 from model_handler.artifacts import inspection
 from model_handler.artifacts.artifact import Artifact
 from model_handler.errors import EngineError, WorkerDied, from_wire
+from model_handler.framing import MAX_FRAME_NBYTES, FrameBuffer, frame
 from model_handler.memory.pools import Footprint
 from model_handler.messages import (
-    MAX_FRAME_NBYTES,
     MAX_RESPONSE_NBYTES,
     Command,
     Demote,
     Done,
-    FrameBuffer,
     Inspect,
     Inspected,
     Load,
@@ -36,7 +35,6 @@ from model_handler.messages import (
     Unload,
     Unloaded,
     decode_report,
-    frame,
 )
 from model_handler.model import Model
 from model_handler.processes.forkserver_client import ForkedProcess

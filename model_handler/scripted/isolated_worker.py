@@ -33,7 +33,7 @@ from model_handler.device.device import CpuDevice, CudaDevice, Device, is_sticky
 from model_handler.device.held_memory import PAGE_NBYTES, HeldMemory, end_beyond
 from model_handler.device.tokenizer_threads import tokenize_with
 from model_handler.errors import ModelNotFound
-from model_handler.front_connection import FrontConnection
+from model_handler.framing import FrontConnection
 from model_handler.messages import (
     MAX_RESPONSE_NBYTES,
     Command,

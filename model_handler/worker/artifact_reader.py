@@ -29,7 +29,7 @@ from model_handler.device.device import CpuDevice
 from model_handler.device.held_memory import PAGE_NBYTES, anonymous_nbytes
 from model_handler.device.tokenizer_threads import tokenize_with
 from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed
-from model_handler.front_connection import FrontConnection
+from model_handler.framing import FrontConnection
 from model_handler.handlers import Handler, onnx_graphs
 from model_handler.handlers.tensors import ArrayHandler
 from model_handler.loading import formats, loader

@@ -32,7 +32,7 @@ from model_handler.device.device import Device, is_sticky
 from model_handler.device.held_memory import anonymous_nbytes
 from model_handler.device.tokenizer_threads import tokenize_with, tokenizing
 from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed, ModelNotFound
-from model_handler.front_connection import FrontConnection
+from model_handler.framing import FrontConnection
 from model_handler.handlers import Handler, onnx_graphs
 from model_handler.handlers.tensors import ArrayHandler
 from model_handler.loading import formats

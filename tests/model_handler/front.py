@@ -6,11 +6,10 @@ import threading
 from pathlib import Path
 
 from model_handler.device.device import Device
-from model_handler.front_connection import FrontConnection
+from model_handler.framing import FrameBuffer, FrontConnection, frame
 from model_handler.messages import (
     Command,
     Done,
-    FrameBuffer,
     InferenceRequest,
     InferenceResponse,
     Load,
@@ -19,7 +18,6 @@ from model_handler.messages import (
     Report,
     Run,
     decode_report,
-    frame,
 )
 from model_handler.options import WorkerOptions
 from model_handler.worker.worker import Worker

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.invoke_path import recorded
 from benchmarks.stacks import ROOT
 
-MAX_FILES, MAX_CALLS = 20, 210
+MAX_FILES, MAX_CALLS = 20, 200
 RECORDINGS = 3
 
 

@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 
-from model_handler.front_connection import FrontConnection
+from model_handler.framing import FrontConnection
 from model_handler.messages import (
     Command,
     Demote,

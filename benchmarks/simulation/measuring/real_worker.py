@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from model_handler.framing import FrameBuffer, frame
 from model_handler.messages import (
     Command,
     Done,
-    FrameBuffer,
     InferenceRequest,
     Load,
     Loaded,
@@ -19,7 +19,6 @@ from model_handler.messages import (
     Report,
     Run,
     decode_report,
-    frame,
 )
 
 _START = """

@@ -9,15 +9,14 @@ import msgspec
 import pytest
 
 from model_handler.errors import WorkerDied
+from model_handler.framing import HEADER, frame
 from model_handler.messages import (
-    HEADER,
     Done,
     InferenceRequest,
     InferenceResponse,
     Ready,
     Refusal,
     Run,
-    frame,
 )
 from model_handler.processes.worker_process import WorkerProcess
 from tests.model_handler.processes.test_worker_process import READY, Played, played

@@ -8,8 +8,9 @@ from typing import cast
 import pytest
 
 from model_handler.errors import EngineError, WorkerDied
+from model_handler.framing import frame
 from model_handler.memory.pools import Footprint
-from model_handler.messages import Loaded, Ready, frame
+from model_handler.messages import Loaded, Ready
 from model_handler.options import ProcessOptions
 from model_handler.processes.forkserver_client import ForkedProcess, ForkServerProcess
 from model_handler.processes.isolated_process import IsolatedProcess

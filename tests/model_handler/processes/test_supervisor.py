@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from model_handler.errors import ModelLoadFailed, WorkerDied
-from model_handler.messages import Ready, frame
+from model_handler.framing import frame
+from model_handler.messages import Ready
 from model_handler.options import WorkerOptions
 from model_handler.processes.deaths import Death
 from model_handler.processes.forkserver_client import (

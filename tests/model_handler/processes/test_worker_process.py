@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from model_handler.errors import ModelLoadFailed, WorkerDied
+from model_handler.framing import frame
 from model_handler.memory.pools import Footprint
 from model_handler.messages import (
     Done,
@@ -19,7 +20,6 @@ from model_handler.messages import (
     Report,
     Run,
     Unloaded,
-    frame,
 )
 from model_handler.processes.forkserver_client import ForkedProcess, ForkServerProcess
 from model_handler.processes.worker_process import WorkerProcess

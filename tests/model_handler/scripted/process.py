@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from model_handler.artifacts.conventions import Convention, detect
+from model_handler.framing import FrameBuffer, frame
 from model_handler.messages import (
     Done,
-    FrameBuffer,
     InferenceRequest,
     InferenceResponse,
     Load,
@@ -30,7 +30,6 @@ from model_handler.messages import (
     Unload,
     Unloaded,
     decode_report,
-    frame,
 )
 
 PATIENCE_S = 60.0

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from model_handler.front_connection import FrontConnection
+from model_handler.framing import FrameBuffer, FrontConnection
 from model_handler.messages import (
     Done,
-    FrameBuffer,
     InferenceResponse,
     Poisoned,
     Refusal,
@@ -22,7 +21,7 @@ MAX_NBYTES = 1000
 ENDING = """
 import logging, socket, sys, threading
 from model_handler import logs
-from model_handler.front_connection import FrontConnection
+from model_handler.framing import FrontConnection
 from model_handler.worker.threads import WorkerThread, at_work
 
 logs.configure(logging.INFO, sys.stderr)

@@ -1,34 +1,78 @@
-"""A worker's end of the socket to the front process.
+"""Messages as frames on a socket, and a worker's end of its socket to the front.
 
-Invariant: the front can read the report on every request, whatever the model answered.
+A frame is a 4-byte big-endian length and one MessagePack document. Invariant of the worker's end: the front
+can read the report on every request, whatever the model answered.
 """
 
 import logging
 import os
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from typing import NoReturn
+
+import msgspec
 
 from model_handler.messages import (
     MAX_RESPONSE_HEADERS,
     MAX_RESPONSE_NBYTES,
     Command,
     Done,
-    FrameBuffer,
     InferenceResponse,
     Poisoned,
     Refusal,
     Report,
     decode_command,
-    frame,
 )
 
+HEADER = struct.Struct(">I")
+MAX_FRAME_NBYTES = 2**31 - 1
 RECEIVE_NBYTES = 1 << 20
 LAST_WORD_S = 1.0  # for a process's last report, while other threads may hold the socket
 FAILED = "InferenceFailed"  # the class in errors.py
 UNENCODABLE = UnicodeError, TypeError, ValueError, OverflowError
 log = logging.getLogger(__name__)
+
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def frame(message: Command | Report) -> bytes:
+    payload = _encoder.encode(message)
+    return HEADER.pack(len(payload)) + payload
+
+
+class FrameBuffer:
+    """Splits a byte stream into frames; holds at most one incomplete frame. `limit`: of the next frames."""
+
+    def __init__(self, limit: int = MAX_FRAME_NBYTES) -> None:
+        self.limit = limit
+        self._data = bytearray()
+
+    def clear(self) -> None:
+        """Drop the incomplete frame."""
+        self._data = bytearray()
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The payloads completed by `chunk`, in order.
+
+        Raises ValueError as soon as the header of a frame arrives that is longer than `limit`.
+        """
+        data = self._data
+        data += chunk
+        payloads, start = [], 0
+        while len(data) >= start + HEADER.size:
+            (length,) = HEADER.unpack_from(data, start)
+            if length > self.limit:
+                raise ValueError(f"a frame of {length} bytes, more than {self.limit}")
+            end = start + HEADER.size + length
+            if len(data) < end:
+                break
+            payloads.append(bytes(memoryview(data)[start + HEADER.size : end]))
+            start = end
+        del data[:start]
+        return payloads
 
 
 class FrontConnection:
