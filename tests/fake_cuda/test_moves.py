@@ -37,7 +37,7 @@ def test_random_moves(gpu_server: GpuServer, models: Models, graphs: list[Path])
             assert statuses <= {200}
             assert all(gpu_server.reserved_on(device) <= BUDGET for device in range(DEVICES))
     assert gpu_server.client.names() == {artifact.name for artifact in loaded}
-    release_unused(gpu_server, graphs)
+    release_unused(gpu_server, graphs[0], loaded)
     check(gpu_server, sorted(loaded))
 
 
@@ -56,14 +56,27 @@ def step(
     return sorted(before & loaded)
 
 
-def release_unused(gpu_server: GpuServer, graphs: list[Path]) -> None:
-    """A process for graphs starts on each device, for which the allocators give back what they do not use."""
-    for name in gpu_server.load(graphs):
-        assert gpu_server.status(name, ROWS) == 200
-    assert all(len(gpu_server.workers(device)) == 2 for device in range(DEVICES))
-    for graph in graphs:
+def release_unused(gpu_server: GpuServer, graph: Path, loaded: set[Path]) -> None:
+    """Start a process for graphs on each device in turn: its main worker then gives back what it does not
+    use. A graph is loaded on the device with the most free memory: models of the others are unloaded until
+    each was that device."""
+    left = set(range(DEVICES))
+    while left:
+        gpu_server.load([graph])
+        assert gpu_server.status(graph.name, ROWS) == 200
+        (found,) = (device for device in range(DEVICES) if len(gpu_server.workers(device)) == 2)
         assert gpu_server.client.unload(graph.name).status_code == 200
-    until(lambda: len(gpu_server.machine.processes()) == DEVICES)
+        until(lambda: len(gpu_server.machine.processes()) == DEVICES)
+        left.discard(found)
+        if left:
+            unload_one(gpu_server, loaded, min(left))
+
+
+def unload_one(gpu_server: GpuServer, loaded: set[Path], device: int) -> None:
+    """Unload a model of this device."""
+    artifact = next(one for one in sorted(loaded) if device in gpu_server.devices_of(one, DEVICES))
+    assert gpu_server.client.unload(artifact.name).status_code == 200
+    loaded.remove(artifact)
 
 
 def check(gpu_server: GpuServer, loaded: list[Path]) -> None:

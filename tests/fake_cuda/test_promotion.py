@@ -258,9 +258,12 @@ def test_changed_weights_are_loaded_and_not_promoted(tmp_path: Path) -> None:
 
 
 def test_the_cost_of_a_promotion(tmp_path: Path) -> None:
-    """See promotion_cost for the measurement. A load from the artifact takes 20 times as long."""
+    """See promotion_cost for the measurement. The target is 1.5 ms (docs/gpu.md); machines differ, so the
+    test compares with a load from the artifact."""
     owner = promotion_cost.owner()
-    handler = owner.load(promotion_cost.bert(tmp_path), TASK)
+    path = promotion_cost.bert(tmp_path)
+    handler = owner.load(path, TASK)
     assert len(handler.model.state_dict()) == 201
-    assert promotion_cost.promotion_s(owner, handler) <= 0.0015
+    promotion_s = promotion_cost.promotion_s(owner, handler)
     assert owner.unload(handler) == 0
+    assert promotion_s <= promotion_cost.load_s(owner, path) / 10
