@@ -84,7 +84,7 @@ test-sdk: $(STAMP) $(SDK_STAMPS) java ## test the local platform with both SageM
 	$(BIN)/python $(SDK_TEST) tests/sdk/mms
 
 CONTRACT = $(BIN)/python -m pytest tests/contract --contract-report=$(REPORT) \
-  --target=$(or $(TARGET),process) --artifacts=$(or $(ARTIFACTS),huggingface)
+  --target=$(or $(TARGET),process) --artifacts=$(or $(ARTIFACTS),huggingface) $(OPTIONS)
 
 contract: $(STAMP) ## run the conformance suite: make contract TARGET=process|app|mms|image ARTIFACTS=huggingface|code
 	$(CONTRACT)
@@ -94,7 +94,7 @@ docs: $(STAMP) ## run it and write the results into docs/contract.md: make docs 
 	$(BIN)/python -m tests.contract.document $(REPORT)
 
 test-contract: $(STAMP) ## run the conformance suite with artifacts that contain code, each in its own process
-	$(MAKE) contract ARTIFACTS=code
+	$(MAKE) contract ARTIFACTS=code OPTIONS="$(PARALLEL)"
 	$(BIN)/python -m tests.contract.document $(REPORT) --check
 
 # Environment with PyTorch's CUDA build, 3 GB; FAKE_CUDA_VENV=… names an existing one to use instead
@@ -126,7 +126,7 @@ test-fake-cuda: $(FAKE_CUDA_STAMP) compiler ## test the server with PyTorch's CU
 # Environments with other versions than .venv. PyTorch's build on PyPI requires several GB of CUDA libraries; they are
 # not installed, because the tests run without them (tests/versions/cpu_torch.py)
 TORCH_NEEDS := filelock fsspec jinja2 networkx sympy typing-extensions
-TESTERS := hypothesis onnx onnxscript psutil pytest pytest-timeout
+TESTERS := hypothesis onnx onnxscript psutil pytest pytest-timeout pytest-xdist
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-warn-conflicts
 
 define environment
@@ -152,7 +152,7 @@ LOWEST := tests/model_handler --ignore=tests/model_handler/engine/test_engine.py
   $(foreach name,protocol bodies server,tests/container/http/test_$(name).py) $(CONTRACT_FILES)
 
 test-lowest: .venv-lowest/.installed ## test code that uses libraries, with the lowest versions that pyproject.toml allows
-	.venv-lowest/bin/python -m pytest $(LOWEST)
+	.venv-lowest/bin/python -m pytest $(LOWEST) $(PARALLEL)
 
 PYTHONS := 3.12 3.13
 # The interpreter of a Python version: from PATH, else from pyenv's folder
@@ -177,7 +177,7 @@ test-pythons: ## test code that depends on the interpreter, with Python 3.12 and
 	@set -e; for version in $(FOUND); do \
 	  $(MAKE) .venv-$$version/.installed; \
 	  echo "Python $$version:"; \
-	  .venv-$$version/bin/python -m pytest $(NEWER); \
+	  .venv-$$version/bin/python -m pytest $(NEWER) $(PARALLEL); \
 	done
 
 image: ## build the image localhost/mme:cpu, with or without a Docker engine: make image FLAVOR=cpu|gpu
