@@ -73,6 +73,11 @@ class Turnstile:
     def waiting(self) -> int:
         return sum(map(len, list(self._waiting.values())))
 
+    @property
+    def free(self) -> bool:
+        """Whether a turn would begin at once. Another thread may take one meanwhile."""
+        return self._holder is None
+
     @contextmanager
     def turn(self, kind: WorkKind) -> Iterator[Turn]:
         turn = Turn(kind, self._clock)

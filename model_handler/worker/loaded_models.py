@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 
 from model_handler.handlers import Handler
 from model_handler.worker.capacity import ForwardCapacity
@@ -15,7 +16,8 @@ from model_handler.worker.forward import Batch
 
 
 class LoadedModel:
-    """One loaded model. `generates`: its forward takes many steps. `batches`: number in progress.
+    """One loaded model. `generates`: its forward takes many steps. `batches`: number in progress. `quick`:
+    its last forward was.
 
     `lane`: models with the same one share a tokenizer, whose settings each call changes.
     """
@@ -30,6 +32,7 @@ class LoadedModel:
         self.capacity = ForwardCapacity()
         self.batches = 0
         self.unloaded = False
+        self.quick = False
         self.when_idle: Callable[[LoadedModel], None] | None = None
 
 
@@ -48,6 +51,15 @@ class Work:
 
 
 Kept = Future[LoadedModel | None]  # the model after its demotion; None: nothing is kept
+
+
+def after(
+    kept: Kept,
+    put: Callable[[Callable[[], object]], None],
+    task: Callable[[LoadedModel | None], None],
+) -> None:
+    """Put the task, with the kept model as its argument, once the demotion has ended."""
+    kept.add_done_callback(lambda done: put(partial(task, done.result())))
 
 
 class LoadedModels:

@@ -4,7 +4,13 @@ import logging
 from collections.abc import Callable
 
 from model_handler.device.device import is_out_of_memory
-from model_handler.errors import EngineError, InsufficientMemory, InvalidRequest
+from model_handler.errors import (
+    EngineError,
+    InsufficientMemory,
+    InvalidRequest,
+    ModelLoadFailed,
+)
+from model_handler.messages import Refusal
 
 log = logging.getLogger(__name__)
 _TRACEBACK = "Traceback (most recent call last)"
@@ -50,3 +56,11 @@ def quotes(text: str, body: bytes, width: int = 24) -> bool:
     """True if about `width` consecutive characters of the message also occur in the body."""
     source = " ".join(body[:_SEARCHED].decode("utf-8", "replace").split())
     return any(text[at : at + width] in source for at in range(0, len(text) - width + 1, 4))
+
+
+def load_refusal(error: BaseException) -> Refusal:
+    """The report of a load that failed; an unexpected error is logged."""
+    if not isinstance(error, EngineError):
+        log.error("load failed", exc_info=error)
+        error = ModelLoadFailed(said(error))
+    return Refusal(type(error).__name__, one_line(str(error)))

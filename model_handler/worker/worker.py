@@ -6,6 +6,7 @@ Invariant: the process exits when its socket is closed.
                          ├─► unloading thread    unloads, demotions, trims: these do not wait for loads
                          └─► host threads ──► device thread  ──► host threads
                              prepare n+1      forward n          finish n, send
+                             (and quick forwards on a CPU)
                                          └──► generating threads
                                               forward n, giving way between tokens
 """
@@ -18,7 +19,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from model_handler.device import precision
 from model_handler.device.device import Device, is_sticky
 from model_handler.device.held_memory import anonymous_nbytes
 from model_handler.device.tokenizer_threads import tokenize_with, tokenizing
-from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed, ModelNotFound
+from model_handler.errors import InsufficientMemory, ModelNotFound
 from model_handler.framing import FrontConnection
 from model_handler.handlers import Handler, onnx_graphs
 from model_handler.handlers.tensors import ArrayHandler
@@ -62,7 +63,7 @@ from model_handler.sharing.turnstile import GENERATIONS, Turn, Turnstile, WorkKi
 from model_handler.sharing.work_record import MODEL
 from model_handler.worker import forward, request_errors, warmup
 from model_handler.worker.host_threads import HostTask, HostThreads
-from model_handler.worker.loaded_models import Kept, LoadedModel, LoadedModels, Work
+from model_handler.worker.loaded_models import Kept, LoadedModel, LoadedModels, Work, after
 from model_handler.worker.threads import WorkerThread, at_work
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,9 @@ SWITCH_INTERVAL_S = 0.0005
 # On a CPU, loads and unloads of models compete with forwards for the cores. At 10, a load gets a tenth of a
 # core beside a busy thread; at 19, a seventieth, with which loads on a busy machine take too long.
 LOADING_NICENESS = 10
+# A forward that is expected to take less is computed by the thread that prepared it, if no other computes: to
+# hand it over to another thread costs about 0.1 ms.
+QUICK_S = 0.01
 UNUSABLE = "the device cannot be used"
 
 
@@ -143,11 +147,13 @@ class Worker:
         match command:
             case Load():
                 kept = self._models.expect(command.model_id)
-                _then(kept, self._loading, functools.partial(self._load, command))
+                after(kept, self._loading.put, functools.partial(self._load, command))
             case Unload():
                 found = self._models.remove(command.model_id)
                 if found is not None:
-                    _then(found, self._unloading, functools.partial(self._drop, command.model_id))
+                    after(
+                        found, self._unloading.put, functools.partial(self._drop, command.model_id)
+                    )
             case Demote():
                 if not self._models.demote(command.model_id, self._begin_demotion):
                     self._send(Unloaded(command.model_id, 0))
@@ -175,7 +181,7 @@ class Worker:
             loaded = self._promoted(kept) or self._opened(command)
         except BaseException as error:  # noqa: BLE001  a broken artifact must not end the process
             self._exit_if_sticky(error, command.model_id)
-            refused = LoadFailed(command.model_id, _refusal(error))
+            refused = LoadFailed(command.model_id, request_errors.load_refusal(error))
             self._arrived(refused, None, None if kept is None or kept.unloaded else kept)
             return
         nbytes, seconds = loaded.handler.nbytes, time.monotonic() - began
@@ -265,7 +271,7 @@ class Worker:
 
     def _prepare(self, run: Run, deadline: float, loaded: LoadedModel | None) -> Iterator[None]:
         if loaded is None or loaded.unloaded:
-            refusal = _refusal(ModelNotFound("the model is not on the device"))
+            refusal = request_errors.load_refusal(ModelNotFound("the model is not on the device"))
             self._send(Done(run.batch_id, [refusal] * len(run.requests), 0.0, 0.0))
             return
         began = time.monotonic()
@@ -276,6 +282,10 @@ class Worker:
         work = Work(run.batch_id, loaded, batch, deadline, took_s, self._finish, run.threads)
         if loaded.generates:
             self._generate.put(functools.partial(self._compute_long, work))
+        elif run.threads == 1 and loaded.quick and self._forwarding.free:
+            # Sooner than a device thread would begin: on a CPU, every thread may compute
+            with self._forwarding.turn(WorkKind.BRIEF) as turn:
+                self._compute(work, turn)
         else:
             self._put_brief(work)
 
@@ -329,6 +339,7 @@ class Worker:
             raise
         work.forward_s = turn.lap()
         model = work.model
+        model.quick = work.forward_s < QUICK_S
         self._host.put(HostTask(model.lane, model.model_id, work.done(work), finishes=True))
 
     def _exit_if_sticky(self, error: BaseException, model_id: int) -> None:
@@ -336,15 +347,3 @@ class Worker:
         if is_sticky(error, self._device):
             log.critical("device lost", extra={"reason": str(error)})
             self._front.end_process(f"{UNUSABLE}: {request_errors.one_line(str(error))}", model_id)
-
-
-def _then(kept: Kept, thread: WorkerThread, task: Callable[[LoadedModel | None], None]) -> None:
-    """Put the task on the thread, with the kept model as its argument, once the demotion has ended."""
-    kept.add_done_callback(lambda done: thread.put(functools.partial(task, done.result())))
-
-
-def _refusal(error: BaseException) -> Refusal:
-    if not isinstance(error, EngineError):
-        log.error("load failed", exc_info=error)
-        error = ModelLoadFailed(request_errors.said(error))
-    return Refusal(type(error).__name__, request_errors.one_line(str(error)))

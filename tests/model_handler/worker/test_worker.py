@@ -4,11 +4,12 @@ import ctypes
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
 from model_handler.errors import ModelLoadFailed
+from model_handler.handlers.pipeline import PipelineHandler
 from model_handler.loading.loader import TorchLoader
 from model_handler.messages import (
     Command,
@@ -83,6 +84,26 @@ def test_a_batch_before_a_demotion_is_answered(front: Front, classifier: Path) -
         assert isinstance(done.results[0], InferenceResponse)
         assert unloaded == Unloaded(ID, 0)
         assert isinstance(front.load(classifier), Loaded)
+
+
+def test_quick_forwards_take_no_other_thread(
+    front: Front, classifier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU, where a forward has one thread."""
+    front.load(classifier)
+    expected, forward, threads = front.answer(), PipelineHandler.forward, list[str]()
+
+    def recorded(handler: PipelineHandler, units: Any, deadline: float) -> Any:
+        threads.append(threading.current_thread().name.split()[0])
+        return forward(handler, units, deadline)
+
+    monkeypatch.setattr(PipelineHandler, "forward", recorded)
+    request = [InferenceRequest(TEXT, "application/json")]
+    for granted in (1, 1, 2):
+        done = front.ask(Run(1, ID, request, 60, granted))
+        assert isinstance(done, Done)
+        assert done.results == [expected]
+    assert threads == ["host", "host", "device"]
 
 
 def test_trim(front: Front, device: Emptied) -> None:
