@@ -135,7 +135,9 @@ def test_a_model_that_is_unloaded_meanwhile_needs_no_room(scene: Scene) -> None:
     assert scene.device.reserved == SIZES[4] + SIZES[3]
 
 
-@pytest.mark.parametrize(("main_nbytes", "left"), [(10, 110), (11, 50), (70, 50), (71, 0), (120, 0)])
+@pytest.mark.parametrize(
+    ("main_nbytes", "left"), [(10, 110), (11, 50), (70, 50), (71, 0), (120, 0)]
+)
 def test_main_memory_comes_from_demoted_models_the_least_wanted_first(
     scene: Scene, main_nbytes: int, left: int
 ) -> None:
