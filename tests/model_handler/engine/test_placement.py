@@ -10,7 +10,6 @@ from model_handler.engine.placement import (
     LEAST_OPENING_S,
     LEAST_TIMER_S,
     MOST_SLOTS,
-    PART_S,
     STRIKES,
     add_slot,
     added_nbytes,
@@ -20,7 +19,6 @@ from model_handler.engine.placement import (
     idle_elsewhere,
     idle_slots,
     opening_s,
-    share_of_queue,
     wide_threads,
 )
 from model_handler.engine.queues import BatchSlots, Cores, Job, ModelQueue, Replica, WorkQueue
