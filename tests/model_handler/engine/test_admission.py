@@ -101,7 +101,7 @@ SETTINGS = EngineOptions(
 
 def processes(**changed: Any) -> ProcessOptions:
     """What all processes get from SETTINGS."""
-    common = {"matmul_precision": "high", "max_response_nbytes": 77}
+    common: dict[str, Any] = {"matmul_precision": "high", "max_response_nbytes": 77}
     return ProcessOptions(**common | changed, limits=RequestLimits(units=5))
 
 

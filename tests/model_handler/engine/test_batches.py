@@ -1,6 +1,7 @@
 """What a batch takes and gives back, and what its model is charged and expected to take next."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -92,9 +93,10 @@ def test_a_batch_without_threads_takes_none(bench: Bench) -> None:
 
 def test_a_batch_uses_the_lease_that_is_held_for_it(bench: Bench) -> None:
     home = bench.queue.home
-    home.hold = held = home.residence.lease()
+    held = home.residence.lease()
+    home.hold = held
     batch = bench.taken()
-    assert home.hold is None
+    assert not home.hold
     assert home.residence.leases == 1
     batch.give_back()
     assert home.residence.leases == 0
@@ -199,13 +201,18 @@ def test_a_model_is_empty_while_nothing_waits_or_runs() -> None:
     scene = Scene(1)
     queue = scene.queue
     assert queue.empty.is_set()
-    waiting = [queue.requests, queue.running, queue.waiting_for_memory]
-    for each in waiting:
-        things = {job(): None} if isinstance(each, dict) else {asyncio.Future(loop=LOOP)}
-        each.update(things)  # type: ignore[arg-type]
+    task: Any = asyncio.Future(loop=LOOP)
+    queue.requests.add(job())
+    queue.settle()
+    assert not queue.empty.is_set()
+    queue.requests.clear()
+    queue.settle()
+    assert queue.empty.is_set()
+    for tasks in (queue.running, queue.waiting_for_memory):
+        tasks.add(task)
         queue.settle()
         assert not queue.empty.is_set()
-        each.clear()
+        tasks.clear()
         queue.settle()
         assert queue.empty.is_set()
 
@@ -221,7 +228,8 @@ def test_a_model_without_requests_leaves_its_turn_and_its_leases() -> None:
     scene.queue.requests.clear()
     scene.queue.settle()
     assert not scene.work_queue.turns.inside
-    assert (further.hold, further.residence.leases) == (None, 0)
+    assert further.residence.leases == 0
+    assert not further.hold
 
 
 def test_a_delay_ends_with_the_last_request() -> None:

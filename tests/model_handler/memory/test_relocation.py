@@ -7,7 +7,7 @@ import pytest
 
 from model_handler.errors import InsufficientMemory
 from model_handler.memory.lease import Lease
-from model_handler.memory.pools import Tier
+from model_handler.memory.pools import Footprint, Tier
 from model_handler.memory.residency import Residency
 from model_handler.model import Model
 from tests.model_handler.engine.test_scheduling import CAPACITY, SIZES, host_pool, model
@@ -25,7 +25,7 @@ class Recorder(FakeWorker):
         self.log: list[tuple[str, str]] = []
         self.mistake: Exception | None = None
 
-    async def load(self, model: Model) -> object:  # type: ignore[override]
+    async def load(self, model: Model) -> Footprint:
         self.log.append(("load", model.worker))
         return await super().load(model)
 
@@ -100,7 +100,8 @@ def test_the_former_worker_frees_it_after_its_batches_and_then_the_new_one_loads
     scene.go_on()
     assert scene.worker.log == [("unload", "former"), ("load", "new")]
     assert returning.done()
-    assert (residence.tier, residence.demotion) == (Tier.DEVICE, None)
+    assert residence.tier is Tier.DEVICE
+    assert not residence.demotion
     assert scene.residency.device.reserved == SIZES[KEY]
     scene.vacate()
     assert scene.worker.log[2:] == [("unload", "new")]
