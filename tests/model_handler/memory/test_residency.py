@@ -97,6 +97,54 @@ def test_a_model_as_large_as_the_device_replaces_all_others(scene: Scene) -> Non
     assert scene.device.reserved == CAPACITY
 
 
+def test_a_model_that_just_fits_replaces_none(scene: Scene) -> None:
+    scene.worker.nbytes = lambda one: (
+        SIZES[one.model_id] if one.model_id == 4 else CAPACITY - SIZES[4]
+    )
+    scene.finish(scene.residency.admit(model(4), SIZES[4])).result()
+    scene.finish(scene.residency.admit(model(1), CAPACITY - SIZES[4])).result()
+    assert scene.worker.held == {1, 4}
+    assert scene.device.free == 0
+
+
+@pytest.mark.parametrize(("measured", "demoted"), [(-1, set()), (0, set()), (1, {4})])
+def test_a_model_larger_than_estimated_gets_the_rest_from_others(
+    scene: Scene, measured: int, demoted: set[int]
+) -> None:
+    """And only then: what it was estimated to need is free already."""
+    estimate = CAPACITY - SIZES[4]
+    scene.load(4)
+    scene.worker.nbytes = lambda _: estimate + measured
+    scene.finish(scene.residency.admit(model(1), estimate)).result()
+    assert scene.worker.demoted == demoted
+    kept = 0 if demoted else SIZES[4]
+    assert scene.device.reserved == estimate + measured + kept
+
+
+@pytest.mark.parametrize(("host", "refused"), [(SIZES[4], False), (SIZES[4] - 1, True)])
+def test_a_new_model_demotes_others_if_main_memory_has_room_for_them(
+    build: Build, host: int, refused: bool
+) -> None:
+    scene = build(host=host)
+    scene.load(4)
+    load = scene.finish(scene.residency.admit(model(5), SIZES[5]))
+    assert (load.exception() is not None) is refused
+    assert scene.worker.held == ({4} if refused else {5})
+    if refused:
+        assert f"{SIZES[4]} bytes of host memory needed" in str(load.exception())
+
+
+def test_a_replica_that_makes_room_needs_no_main_memory(build: Build) -> None:
+    """Its model is at home on another device."""
+    scene = build(host=0)
+    twin = model(1).twin(1, "b")
+    scene.residency.enlist(twin, SIZES[1])
+    scene.finish(scene.residency.promote(twin)).result()
+    scene.finish(scene.residency.admit(model(5), SIZES[5])).result()
+    assert scene.worker.held == {5}
+    assert scene.residency.residence(twin).tier is Tier.DISK
+
+
 @pytest.mark.parametrize(("key", "pool"), [(1, "device"), (ON_CPU, "host")])
 def test_a_model_larger_than_its_memory_is_refused_before_anything_is_read(
     scene: Scene, key: int, pool: str
