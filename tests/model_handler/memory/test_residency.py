@@ -1,89 +1,18 @@
-"""Admission, claims and losses of replicas, step by step."""
+"""Admission of models, and claims to them, step by step."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
 from model_handler.errors import (
-    EngineError,
-    InsufficientMemory,
     ModelLoadFailed,
     ModelNotFound,
-    WorkerDied,
 )
-from model_handler.memory.pools import Footprint, Tier
-from model_handler.memory.residency import Residency
+from model_handler.memory.pools import Tier
 from model_handler.memory.room import LEARNED_SHARE
 from model_handler.model import Model
-from tests.model_handler.engine.test_scheduling import CAPACITY, ON_CPU, SIZES, host_pool, model
-from tests.model_handler.fake_worker import FakeWorker
-from tests.model_handler.virtual_time import VirtualLoop
-
-HOST = 250
-
-
-class Scene:
-    def __init__(self, host: int | None, budget: int) -> None:
-        self.loop = VirtualLoop()
-        self.mistakes: list[dict[str, Any]] = []
-        self.loop.set_exception_handler(lambda _, context: self.mistakes.append(context))
-        self.worker = FakeWorker(lambda one: SIZES[one.model_id])
-        self.residency = Residency(self.worker, budget, host_pool(host))
-        self.device = self.residency.device
-
-    def start(self, work: Any, turns: int = 40) -> "asyncio.Task[Any]":
-        task = self.loop.create_task(work)
-        self.loop.turns(turns)
-        return task
-
-    def finish(self, work: Any) -> "asyncio.Task[Any]":
-        """Start it, and let the worker do all that it is asked for."""
-        task = self.start(work)
-        while self.worker.calls:
-            self.worker.let_go(0)
-            self.loop.turns()
-        return task
-
-    def step(self) -> None:
-        """Run what is ready, but nothing that becomes ready by that."""
-        self.loop.call_soon(self.loop.stop)
-        self.loop.run_forever()
-
-    def load(self, *keys: int) -> list[Model]:
-        models = [model(key) for key in keys]
-        for one in models:
-            self.finish(self.residency.admit(one, SIZES[one.model_id])).result()
-        return models
-
-    def lose(self, *models: Model) -> None:
-        self.residency.lost(models)
-        self.worker.die()
-
-
-Build = Callable[..., Scene]
-
-
-@pytest.fixture
-def build() -> Iterator[Build]:
-    scenes: list[Scene] = []
-
-    def build(host: int | None = HOST, budget: int = CAPACITY) -> Scene:
-        scenes.append(Scene(host, budget))
-        return scenes[-1]
-
-    yield build
-    for scene in scenes:
-        scene.loop.close()
-        assert not scene.mistakes
-        assert not scene.worker.broken
-
-
-@pytest.fixture
-def scene(build: Build) -> Scene:
-    return build()
-
+from tests.model_handler.engine.test_scheduling import CAPACITY, ON_CPU, SIZES, model
+from tests.model_handler.memory.conftest import HOST, Build, Scene
 
 # ---- admission ----
 
@@ -284,103 +213,3 @@ def test_an_unload_ends_a_load_in_progress(scene: Scene) -> None:
     assert str(load.exception()) == "the model was unloaded"
     assert unload.exception() is None
     assert scene.device.reserved == 0
-
-
-# ---- losses ----
-
-
-def test_a_model_whose_process_died_while_it_was_loaded_is_not_there(scene: Scene) -> None:
-    """The load may have been answered before the death was noticed."""
-    (one,) = scene.load(1)
-    scene.lose(one)
-    returning = scene.start(scene.residency.promote(one))
-    scene.worker.let_go(0)
-    scene.residency.lost([one])
-    scene.finish(asyncio.sleep(0))
-    error = returning.exception()
-    assert isinstance(error, WorkerDied)
-    assert "ended before the model could be used" in str(error)
-    assert scene.residency.residence(one).tier is not Tier.DEVICE
-    scene.worker.die()
-    assert scene.finish(scene.residency.promote(one)).exception() is None
-
-
-def test_a_dead_worker_keeps_nothing_for_a_demoted_model(scene: Scene) -> None:
-    small, _ = scene.load(4, 3)
-    assert scene.worker.demoted == {4}
-    scene.lose(*scene.residency.models())
-    unload = scene.start(scene.residency.vacate(small))
-    assert unload.done()
-    assert scene.worker.calls == []
-
-
-def test_a_living_worker_frees_what_it_kept_for_a_demoted_model(scene: Scene) -> None:
-    small, _ = scene.load(4, 3)
-    scene.start(scene.residency.vacate(small))
-    assert [(call.kind, call.model_id) for call in scene.worker.calls] == [("unload", 4)]
-    scene.finish(asyncio.sleep(0))
-    assert scene.worker.demoted == set()
-
-
-@pytest.mark.parametrize("host", [None, HOST])
-def test_only_the_first_replica_comes_back_after_a_loss(build: Build, host: int | None) -> None:
-    scene = build(host)
-    (one,) = scene.load(1)
-    one.worker = "a"
-    twin = one.twin(1, "b")
-    scene.worker.held.clear()  # the fake does not tell workers apart
-    scene.worker.private_nbytes = 4
-    scene.residency.enlist(twin, 4)
-    scene.finish(scene.residency.promote(twin)).result()
-    assert (scene.residency.open_in("a"), scene.residency.open_in("b")) == (1, 1)
-    shared = 4 if host is None else SIZES[1]
-    assert scene.device.reserved == SIZES[1] + shared
-    stranger = model(3)
-    scene.lose(stranger, twin, one)
-    assert scene.residency.displaced() == [one]
-    assert (scene.residency.open_in("a"), scene.residency.open_in("b")) == (0, 0)
-    assert scene.device.reserved == (SIZES[1] if host is None else 0)
-    scene.finish(scene.residency.promote(one)).result()
-    assert scene.residency.displaced() == []
-
-
-def test_the_latest_used_comes_back_first(scene: Scene) -> None:
-    models = scene.load(1, ON_CPU)
-    for each in (models[1], models[0], models[1]):
-        scene.finish(scene.residency.acquire(each)).result().release()
-    scene.residency.lost(models)
-    assert scene.residency.displaced() == [models[1], models[0]]
-
-
-def test_a_forward_without_memory_gets_what_an_idle_model_had(build: Build) -> None:
-    scene = build(budget=200)
-    scene.worker.free_nbytes = lambda: 120 - sum(SIZES[key] for key in scene.worker.held)
-    large, small = scene.load(4, 1)
-    assert scene.finish(scene.residency.relieve(small)).result() is True
-    free = 120 - SIZES[4] - SIZES[1]
-    held = SIZES[4] + SIZES[1]
-    assert scene.device.limit == held + int(LEARNED_SHARE * free) - SIZES[4]
-    assert not scene.residency.residence(large).leasable
-    assert scene.finish(scene.residency.relieve(small)).result() is False
-
-
-def test_a_measurement_of_main_memory_is_counted_beside_the_device(scene: Scene) -> None:
-    isolated = model(2)
-    scene.finish(scene.residency.admit(isolated, SIZES[2])).result()
-    assert scene.residency.host is not None
-    scene.residency.remeasure(isolated, Footprint(SIZES[2], 9))
-    assert scene.residency.host.reserved == 9
-    scene.finish(scene.residency.vacate(isolated)).result()
-    assert (scene.residency.host.reserved, scene.device.reserved) == (0, 0)
-
-
-def test_errors_of_the_engine_reach_the_claims_as_they_are(scene: Scene) -> None:
-    (one,) = scene.load(1)
-    scene.lose(one)
-    for error in (InsufficientMemory("a"), WorkerDied("b"), ModelLoadFailed("c")):
-        scene.worker.load_error = error
-        refused: EngineError | BaseException | None = scene.finish(
-            scene.residency.promote(one)
-        ).exception()
-        assert refused is error
-        assert scene.device.reserved == 0
