@@ -12,7 +12,7 @@ from model_handler.errors import (
 )
 from model_handler.memory.pools import Footprint, Tier
 from model_handler.memory.room import LEARNED_SHARE
-from tests.model_handler.engine.test_scheduling import ON_CPU, SIZES, model
+from tests.model_handler.engine.test_scheduling import CAPACITY, ON_CPU, SIZES, model
 from tests.model_handler.memory.conftest import HOST, Build, Scene
 
 
@@ -111,3 +111,35 @@ def test_errors_of_the_engine_reach_the_claims_as_they_are(scene: Scene) -> None
         ).exception()
         assert refused is error
         assert scene.device.reserved == 0
+
+
+def test_a_model_that_dies_before_its_growth_is_counted_keeps_its_reservation(build: Build) -> None:
+    scene = build(host=None)
+    (one,) = scene.load(1)
+
+    def dies() -> None:
+        scene.residency.remeasure(one, Footprint(CAPACITY + 1))
+        scene.residency.lost([one])
+
+    scene.loop.call_soon(dies)
+    scene.loop.turns()
+    assert scene.device.reserved == SIZES[1]
+    assert scene.worker.replaced == []
+
+
+def test_where_main_memory_runs_out_no_replica_is_demoted_for_it(build: Build) -> None:
+    """The operating system has no figure of what is free for one process."""
+    scene = build(host=None)
+    (one,) = scene.load(1)
+    twin = one.twin(1, "b")
+    scene.worker.held.clear()  # the fake does not tell workers apart
+    scene.residency.enlist(twin, 4)
+    scene.finish(scene.residency.promote(twin)).result()
+    assert scene.finish(scene.residency.relieve(one)).result() is False
+    assert scene.residency.residence(twin).leasable
+
+
+def test_a_model_in_main_memory_demotes_nothing_on_the_device(scene: Scene) -> None:
+    on_cpu, on_gpu = scene.load(ON_CPU, 1)
+    assert scene.finish(scene.residency.relieve(on_cpu)).result() is False
+    assert scene.residency.residence(on_gpu).leasable
