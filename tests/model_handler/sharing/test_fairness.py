@@ -131,3 +131,13 @@ def test_a_key_that_had_nothing_yet_comes_before_one_that_had_little() -> None:
     shares.charge("had little", 0.5)
     shares.enter("new")
     assert shares.next(lambda _: True) == "new"
+
+
+def test_a_key_that_was_forgotten_starts_like_a_new_one() -> None:
+    shares: Shares[str] = Shares()
+    for key in ("heavy", "stays"):
+        shares.enter(key)
+        shares.charge(key, 100.0 if key == "heavy" else 1.0)
+    shares.forget("heavy")
+    shares.enter("heavy")
+    assert shares.next(lambda _: True) == "heavy"
