@@ -33,6 +33,7 @@ from tests.model_handler.engine.several_workers import (
     Workers,
     model,
 )
+from tests.model_handler.own_errors import OwnErrors
 from tests.model_handler.virtual_time import VirtualLoop
 
 DELAYED = 2  # a model whose batches wait for more requests
@@ -57,6 +58,7 @@ class WorkersMachine(RuleBasedStateMachine):
         nbytes = self.host_capacity
         host = None if nbytes is None else MemoryPool(Tier.HOST, nbytes)
         self.workers = Workers(self.devices, self.cores, host, self.forget)
+        self.own_errors = OwnErrors()
         self.core = self.workers.core
         self.models: dict[int, Model] = {}
         self.named: set[int] = set()  # keys in use: loading, ready or unloading
@@ -241,6 +243,7 @@ class WorkersMachine(RuleBasedStateMachine):
     @invariant()
     def no_mistake(self) -> None:
         assert not self.mistakes
+        assert not self.own_errors.found
         for worker in self.workers.all:
             assert not worker.broken
 
@@ -338,6 +341,7 @@ class WorkersMachine(RuleBasedStateMachine):
             assert not worker.demoted
         assert ledger.queued_nbytes(self.core.scheduler) == self.core.scheduler.waiting() == 0
         assert all(not slots.load.in_flight for slots in self.slots())
+        self.own_errors.close()
         self.no_mistake()
         self.loop.close()
 

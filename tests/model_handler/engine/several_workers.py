@@ -66,9 +66,9 @@ class Workers:
         self.cores = Cores(0 if self.gpu else cores)
         fleets: dict[str, Fleet] = {}
         residencies: dict[str, Residency] = {}
-        metrics = Metrics()
-        scheduler = Scheduler(residencies, metrics, self.cores)
-        recovery = Recovery(fleets, residencies, scheduler, metrics, forget)
+        self.metrics = Metrics()
+        scheduler = Scheduler(residencies, self.metrics, self.cores)
+        recovery = Recovery(fleets, residencies, scheduler, self.metrics, forget)
         kind = "cuda" if self.gpu else "cpu"
         self.core = Core(kind, fleets, residencies, scheduler, recovery, [])
         for device in devices:

@@ -28,6 +28,7 @@ from model_handler.messages import InferenceRequest, InferenceResponse
 from model_handler.model import Entry, Model, ModelInfo
 from tests.model_handler import ledger
 from tests.model_handler.fake_worker import FakeWorker
+from tests.model_handler.own_errors import OwnErrors
 
 SIZES = {1: 30, 2: 40, 3: 50, 4: 60, 5: 90, 6: 20}
 CAPACITY = 100
@@ -108,6 +109,7 @@ class SchedulingMachine(RuleBasedStateMachine):
         self.scheduler = Scheduler({"": self.residency}, Metrics())
         self.models: dict[int, Model] = {}
         self.departing: set[int] = set()
+        self.own_errors = OwnErrors()
         self.requests: list[asyncio.Task[InferenceResponse]] = []
         self.others: list[asyncio.Task[None]] = []
 
@@ -245,6 +247,11 @@ class SchedulingMachine(RuleBasedStateMachine):
     # ---- what must hold ----
 
     @invariant()
+    def no_error_of_ours(self) -> None:
+        assert not self.own_errors.found
+        assert not self.workers.shared.broken + self.workers.own.broken
+
+    @invariant()
     def never_more_than_there_is(self) -> None:
         places = ledger.residences(self.residency).values()
         device, host = self.residency.device, self.residency.host
@@ -280,6 +287,8 @@ class SchedulingMachine(RuleBasedStateMachine):
             self.departing.add(key)
             self.others.append(self.go(self.unload(self.models.pop(key))))
         self.exhaust()
+        self.own_errors.close()
+        self.no_error_of_ours()
         for task in [*self.requests, *self.others]:
             assert task.done(), "somebody waits for ever"
             error = None if task.cancelled() else task.exception()

@@ -31,6 +31,13 @@ def test_waits_that_ended_long_ago_do_not_count() -> None:
     assert delays.total_s(MEMORY_S + 0.1) == 1.0
 
 
+def test_a_wait_that_ends_while_others_still_count_is_added() -> None:
+    delays = Delays()
+    delays.add(3.0, 0.0)
+    delays.add(1.0, MEMORY_S)
+    assert delays.total_s(MEMORY_S) == 4.0
+
+
 def test_a_wait_in_progress_counts_however_long_it_is() -> None:
     delays = Delays()
     delays.begin(0.0)

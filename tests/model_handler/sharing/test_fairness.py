@@ -123,3 +123,21 @@ def test_a_late_correction_counts_from_the_level_at_which_all_start_again() -> N
         assert turn is not None
         shares.charge(turn, 1.0)
     assert taken == ["heavy"] * 5 + ["light"]
+
+
+def test_a_key_that_had_nothing_yet_comes_before_one_that_had_little() -> None:
+    shares: Shares[str] = Shares()
+    shares.enter("had little")
+    shares.charge("had little", 0.5)
+    shares.enter("new")
+    assert shares.next(lambda _: True) == "new"
+
+
+def test_a_key_that_was_forgotten_starts_like_a_new_one() -> None:
+    shares: Shares[str] = Shares()
+    for key in ("heavy", "stays"):
+        shares.enter(key)
+        shares.charge(key, 100.0 if key == "heavy" else 1.0)
+    shares.forget("heavy")
+    shares.enter("heavy")
+    assert shares.next(lambda _: True) == "heavy"

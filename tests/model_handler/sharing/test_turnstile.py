@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_handler.sharing.turnstile import Turnstile, WorkKind
+from model_handler.sharing.turnstile import (
+    Turnstile,
+    WorkKind,
+    give_way,
+    let_brief_pass,
+    pass_through,
+)
 
 PATIENCE_S = 30.0
 kinds = st.sampled_from(WorkKind)
@@ -132,3 +138,88 @@ def test_a_lap_excludes_the_time_of_others() -> None:
         assert turn.lap() == 5
     thread.join(PATIENCE_S)
     assert clock.now == 11
+
+
+def started(work: Callable[[], None], count: int = 1) -> list[threading.Thread]:
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def test_brief_work_has_one_share_however_much_of_it_waits() -> None:
+    """It gets six times as much as one generation, and does not hold it up until nothing is left."""
+    clock, finished = Clock(), list[float]()
+    turnstile = Turnstile(clock)
+
+    def short() -> None:
+        with turnstile.turn(WorkKind.BRIEF):
+            clock.now += 1
+            finished.append(clock.now)
+
+    with turnstile.turn(WorkKind.LONG):
+        threads = started(short, 9)
+        _until_waiting(turnstile, 9)
+        clock.now += 1
+        turnstile.give_way()
+        assert len(finished) in (6, 7)  # as sums of sixths are rounded
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert finished == [2, 3, 4, 5, 6, 7, 8, 9, 10]
+
+
+@pytest.mark.parametrize("step", [give_way, let_brief_pass])
+def test_the_steps_of_a_thread_with_a_turnstile_let_others_pass(step: Callable[[], None]) -> None:
+    turnstile, passed = Turnstile(), threading.Event()
+
+    def generate() -> None:
+        pass_through(turnstile)
+        with turnstile.turn(WorkKind.LONG):
+            begun.set()
+            _until_waiting(turnstile, 1)
+            step()
+            assert passed.is_set()
+            done.set()
+
+    def short() -> None:
+        with turnstile.turn(WorkKind.BRIEF):
+            passed.set()
+
+    begun, done = threading.Event(), threading.Event()
+    threads = started(generate)
+    assert begun.wait(PATIENCE_S)
+    threads += started(short)
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert done.is_set()
+
+
+@pytest.mark.parametrize("step", [give_way, let_brief_pass])
+def test_steps_of_a_thread_without_a_turnstile_do_nothing(step: Callable[[], None]) -> None:
+    finished: list[int] = []
+
+    def compute() -> None:
+        step()
+        finished.append(1)
+
+    for thread in started(compute):
+        thread.join(PATIENCE_S)
+    assert finished == [1]
+
+
+def test_a_second_generation_does_not_pass_between_two_layers() -> None:
+    """Only brief work passes between two layers."""
+    turnstile, order = Turnstile(), list[str]()
+
+    def generate() -> None:
+        with turnstile.turn(WorkKind.LONG):
+            order.append("second")
+
+    with turnstile.turn(WorkKind.LONG):
+        threads = started(generate)
+        _until_waiting(turnstile, 1)
+        turnstile.let_brief_pass()
+        order.append("first")
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert order == ["first", "second"]
