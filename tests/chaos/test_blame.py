@@ -1,0 +1,163 @@
+"""Models without code that end or block their worker: they go on in a process of their own, the others stay.
+
+A crash: the weights are a mapped file; it is renamed, replaced by a whole copy and truncated, so that the next
+batch is a SIGBUS, and a restored model is sound. A block: TorchScript that never ends.
+"""
+
+import asyncio
+import dataclasses
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_handler.engine import factory
+from model_handler.errors import DeadlineExceeded, EngineError, WorkerDied
+from model_handler.messages import InferenceRequest
+from tests.chaos.running_engine import RunningEngine
+from tests.chaos.test_workers_killed import workers
+from tests.contract.artifacts import Zoo
+from tests.hostile.inputs.graphs import Adding, Endless, script
+
+ROWS = json.dumps({"inputs": [[1.0, 2.0, 3.0]]}).encode()
+TEXT = json.dumps({"inputs": "hello"}).encode()
+RIGHT = {"first": "A", "second": "B", "sum": {"predictions": [[2.0, 3.0, 4.0]]}}
+DEADLINE_S, GRACE_S = 0.6, 0.2
+PAUSE_S = 0.01  # between requests, which would otherwise take a core
+
+
+@pytest.fixture(scope="module")
+def zoo(running: RunningEngine) -> Zoo:
+    return Zoo(running.root)
+
+
+async def ask(running: RunningEngine, name: str) -> Any:
+    """The answer, or the class of the error."""
+    body = TEXT if name in ("first", "second", "guilty") else ROWS
+    try:
+        response = await running.engine.invoke(name, InferenceRequest(body, "application/json"))
+    except EngineError as error:
+        return type(error)
+    answer = json.loads(response.body)
+    return answer if body is ROWS else answer[0]["label"][0]
+
+
+@asynccontextmanager
+async def asked(running: RunningEngine, *names: str) -> AsyncIterator[Counter[str]]:
+    """Ask models during the block. The answers are right; the counter has the requests that failed with their
+    worker. Nothing makes the container unhealthy."""
+    failed: Counter[str] = Counter()
+    over = False
+
+    async def ask_on(name: str) -> None:
+        while not over:
+            answer = await ask(running, name)
+            assert answer in (RIGHT[name], WorkerDied)
+            failed[name] += answer is WorkerDied
+            assert running.engine.health() is None
+            await asyncio.sleep(PAUSE_S)
+
+    async with asyncio.TaskGroup() as group:
+        asking = [group.create_task(ask_on(name)) for name in names]
+        yield failed
+        over = True
+        await asyncio.wait(asking)
+
+
+async def crash(running: RunningEngine, name: str, weights: Path) -> None:
+    whole = weights.with_suffix(".whole")
+    weights.rename(whole)
+    shutil.copyfile(whole, weights)
+    os.truncate(whole, 0)
+    assert await ask(running, name) is WorkerDied
+    whole.unlink()
+
+
+async def answers(running: RunningEngine, name: str, right: Any) -> None:
+    """Return when the model answers again."""
+    while (answer := await ask(running, name)) is WorkerDied:
+        await asyncio.sleep(PAUSE_S)
+    assert answer == right
+
+
+def test_a_model_that_crashes_its_worker(running: RunningEngine, zoo: Zoo) -> None:
+    """The worker of all is replaced once. After that the model ends its own process only; again and again, and
+    it is left alone for a while."""
+
+    async def scenario() -> None:
+        engine, guilty = running.engine, running.root / "guilty"
+        for name, directory in (("first", zoo.a), ("second", zoo.b)):
+            await engine.load(name, str(directory))
+        shutil.copytree(zoo.a, guilty)
+        await engine.load("guilty", str(guilty))
+        shared = workers().keys()
+        async with asked(running, "first", "second") as failed:
+            await crash(running, "guilty", guilty / "model.safetensors")
+            await answers(running, "guilty", "A")
+            replaced = workers().keys()
+            assert (len(replaced), len(replaced & shared)) == (len(shared) + 1, len(shared) - 1)
+            failed.clear()
+            await crash(running, "guilty", guilty / "model.safetensors")
+            await answers(running, "guilty", "A")
+            assert len(workers().keys() & replaced) == len(shared)
+            await crashed_until_left_alone(running, guilty / "model.safetensors")
+            assert workers().keys() < replaced
+            await answers(running, "guilty", "A")
+            assert not +failed
+        for name in ("guilty", "first", "second"):
+            await engine.unload(name)
+        assert len(workers()) == len(shared)
+
+    running.run(scenario())
+
+
+async def crashed_until_left_alone(running: RunningEngine, weights: Path) -> None:
+    while True:
+        await crash(running, "guilty", weights)
+        try:
+            await running.ask("guilty", TEXT)
+        except WorkerDied as error:
+            if "next attempt" in str(error):
+                assert "SIGBUS" in str(error)
+                return
+            await answers(running, "guilty", "A")
+
+
+def test_a_model_whose_batch_never_ends(
+    running: RunningEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It blocks other graphs until its deadline and a grace, once. An unload does not wait for its batch."""
+    limits = {"request_timeout_s": DEADLINE_S, "unload_timeout_s": 0.1}
+    options = dataclasses.replace(running.engine.options, **limits)
+    monkeypatch.setattr(running.engine, "options", options)
+    monkeypatch.setattr(factory, "OTHERS_GRACE_S", GRACE_S)
+    for name, module in (("sum", Adding()), ("endless", Endless())):
+        (running.root / name).mkdir()
+        script(module)(running.root / name)
+
+    async def scenario() -> None:
+        engine = running.engine
+        mains = workers().keys()
+        for name in ("sum", "endless"):
+            await engine.load(name, str(running.root / name))
+        assert await ask(running, "sum") == RIGHT["sum"]
+        assert await ask(running, "endless") is DeadlineExceeded
+        await answers(running, "sum", RIGHT["sum"])
+        before = workers().keys()
+        assert mains < before
+        async with asked(running, "sum") as failed:
+            for _ in range(2):
+                while await ask(running, "endless") is not DeadlineExceeded:
+                    await asyncio.sleep(PAUSE_S)
+            await engine.unload("endless")
+            assert not +failed
+        await engine.unload("sum")
+        assert workers().keys() == mains
+
+    running.run(scenario())
