@@ -209,8 +209,8 @@ class UserPool:
 
 
 class ModelUsers:
-    """The users of the models' processes, and the directories that are closed while a model is loaded. Without
-    a `pool`, every process keeps the user of the front."""
+    """The users of the models' processes, and the directories that are closed while a model is loaded.
+    Without a `pool`, every process keeps the user of the front."""
 
     def __init__(self, pool: UserPool | None) -> None:
         self._pool = pool

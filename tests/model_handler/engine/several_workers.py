@@ -25,8 +25,8 @@ from model_handler.processes.deaths import Death
 from model_handler.processes.forkserver_client import ForkServerClient
 from model_handler.processes.prefork import PreforkPool
 from model_handler.processes.quarantine import Quarantine
-from model_handler.processes.users import ModelUsers
 from model_handler.processes.supervisor import Supervisor
+from model_handler.processes.users import ModelUsers
 from tests.model_handler.fake_supervisor import ProcessSupervisor
 
 SIZES = {1: 30, 2: 40, 3: 50, 4: 20, 5: 25, 6: 20}
