@@ -10,6 +10,7 @@ import random
 import signal
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -117,7 +118,8 @@ class Storm:
             try:
                 role(chance)
             except (AssertionError, OSError, ValueError, psutil.Error) as error:
-                self.report.fault(f"{name}: {error!r}")
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                self.report.fault(f"{name}: {error!r} in {where.name}, {where.line}")
 
     # ---- what the threads do, again and again ----
 
@@ -219,8 +221,14 @@ class Storm:
         if status == 0 or status not in allowed or seconds > patience_s:
             self.report.fault(f"{method} {path}: {status} after {seconds:.1f} s: {answer[:200]!r}")
         elif status >= 400:
-            check_error(status, "application/json", answer)
+            self._check_error(f"{method} {path}", status, answer)
         return status, answer
+
+    def _check_error(self, request: str, status: int, answer: bytes) -> None:
+        try:
+            check_error(status, "application/json", answer)
+        except (AssertionError, ValueError) as error:
+            self.report.fault(f"{request}: {status}, {error!r}: {answer[:600]!r}")
 
 
 def _kind(chance: random.Random, kinds: set[str]) -> str:
