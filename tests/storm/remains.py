@@ -28,8 +28,12 @@ class Remains:
     gauges: dict[str, float]
 
     def differences(self, earlier: "Remains") -> dict[str, str]:
+        """What is more than before, and figures that are not as before. A process that was kept for the next
+        artifact may be missing: one that was slow is not kept."""
         before, now = asdict(earlier), asdict(self)
-        return {name: f"{before[name]} → {now[name]}" for name in now if now[name] != before[name]}
+        more = {name: now[name] - before[name] for name in ("processes", "descriptors", "files")}
+        more["gauges"] = dict(now["gauges"].items() - before["gauges"].items())
+        return {name: f"{before[name]} → {now[name]}" for name, found in more.items() if found}
 
 
 def remains(server: WatchedServer, temporary: Path) -> Remains:

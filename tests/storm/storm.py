@@ -159,6 +159,8 @@ class Storm:
         if not processes or self._over.is_set():
             return
         kind = _kind(chance, {name for _, name in processes})
+        if kind is None:
+            return
         process = chance.choice([each for each, name in processes if name == kind])
         with contextlib.suppress(psutil.NoSuchProcess):
             if chance.random() < 0.5:
@@ -231,7 +233,10 @@ class Storm:
             self.report.fault(f"{request}: {status}, {error!r}: {answer[:600]!r}")
 
 
-def _kind(chance: random.Random, kinds: set[str]) -> str:
-    """The name of the process that gets the signal."""
+def _kind(chance: random.Random, kinds: set[str]) -> str | None:
+    """The name of the process that gets the signal. None while there is but a fork server that starts: it
+    would never come to an end."""
     others = sorted(kinds - {FORK_SERVER})
-    return chance.choice(others) if others and chance.random() > OF_FORK_SERVER else FORK_SERVER
+    if not others:
+        return None
+    return chance.choice(others) if chance.random() > OF_FORK_SERVER else FORK_SERVER
