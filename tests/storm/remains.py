@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -30,10 +30,14 @@ class Remains:
     def differences(self, earlier: "Remains") -> dict[str, str]:
         """What is more than before, and figures that are not as before. A process that was kept for the next
         artifact may be missing: one that was slow is not kept."""
-        before, now = asdict(earlier), asdict(self)
-        more = {name: now[name] - before[name] for name in ("processes", "descriptors", "files")}
-        more["gauges"] = dict(now["gauges"].items() - before["gauges"].items())
-        return {name: f"{before[name]} → {now[name]}" for name, found in more.items() if found}
+        found: dict[str, str] = {}
+        for name in ("processes", "descriptors", "files"):
+            before, now = getattr(earlier, name), getattr(self, name)
+            if more := now - before:
+                found[name] = f"{more} beside {before}"
+        if self.gauges != earlier.gauges:
+            found["gauges"] = f"{earlier.gauges} → {self.gauges}"
+        return found
 
 
 def remains(server: WatchedServer, temporary: Path) -> Remains:

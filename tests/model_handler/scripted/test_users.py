@@ -250,30 +250,29 @@ def test_a_process_that_died_gets_its_files_again(pair: Running) -> None:
 
 
 def test_a_model_without_code_in_a_process_of_its_own(running: Running, root: Path) -> None:
-    """Its directory is readable by its user, also after its process was replaced."""
+    """All its threads have the user, which can read its files, also after its process was replaced."""
     directory = artifacts.bert_classifier(root / "plain")
     (directory / "serving.properties").write_text("option.isolation=own\n")
     for file in directory.iterdir():
         file.chmod(0o600)
     before = listing(directory)
-    for _ in range(2):
-        assert running.post("/models", model_name="plain", url=str(directory)).status_code == 200
-        (pid,) = users_processes()
-        text = Path(f"/proc/{pid}/status").read_text()
-        status = {
-            key: value.split()
-            for key, _, value in (line.partition(":") for line in text.splitlines())
-        }
-        assert (status["Name"], status["NoNewPrivs"]) == (["mme-worker"], ["1"])
-        assert {*status["Uid"], *status["Gid"], *status["Groups"]} in ({str(UID)}, {str(UID + 1)})
+    assert running.post("/models", model_name="plain", url=str(directory)).status_code == 200
+    (pid,) = users_processes()
+    assert Path(f"/proc/{pid}/comm").read_text() == "mme-worker\n"
+    for task in Path(f"/proc/{pid}/task").glob("*/status"):
+        pairs = (line.partition(":") for line in task.read_text().splitlines())
+        status = {name: values.split() for name, _, values in pairs}
+        ids = {*status["Uid"], *status["Gid"], *status["Groups"]}
+        assert ids in ({str(UID)}, {str(UID + 1)})
         assert {*status["CapPrm"], *status["CapEff"]} == {"0" * 16}
-        assert question(running, "plain") == 200
-        os.kill(pid, signal.SIGKILL)
-        until(lambda: question(running, "plain") == 200)
-        assert users_processes() not in ([], [pid])
-        assert running.http.delete("/models/plain").status_code == 200
-        assert not users_processes()
-        assert listing(directory) == before
+        assert status["NoNewPrivs"] == ["1"]
+    assert question(running, "plain") == 200
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: question(running, "plain") == 200)
+    assert users_processes() not in ([], [pid])
+    assert running.http.delete("/models/plain").status_code == 200
+    assert not users_processes()
+    assert listing(directory) == before
 
 
 def question(running: Running, model: str) -> int:
