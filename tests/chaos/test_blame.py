@@ -20,7 +20,7 @@ import pytest
 from model_handler.engine import factory
 from model_handler.errors import DeadlineExceeded, EngineError, WorkerDied
 from model_handler.messages import InferenceRequest
-from tests.chaos.running_engine import RunningEngine
+from tests.chaos.running_engine import PATIENCE_S, RunningEngine
 from tests.chaos.test_workers_killed import workers
 from tests.contract.artifacts import Zoo
 from tests.hostile.inputs.graphs import Adding, Endless, script
@@ -35,6 +35,15 @@ PAUSE_S = 0.01  # between requests, which would otherwise take a core
 @pytest.fixture(scope="module")
 def zoo(running: RunningEngine) -> Zoo:
     return Zoo(running.root)
+
+
+def limited(
+    running: RunningEngine, patch: pytest.MonkeyPatch, request_s: float, unload_s: float = 60.0
+) -> None:
+    options = dataclasses.replace(
+        running.engine.options, request_timeout_s=request_s, unload_timeout_s=unload_s
+    )
+    patch.setattr(running.engine, "options", options)
 
 
 async def ask(running: RunningEngine, name: str) -> Any:
@@ -104,9 +113,12 @@ async def asked_again(running: RunningEngine, name: str) -> AsyncIterator[Any]:
         await asyncio.sleep(PAUSE_S)
 
 
-def test_a_model_that_crashes_its_worker(running: RunningEngine, zoo: Zoo) -> None:
+def test_a_model_that_crashes_its_worker(
+    running: RunningEngine, zoo: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The worker of all is replaced once. After that the model ends its own process only; again and again,
     and it is left alone for a while."""
+    limited(running, monkeypatch, PATIENCE_S)
 
     async def scenario() -> None:
         engine, guilty = running.engine, running.root / "guilty"
@@ -144,8 +156,9 @@ async def crashed_until_left_alone(running: RunningEngine, weights: Path) -> Non
     while "next attempt" not in message:
         assert await once_not(running, "guilty", WorkerDied) == "A"
         await crash(running, "guilty", weights)
-        (answered,) = await asyncio.gather(running.ask("guilty", TEXT), return_exceptions=True)
-        message = str(answered)
+        request = asyncio.create_task(running.ask("guilty", TEXT))
+        await asyncio.wait([request])
+        message = str(request.exception() or "")
     assert "SIGBUS" in message
 
 
@@ -153,9 +166,7 @@ def test_a_model_whose_batch_never_ends(
     running: RunningEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It blocks other graphs until its deadline and a grace, once. In its own process an unload ends it."""
-    limits = {"request_timeout_s": DEADLINE_S, "unload_timeout_s": 0.1}
-    options = dataclasses.replace(running.engine.options, **limits)
-    monkeypatch.setattr(running.engine, "options", options)
+    limited(running, monkeypatch, DEADLINE_S, unload_s=0.1)
     monkeypatch.setattr(factory, "OTHERS_GRACE_S", GRACE_S)
     for name, module in (("sum", Adding()), ("endless", Endless())):
         (running.root / name).mkdir()
