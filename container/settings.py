@@ -110,7 +110,7 @@ class Settings(LimitSettings):
         False,
         "MME_ISOLATE_USERS",
         parse=variables.truth,
-        text="true: each process with a model's own code has a user of its own; requires root",
+        text="true: each process for one model has a user of its own; requires root",
     )
     isolate_user_range: tuple[int, int] = variable(
         (20000, 29999),

@@ -41,6 +41,7 @@ class WorkerOptions:
     limits: RequestLimits = RequestLimits()
     # The worker serves one model: TorchScript with option.isolation=own is then opened without checks
     alone: bool = False
+    change_user: bool = False  # the process becomes another user when it loads its model
 
 
 @dataclass(frozen=True, slots=True)

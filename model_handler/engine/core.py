@@ -93,8 +93,7 @@ class Core:
                 await self.scheduler.drained(model)
         self.scheduler.abandon(model, unloading(model.info.name))
         fleet = self.fleets[self.scheduler.device(model)]
-        if model.isolated:
-            fleet.interrupt(model, "unloaded while it computes")
+        fleet.interrupt(model, "unloaded while it computes")
         await self.scheduler.drained(model)
         try:
             await self.scheduler.close(model)

@@ -18,6 +18,8 @@ from model_handler.processes.supervisor import Supervisor
 from model_handler.sharing.turnstile import GENERATIONS
 
 GRAPHS = "graphs"
+GRACE_S = 30.0  # for a late batch of a main worker, whose end costs all models
+OTHERS_GRACE_S = 10.0  # of a worker for graphs or for one model, which others wait for or need less
 
 Place = tuple[WorkQueue, BatchSlots]  # where a model's batches wait, and where they run
 
@@ -48,7 +50,7 @@ class WorkQueues(NamedTuple):
 
 
 class DeviceWorker:
-    """`name`: unique in its engine. `device`: name of the device whose memory it uses, see BatchSlots.
+    """`name`: unique in its engine. `device`, `grace_s`: see BatchSlots.
 
     `work_queues`: those that it takes part in. `models`: ids of those at home here, on the device or demoted.
     """
@@ -59,6 +61,7 @@ class DeviceWorker:
         device: str,
         supervisor: Supervisor,
         work_queues: WorkQueues,
+        grace_s: float = GRACE_S,
     ) -> None:
         self.name = name
         self.device = device
@@ -66,7 +69,13 @@ class DeviceWorker:
         self.work_queues = work_queues
         self.models: set[int] = set()
         slots = partial(
-            BatchSlots, supervisor, name=name, device=device, load=WorkerLoad(), shares_cores=True
+            BatchSlots,
+            supervisor,
+            grace_s=grace_s,
+            name=name,
+            device=device,
+            load=WorkerLoad(),
+            shares_cores=True,
         )
         # The process lets short batches pass between the tokens of a generating model
         self._slots = slots(), slots(depth=GENERATIONS, each=1)

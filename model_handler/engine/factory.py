@@ -7,7 +7,12 @@ from functools import partial
 
 from model_handler.engine import admission
 from model_handler.engine.core import Core
-from model_handler.engine.device_worker import DeviceWorker, Supervise, WorkQueues
+from model_handler.engine.device_worker import (
+    OTHERS_GRACE_S,
+    DeviceWorker,
+    Supervise,
+    WorkQueues,
+)
 from model_handler.engine.engine import Engine, Forget
 from model_handler.engine.fleet import Fleet
 from model_handler.engine.metrics import Metrics
@@ -49,7 +54,8 @@ def create_engine(options: EngineOptions) -> Engine:
         alone: bool = False,
     ) -> Supervisor:
         calls = on_ready, on_lost, on_examined
-        its_options = dataclasses.replace(worker, alone=alone)
+        change_user = alone and options.isolated_uids is not None
+        its_options = dataclasses.replace(worker, alone=alone, change_user=change_user)
         return Supervisor(device, forks, its_options, *calls, alone=alone)
 
     readers = PreforkPool(forks)
@@ -94,7 +100,8 @@ class Composer:
         self._work_queues = WorkQueues.new()
         self._host: MemoryPool | None = None
         uids = options.isolated_uids
-        self._users = users.UserPool(uids, options.model_roots) if uids else None
+        pool = users.UserPool(uids, options.model_roots) if uids else None
+        self._users = users.ModelUsers(pool)
 
     def compose(self, first: Supervisor, ready: Ready, forget: Forget) -> Core:
         """`first`: the supervisor of the worker that is ready."""
@@ -169,7 +176,7 @@ class Composer:
                 lambda death: core.recovery.examined(worker, death),
                 alone=alone,
             )
-            worker = DeviceWorker(name, device, supervisor, work_queues)
+            worker = DeviceWorker(name, device, supervisor, work_queues, OTHERS_GRACE_S)
             return worker
 
         isolated_lost = partial(core.recovery.isolated_lost, device)

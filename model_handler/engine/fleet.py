@@ -6,6 +6,7 @@ for graphs only. While there are graphs, a GPU has one such worker, and a CPU as
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol
@@ -18,13 +19,14 @@ from model_handler.engine.queues import BatchSlots, WorkQueue
 from model_handler.errors import EngineError
 from model_handler.memory.overheads import Overhead
 from model_handler.memory.pools import Footprint
-from model_handler.model import Model, User
+from model_handler.model import Model
 from model_handler.options import ProcessOptions
 from model_handler.processes.isolated_process import IsolatedProcess
 from model_handler.processes.prefork import PreforkPool
 from model_handler.processes.quarantine import Quarantine
-from model_handler.processes.users import ProcessUser, UserPool
+from model_handler.processes.users import ModelUsers
 
+log = logging.getLogger(__name__)
 GRACE_S = 1.0  # past its deadline an isolated model's process can be ended without harm to others
 BUSY_S = 0.1  # steps in which the recent compute time of workers is compared
 SHARED = "(shared)"
@@ -56,7 +58,7 @@ class Fleet:
         spares: PreforkPool,
         quarantine: Quarantine,
         on_isolated_lost: Callable[[IsolatedProcess], None],
-        users: UserPool | None = None,
+        users: ModelUsers,
     ) -> None:
         self.mains = [main]
         self._options = options
@@ -65,7 +67,6 @@ class Fleet:
         self._quarantine = quarantine
         self._on_isolated_lost = on_isolated_lost
         self._users = users
-        self._user_of: dict[IsolatedProcess, ProcessUser] = {}
         self._others: dict[str, DeviceWorker] = {}
         self._graphs: list[DeviceWorker] = []  # those of the others that are for graphs
         self._isolated: dict[int, IsolatedProcess] = {}
@@ -84,8 +85,7 @@ class Fleet:
                 await self._end(worker)
         for worker in self.mains:
             await worker.supervisor.stop()
-        if self._users is not None:
-            await self._users.stop()
+        await self._users.stop()
 
     @property
     def sick(self) -> bool:
@@ -108,17 +108,33 @@ class Fleet:
     def assign(self, model: Model) -> Place:
         """Choose the model's home, and return the place of its batches."""
         if not model.isolated:
-            self._close(model, None)
-            return self._carry(model, self._home(model))
+            worker = self._home(model)
+            try:
+                self._users.admit(model, worker if worker.name == self._own_name(model) else None)
+            except EngineError:
+                self._end_soon_if_unused(worker)
+                raise
+            return self._carry(model, worker)
         process = self._process_for(model)
-        self._close(model, process)
+        try:
+            self._users.admit(model, process)
+        except EngineError:
+            if process not in self._isolated.values():
+                self._forget(process)
+            raise
         self._isolated[model.model_id] = process
         return self._places[process]
 
     def apart(self, model: Model) -> Place:
         """Move the model to a device worker of its own, which starts with its next load."""
         self.carrier(model).models.discard(model.model_id)
-        return self._carry(model, self._own(model))
+        worker = self._own(model)
+        try:
+            self._users.admit(model, worker)
+        except EngineError as error:  # better with the user of the others than not at all
+            facts = {"model": model.info.name, "reason": str(error)}
+            log.error("no user of its own", extra=facts)
+        return self._carry(model, worker)
 
     def is_apart(self, model: Model) -> bool:
         """Whether the model has a device worker of its own."""
@@ -137,19 +153,20 @@ class Fleet:
     def dismiss(self, model: Model) -> None:
         """Forget a model that was unloaded; end a process that has no model left."""
         process = self._isolated.pop(model.model_id, None)
-        if self._users is not None:
-            self._users.release(model.artifact.path)
+        self._users.dismiss(model)
         if process is not None and process not in self._isolated.values():
             self._forget(process)
         if process is None and model.worker:
             self._end_soon_if_unused(self._drop(model))
 
     def interrupt(self, model: Model, reason: str) -> None:
-        """End what an isolated model computes, if the process is its own."""
-        process = self._isolated[model.model_id]
-        _, slots = self._places[process]
-        if len(process.models) == 1 and slots.in_flight:
-            process.replace(reason)
+        """End what a model computes, if the process is its own."""
+        if (process := self._isolated.get(model.model_id)) is not None:
+            _, slots = self._places[process]
+            if len(process.models) == 1 and slots.in_flight:
+                process.replace(reason)
+        elif self.is_apart(model) and self.carrier(model).batches:
+            self.carrier(model).supervisor.replace(reason)
 
     def end(self, model: Model, reason: str) -> None:
         """End the process of a model with code of its own; the next request starts another one."""
@@ -167,32 +184,12 @@ class Fleet:
             return self._others[model.worker]
         return next((main for main in self.mains if main.name == model.worker), self.mains[0])
 
-    def _close(self, model: Model, process: IsolatedProcess | None) -> None:
-        """Close the model's directory to the users of other models. Raises ModelLoadFailed, and
-        InsufficientMemory if no user is left."""
-        if self._users is None:
-            return
-        user = None
-        try:
-            if process is not None:
-                user = self._user_of.get(process) or self._users.take()
-                self._user_of[process] = user
-            groups = self._users.close(model.artifact.path, user)
-        except EngineError:
-            if process is not None and process not in self._isolated.values():
-                self._forget(process)
-            raise
-        if user is not None:
-            model.user = User(user.uid, groups, str(user.home))
-
     def _forget(self, process: IsolatedProcess) -> None:
         """Its last model was dismissed."""
         del self._places[process]
         if process is self._shared:
             self._shared = None
-        user = self._user_of.pop(process, None)
-        if self._users is not None and user is not None:
-            self._users.give_back(user)
+        self._users.ended(process)
 
     # ---- workers of the device ----
 
@@ -265,6 +262,8 @@ class Fleet:
         for one in ending:
             del self._others[one.name]
         await asyncio.gather(*(one.supervisor.stop() for one in ending))
+        for one in ending:
+            self._users.ended(one)
 
     # ---- processes of isolated models ----
 

@@ -232,10 +232,12 @@ def _become_worker(order: Order, fds: list[int]) -> NoReturn:
 def _run(order: Order, fds: list[int]) -> None:
     end = socket.socket(fileno=fds[0])
     if order["fork"] == "worker":
-        from model_handler.worker import worker
+        from model_handler.worker import user, worker
 
         _name_process("mme-worker")
         options = msgspec.convert(order.get("options", {}), WorkerOptions)
+        if options.change_user:
+            user.forbid_privileges()
         work_record.attach(fds[1])
         worker.main(end, order["device"], options)
     elif order["fork"] == "reader":

@@ -12,15 +12,13 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Self
 
 from model_handler.background import in_background
+from model_handler.processes.stopped import BEAT_S, STOPPED_BEATS, is_stopped
 
 log = logging.getLogger(__name__)
 STOP_PATIENCE_S = 2.0
-BEAT_S = 1.0
-STOPPED_BEATS = 2  # in a row at which the server was found stopped
 ANSWER_LIMIT_S = 20.0  # a fork takes 20 ms, the end of a process that uses a GPU seconds
 IMPORT_LIMIT_S = 300.0  # until the first answer
 MAX_UNKNOWN_EXITS = 64
@@ -131,7 +129,7 @@ class ForkServerProcess:
                 with suppress(OSError):  # a full socket: it does not answer either
                     self._control.send(json.dumps({"ping": 1}).encode() + b"\n")
             await asyncio.sleep(BEAT_S)
-            stopped = stopped + 1 if _is_stopped(self._process.pid) else 0
+            stopped = stopped + 1 if is_stopped(self._process.pid) else 0
             late = self._asked_at is not None and loop.time() - self._asked_at > self._limit_s
             if late or stopped >= STOPPED_BEATS:
                 reason = "it is stopped" if stopped else "it does not answer"
@@ -158,16 +156,6 @@ class ForkServerProcess:
         except TimeoutError:  # it may be stuck in its imports
             self._kill()
             await self._process.wait()
-
-
-def _is_stopped(pid: int) -> bool:
-    """Whether the process was stopped by a signal."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return False  # it has ended
-    state = stat.rpartition(b")")[2].split()[0]  # proc(5): the name may hold anything
-    return state == b"T"
 
 
 def _command(control_fd: int) -> list[str]:

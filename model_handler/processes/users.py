@@ -1,8 +1,9 @@
-"""A user of its own for each process with code from artifacts (MME_ISOLATE_USERS); the front runs as root.
+"""A user of its own for each process of one model (MME_ISOLATE_USERS); the front runs as root.
 
-While a model is loaded, its directory is closed to other users; that of a model with code is readable by the
-group of its user. Invariants: `release` gives a directory its former owner, group and mode; a uid is used
-again only after all its processes have ended, its files in `home` are gone and no directory has its group.
+While a model is loaded, its directory is closed to other users; that of a model in a process of its own is
+readable by the group of its user. Invariants: `release` gives a directory its former owner, group and mode;
+a uid is used again only after all its processes have ended, its files in `home` are gone and no directory has
+its group.
 """
 
 import asyncio
@@ -12,12 +13,13 @@ import shutil
 import signal
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model_handler.errors import InsufficientMemory, ModelLoadFailed
+from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed
+from model_handler.model import Model, User
 
 log = logging.getLogger(__name__)
 MAX_ENTRIES = 10_000  # files of an artifact whose permissions are looked at
@@ -204,6 +206,55 @@ class UserPool:
     def _restore(self, path: Path) -> None:
         for before in reversed(self._closed.pop(path).changed):
             before.restore()
+
+
+class ModelUsers:
+    """The users of the models' processes, and the directories that are closed while a model is loaded.
+    Without a `pool`, every process keeps the user of the front."""
+
+    def __init__(self, pool: UserPool | None) -> None:
+        self._pool = pool
+        self._of: dict[Hashable, ProcessUser] = {}
+        self._closed: dict[int, Path] = {}
+
+    def admit(self, model: Model, process: Hashable | None) -> None:
+        """Close the model's directory to the users of other models. `process`: what ends with `ended`, and
+        becomes another user when it loads the model; None: it keeps its user, or the one that it has.
+
+        Raises ModelLoadFailed, and InsufficientMemory if no user is left.
+        """
+        if self._pool is None:
+            return
+        path, user = model.artifact.path, None
+        if process is not None:
+            user = self._of.get(process) or self._pool.take()
+        try:
+            groups = self._pool.close(path, user)
+        except EngineError:
+            if user is not None and process not in self._of:
+                self._pool.give_back(user)
+            raise
+        self.dismiss(model)
+        self._closed[model.model_id] = path
+        if user is not None:
+            self._of[process] = user
+            model.user = User(user.uid, groups, str(user.home))
+
+    def dismiss(self, model: Model) -> None:
+        """Open its directory again, unless another model is loaded from it."""
+        path = self._closed.pop(model.model_id, None)
+        if self._pool is not None and path is not None:
+            self._pool.release(path)
+
+    def ended(self, process: Hashable) -> None:
+        """It will not be started again."""
+        user = self._of.pop(process, None)
+        if self._pool is not None and user is not None:
+            self._pool.give_back(user)
+
+    async def stop(self) -> None:
+        if self._pool is not None:
+            await self._pool.stop()
 
 
 def _entries(path: Path) -> Iterator[Path]:

@@ -38,6 +38,7 @@ from model_handler.messages import (
 )
 from model_handler.model import Model
 from model_handler.processes.forkserver_client import ForkedProcess
+from model_handler.processes.stopped import StopWatch
 
 EXIT_LIMIT_S = 1.0
 START_LIMIT_S = 300.0  # imports from a cold disk, and the start of the GPU's driver
@@ -81,6 +82,7 @@ class WorkerProcess(asyncio.Protocol):
         self._frames = FrameBuffer(REPORT_NBYTES)
         self._waiting: dict[tuple[type, int], asyncio.Future[Any]] = {}
         self._trims = itertools.count(1)
+        self._stop_watch: StopWatch | None = None
         self._transport: asyncio.Transport
 
     @classmethod
@@ -106,6 +108,7 @@ class WorkerProcess(asyncio.Protocol):
         if worker.ended.is_set():
             raise WorkerDied(worker.reason)
         worker._watched = True
+        worker._stop_watch = StopWatch(worker.pid, lambda: worker._waiting, worker._found_stopped)
         return worker
 
     @property
@@ -122,6 +125,9 @@ class WorkerProcess(asyncio.Protocol):
         """End the process; `on_lost` is called. `culprit`: the model_id to blame."""
         self.reason, self.culprit, self.replaced = reason, culprit, True
         self._transport.abort()
+
+    def _found_stopped(self) -> None:
+        self.replace("the worker process was stopped by a signal")
 
     def close(self) -> None:
         """Close the connection, without `on_lost`: the process ends by itself, unless it hangs."""
@@ -242,6 +248,8 @@ class WorkerProcess(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.ended.set()
         self._frames.clear()
+        if self._stop_watch is not None:
+            self._stop_watch.cancel()
         try:
             if self._watched:
                 self._on_lost(self)

@@ -51,10 +51,10 @@ from model_handler.messages import (
     Unloaded,
 )
 from model_handler.options import RequestLimits
-from model_handler.scripted import Script, refusals, user
+from model_handler.scripted import Script, refusals
 from model_handler.scripted.opening import open_script
 from model_handler.sharing.work_record import MODEL
-from model_handler.worker import request_errors
+from model_handler.worker import request_errors, user
 from model_handler.worker.threads import at_work
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,7 @@
 """The engine's errors for what models and libraries raise: one line each, which quotes no request."""
 
 import logging
+import re
 from collections.abc import Callable
 
 from model_handler.device.device import is_out_of_memory
@@ -13,7 +14,7 @@ from model_handler.errors import (
 from model_handler.messages import Refusal
 
 log = logging.getLogger(__name__)
-_TRACEBACK = "Traceback (most recent call last)"
+_TRACEBACK = re.compile(r"Traceback (?:of TorchScript|\(most recent call last\))")
 _MESSAGE_LENGTH = 500
 # Bytes of a request body that are compared with an error message
 _SEARCHED = 200_000
@@ -47,8 +48,11 @@ def said(error: BaseException) -> str:
 
 def one_line(text: str) -> str:
     """The message on one line that can be encoded, without the traceback that some libraries append; the log
-    has it."""
-    line = " ".join(text.partition(_TRACEBACK)[0].split())[:_MESSAGE_LENGTH]
+    has it. After TorchScript's, the cause follows on the last line."""
+    head, *traceback = _TRACEBACK.split(text)
+    if "TorchScript" in head and traceback:
+        head = traceback[-1].rstrip().rpartition("\n")[2]
+    line = " ".join(head.split())[:_MESSAGE_LENGTH]
     return line.encode("utf-8", "replace").decode()
 
 

@@ -61,7 +61,7 @@ from model_handler.options import WorkerOptions
 from model_handler.sharing import turnstile
 from model_handler.sharing.turnstile import GENERATIONS, Turn, Turnstile, WorkKind
 from model_handler.sharing.work_record import MODEL
-from model_handler.worker import forward, request_errors, warmup
+from model_handler.worker import forward, request_errors, user, warmup
 from model_handler.worker.host_threads import HostTask, HostThreads
 from model_handler.worker.loaded_models import Kept, LoadedModel, LoadedModels, Work, after
 from model_handler.worker.threads import WorkerThread, at_work
@@ -205,6 +205,7 @@ class Worker:
         return loaded
 
     def _open(self, command: Load) -> Handler:
+        user.become(command)
         if command.convention in formats.CONVENTIONS:
             return self._formats.load(Path(command.path), Convention(command.convention))
         return self._loader.load(command.path, command.task, command.dtype)

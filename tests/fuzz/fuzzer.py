@@ -37,7 +37,7 @@ LOADED = frozenset({200, 500, 507})
 ANSWERED = frozenset({200, 400, 406, 413, 415, 500, 503, 504, 507})
 PER_ROUND = 10
 RIGHT_AGAIN_S = 20.0
-NAME = "fuzzed"
+NAME, ARCHIVE = "fuzzed", "model.tar.gz"
 BLAME = frozenset({"blamed", "moved to a process of its own"})
 
 
@@ -107,6 +107,7 @@ class Fuzzer:
         kept = self.failures / place.name
         shutil.rmtree(kept, ignore_errors=True)
         shutil.copytree(place, kept)
+        shutil.rmtree(kept / "unpacked", ignore_errors=True)
         (kept / "violation.txt").write_text(str(violation)[:5000])
         self.found.append(kept)
         print(f"violation, saved in {kept}: {str(violation)[:400]}", flush=True)
@@ -133,10 +134,13 @@ class Fuzzer:
     def archive(self, draw: Draw, place: Path) -> None:
         """A mutated archive is refused or unpacked inside its directory."""
         tar = gzip.decompress(packed(self.valid["trees"]))
-        (place / "model.tar.gz").write_bytes(gzip.compress(raw(draw, tar), 1))
+        (place / ARCHIVE).write_bytes(gzip.compress(raw(draw, tar), 1))
+        self.check(place)
+
+    def _check_archive(self, place: Path) -> None:
         before = set(place.parent.iterdir())
         try:
-            unpack(place / "model.tar.gz", place / "unpacked")
+            unpack(place / ARCHIVE, place / "unpacked")
         except ArchiveRefused as refusal:
             self._count("archive", type(refusal).__name__)
         except Exception as error:
@@ -145,7 +149,13 @@ class Fuzzer:
             raise Violation("files were written outside the directory")
 
     def check(self, place: Path) -> None:
-        """Load what is in the directory, send its request, and check every property."""
+        """Check every property of one input: of an archive, or of a model and a request."""
+        if (place / ARCHIVE).exists():
+            self._check_archive(place)
+        else:
+            self._check_model(place)
+
+    def _check_model(self, place: Path) -> None:
         server = self.servers.get()
         request, began = noted(place), time.monotonic()
         worker = server.main_worker()

@@ -76,6 +76,7 @@ def storm(scratch: Path, seconds: float, seed: int) -> int:
         )  # hostile links point there
         sound = write_sound(root)
         answers = load_all(server, sound)
+        read_something_new(server, "before")
         unloaded(server)
         settled(server)
         before = remains(server, temporary)
@@ -147,6 +148,15 @@ def load(server: WatchedServer, name: str, directory: Path, within_s: float) -> 
     until(lambda: server.load(name, directory).status == 200, within_s=within_s)
 
 
+def read_something_new(server: WatchedServer, name: str) -> None:
+    """Load and unload a model with new content, so that all processes run that are started on demand: those
+    that inspect and open artifacts, and the one that is forked for a model's own code."""
+    directory = artifacts.bert_classifier(server.root / name / "model", labels=(name, "other"))
+    for each in (directory, server.root / "sound-code" / "model"):
+        load(server, name, each, SETTLE_S)
+        server.unload(name)
+
+
 def unloaded(server: WatchedServer) -> bool:
     """Unload all models. Whether none is left."""
     for name in names(server):
@@ -168,6 +178,7 @@ def after(server: WatchedServer, temporary: Path, before: Remains) -> dict[str, 
     """What is not as before, after all models were unloaded and some time to settle."""
     settled(server)
     until(lambda: unloaded(server), within_s=SETTLE_S)
+    read_something_new(server, "after")
     try:
         until(lambda: not remains(server, temporary).differences(before), within_s=SETTLE_S)
     except AssertionError:

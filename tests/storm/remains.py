@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -28,8 +28,16 @@ class Remains:
     gauges: dict[str, float]
 
     def differences(self, earlier: "Remains") -> dict[str, str]:
-        before, now = asdict(earlier), asdict(self)
-        return {name: f"{before[name]} → {now[name]}" for name in now if now[name] != before[name]}
+        """What is more than before, and figures that are not as before. A process that was kept for the next
+        artifact may be missing: one that was slow is not kept."""
+        found: dict[str, str] = {}
+        for name in ("processes", "descriptors", "files"):
+            before, now = getattr(earlier, name), getattr(self, name)
+            if more := now - before:
+                found[name] = f"{more} beside {before}"
+        if self.gauges != earlier.gauges:
+            found["gauges"] = f"{earlier.gauges} → {self.gauges}"
+        return found
 
 
 def remains(server: WatchedServer, temporary: Path) -> Remains:

@@ -10,6 +10,7 @@ import random
 import signal
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -117,7 +118,8 @@ class Storm:
             try:
                 role(chance)
             except (AssertionError, OSError, ValueError, psutil.Error) as error:
-                self.report.fault(f"{name}: {error!r}")
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                self.report.fault(f"{name}: {error!r} in {where.name}, {where.line}")
 
     # ---- what the threads do, again and again ----
 
@@ -157,6 +159,8 @@ class Storm:
         if not processes or self._over.is_set():
             return
         kind = _kind(chance, {name for _, name in processes})
+        if kind is None:
+            return
         process = chance.choice([each for each, name in processes if name == kind])
         with contextlib.suppress(psutil.NoSuchProcess):
             if chance.random() < 0.5:
@@ -219,11 +223,20 @@ class Storm:
         if status == 0 or status not in allowed or seconds > patience_s:
             self.report.fault(f"{method} {path}: {status} after {seconds:.1f} s: {answer[:200]!r}")
         elif status >= 400:
-            check_error(status, "application/json", answer)
+            self._check_error(f"{method} {path}", status, answer)
         return status, answer
 
+    def _check_error(self, request: str, status: int, answer: bytes) -> None:
+        try:
+            check_error(status, "application/json", answer)
+        except (AssertionError, ValueError) as error:
+            self.report.fault(f"{request}: {status}, {error!r}: {answer[:600]!r}")
 
-def _kind(chance: random.Random, kinds: set[str]) -> str:
-    """The name of the process that gets the signal."""
+
+def _kind(chance: random.Random, kinds: set[str]) -> str | None:
+    """The name of the process that gets the signal. None while there is but a fork server that starts: it
+    would never come to an end."""
     others = sorted(kinds - {FORK_SERVER})
-    return chance.choice(others) if others and chance.random() > OF_FORK_SERVER else FORK_SERVER
+    if not others:
+        return None
+    return chance.choice(others) if chance.random() > OF_FORK_SERVER else FORK_SERVER

@@ -26,6 +26,7 @@ from model_handler.processes.forkserver_client import ForkServerClient
 from model_handler.processes.prefork import PreforkPool
 from model_handler.processes.quarantine import Quarantine
 from model_handler.processes.supervisor import Supervisor
+from model_handler.processes.users import ModelUsers
 from tests.model_handler.fake_supervisor import ProcessSupervisor
 
 SIZES = {1: 30, 2: 40, 3: 50, 4: 20, 5: 25, 6: 20}
@@ -86,6 +87,7 @@ class Workers:
             PreforkPool(ForkServerClient()),
             Quarantine(PreforkPool(ForkServerClient()), enabled=False),
             lambda process: None,
+            ModelUsers(None),
         )
         self.core.fleets[device] = fleet
         self.core.residencies[device] = Residency(fleet, CAPACITY, self._host)

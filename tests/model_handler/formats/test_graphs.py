@@ -14,6 +14,7 @@ from model_handler.device.device import CpuDevice
 from model_handler.errors import ModelLoadFailed
 from model_handler.handlers.tensors import ArrayHandler
 from model_handler.loading.formats import FormatLoader
+from tests.hostile.inputs.graphs import Asserting, script
 from tests.model_handler.formats import builders
 from tests.model_handler.formats.builders import WEIGHT
 from tests.model_handler.formats.tables import ROWS, answered, asked, failure, npy_of, opened
@@ -294,3 +295,13 @@ def test_an_artifact_with_only_a_pickle_is_refused_with_a_remedy(tmp_path: Path,
     (tmp_path / name).write_bytes(b"\x80\x04N.")
     with pytest.raises(ModelLoadFailed, match=rf"{name} is a pickle.*save the model as .*\.skops"):
         detect(tmp_path)
+
+
+def test_an_error_of_torchscript_is_its_cause(tmp_path: Path) -> None:
+    """Without the two tracebacks with source lines that come before it."""
+    script(Asserting())(tmp_path)
+    with opened(tmp_path) as handler:
+        message = refusal(handler, {"inputs": [[1.0]]}).message
+    assert message.endswith("AssertionError: an assertion of the model")
+    assert "Traceback" not in message
+    assert "line" not in message

@@ -12,7 +12,7 @@ import pytest
 
 from model_handler.errors import WorkerDied
 from model_handler.messages import Run
-from model_handler.processes import forkserver_client
+from model_handler.processes import forkserver_client, stopped
 from model_handler.processes.forkserver_client import ForkServerClient
 from model_handler.processes.worker_process import WorkerProcess
 from tests.model_handler import ledger
@@ -105,9 +105,9 @@ async def soon(awaitable: Awaitable[Any]) -> float:
 
 def test_a_stopped_server_is_replaced_with_its_workers(play: Play) -> None:
     async def scenario(client: Client) -> None:
-        worker, stopped = await client.worker(), client.server
+        worker, server = await client.worker(), client.server
         answer = worker.run(Run(1, 1, [], 60.0))
-        os.kill(stopped.pid, signal.SIGSTOP)
+        os.kill(server.pid, signal.SIGSTOP)
         hanging = await client.fork(ORDER, STDERR)  # an order that the stopped server does not read
         start = asyncio.create_task(WorkerProcess.start(hanging, client.lost.append))
         ending = asyncio.create_task(worker.exited())
@@ -117,7 +117,7 @@ def test_a_stopped_server_is_replaced_with_its_workers(play: Play) -> None:
         assert await ending is None
         assert client.lost == [worker]
         again = await client.worker()
-        assert client.server.pid != stopped.pid
+        assert client.server.pid != server.pid
         assert psutil.Process(again.pid).ppid() == client.server.pid
         await again.end()
 
@@ -139,6 +139,27 @@ def test_a_server_that_does_not_answer_is_replaced(
         await worker.ended.wait()
         await (await client.worker()).end()
         assert client.server.pid != hanging.pid
+
+    play(scenario)
+
+
+def test_a_stopped_worker_is_replaced_once_something_waits_for_it(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopped, "BEAT_S", 0.05)
+
+    async def scenario(client: Client) -> None:
+        worker, other = await client.worker(), await client.worker()
+        for each in (worker, other):
+            os.kill(each.pid, signal.SIGSTOP)
+        answer = worker.run(Run(1, 1, [], 60.0))
+        assert await soon(answer) < 1
+        with pytest.raises(WorkerDied, match="stopped by a signal"):
+            answer.result()
+        assert client.lost == [worker]
+        assert not other.ended.is_set()
+        await worker.end()
+        await other.end()
 
     play(scenario)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ import pytest
 
 from container.settings import Settings
 from model_handler.engine.factory import create_engine
+from tests import artifacts
 from tests.container.conftest import Running
+from tests.contract.waiting import until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="requires root")
 UID = 23000
@@ -244,3 +247,35 @@ def test_a_process_that_died_gets_its_files_again(pair: Running) -> None:
         if response.status_code == 200:
             break
     assert response.json() == "one"
+
+
+def test_a_model_without_code_in_a_process_of_its_own(running: Running, root: Path) -> None:
+    """All its threads have the user, which can read its files, also after its process was replaced."""
+    directory = artifacts.bert_classifier(root / "plain")
+    (directory / "serving.properties").write_text("option.isolation=own\n")
+    for file in directory.iterdir():
+        file.chmod(0o600)
+    before = listing(directory)
+    assert running.post("/models", model_name="plain", url=str(directory)).status_code == 200
+    (pid,) = users_processes()
+    assert Path(f"/proc/{pid}/comm").read_text() == "mme-worker\n"
+    for task in Path(f"/proc/{pid}/task").glob("*/status"):
+        pairs = (line.partition(":") for line in task.read_text().splitlines())
+        status = {name: values.split() for name, _, values in pairs}
+        ids = {*status["Uid"], *status["Gid"], *status["Groups"]}
+        assert ids in ({str(UID)}, {str(UID + 1)})
+        assert {*status["CapPrm"], *status["CapEff"]} == {"0" * 16}
+        assert status["NoNewPrivs"] == ["1"]
+    assert question(running, "plain") == 200
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: question(running, "plain") == 200)
+    assert users_processes() not in ([], [pid])
+    assert running.http.delete("/models/plain").status_code == 200
+    assert not users_processes()
+    assert listing(directory) == before
+
+
+def question(running: Running, model: str) -> int:
+    headers = {"content-type": "application/json"}
+    body = json.dumps({"inputs": "hello"})
+    return running.http.post(f"/models/{model}/invoke", content=body, headers=headers).status_code
