@@ -7,25 +7,29 @@ values, before the body is parsed.
 import copy
 import csv
 import io
-from collections.abc import Iterator
+import itertools
+import math
+import re
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
-import msgspec
 import numpy as np
 
+from model_handler.budgets import deadlines
 from model_handler.budgets.limits import EXPANSION, check
-from model_handler.codecs import media_types, toolkit
+from model_handler.codecs import array_answers, large_json, media_types, toolkit
+from model_handler.codecs.array_answers import JSON_LINES, NPY
 from model_handler.codecs.media_types import CSV, JSON
-from model_handler.errors import InvalidRequest, UnacceptableAccept, UnsupportedContentType
+from model_handler.errors import InvalidRequest, UnsupportedContentType
 from model_handler.handlers import Payload
 from model_handler.handlers.tensors import Array, ArrayAnswer
 from model_handler.messages import InferenceRequest
 from model_handler.options import RequestLimits
 
-NPY = "application/x-npy"
-JSON_LINES = "application/jsonlines"
 LIBSVM = ("text/libsvm", "text/x-libsvm")
 _NUMBERS = "biuf"
+_WORD = re.compile(r"\S+")
+_PART = 1 << 16  # values that NumPy reads from lists at a time
 _SPARSE = (
     16  # times as many cells as values in other bodies: most cells of a libsvm body are missing
 )
@@ -58,8 +62,9 @@ class ArrayCodec:
             return _document(toolkit.parse_json(request.body, charset))
         text = media_types.text(request.body, charset)
         if media == JSON_LINES:
-            lines = [line for line in text.splitlines() if line.strip()]
-            return Payload(_values([toolkit.parse_json(line.encode(), None) for line in lines]))
+            return Payload(
+                _values([toolkit.parse_json(each.encode(), None) for each in _lines(text)])
+            )
         if media == CSV:
             return Payload(_csv(text))
         if media in LIBSVM and self._columns is not None:
@@ -70,7 +75,7 @@ class ArrayCodec:
         media = media_types.choose(accept, self._offered)
         count = sum(each.size for each in answer.outputs.values())
         check(self.limits, "values", count, "values in the answer", times=EXPANSION)
-        return _ENCODERS[media](answer), media
+        return array_answers.ENCODERS[media](answer), media
 
     def _accepted(self) -> str:
         return ", ".join((JSON, JSON_LINES, CSV, NPY, *(LIBSVM if self._columns else ())))
@@ -82,10 +87,17 @@ def _check_texts(body: bytes, charset: str | None, limits: RequestLimits) -> Non
     if len(body) ** 2 <= 2 * most:
         return
     plain = body if charset is None else media_types.text(body, charset).encode()
-    parts = plain.replace(rb"\\", b"..").replace(rb"\"", b"..").split(b'"')[1::2]
     cells = plain.count(b",") + 1
-    longest = max(map(len, parts), default=0)
+    longest = large_json.longest_string(plain)
     check(limits, "values", cells * longest, "characters (cells × longest text)", times=_SPARSE)
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Those that are not blank, one at a time: a list of all would hold up the process's other threads."""
+    for line in io.StringIO(text, newline=None):
+        deadlines.check()
+        if not line.isspace():
+            yield line
 
 
 # ---- JSON ----
@@ -134,16 +146,49 @@ def _columns(rows: list[Any]) -> dict[str, Array]:
 def array(value: Any, what: str) -> Array:
     """An array of numbers (null: a missing one) or of texts only. Raises InvalidRequest naming `what`."""
     try:
-        found = np.array(value)
-        if found.dtype == object:  # null, or a number beyond 64 bits
-            found = np.array(value, dtype=np.float64)
+        found = _in_parts(value, _array)
     except (TypeError, ValueError, OverflowError):
         raise InvalidRequest(f"{what[:60]}: not numbers, or rows of different lengths") from None
     if found.dtype.kind == "U":
-        found = np.array(value, dtype=object)
+        found = _in_parts(value, _texts)
         if not all(isinstance(each, str) for each in found.flat):
             raise InvalidRequest(f"{what[:60]}: texts and numbers are mixed")
     return found
+
+
+def _array(value: Any) -> Array:
+    found = np.array(value)
+    if found.dtype == object:  # null, or a number beyond 64 bits
+        return np.array(value, dtype=np.float64)
+    return found
+
+
+def _texts(value: Any) -> Array:
+    return np.array(value, dtype=object)
+
+
+def _in_parts(value: Any, make: Callable[[Any], Array]) -> Array:
+    """The array of nested lists, made of _PART values at a time: other threads run between two of them.
+
+    Raises ValueError for lists of different lengths.
+    """
+    shape = _shape(value)
+    if math.prod(shape) <= _PART:
+        return make(value)
+    rows = max(1, _PART // math.prod(shape[1:]))
+    if rows == 1:
+        return np.stack([_in_parts(each, make) for each in value])
+    parts = (value[at : at + rows] for at in range(0, len(value), rows))
+    return np.concatenate([_in_parts(part, make) for part in parts])
+
+
+def _shape(value: Any) -> list[int]:
+    """Of the first row of each dimension."""
+    shape = []
+    while isinstance(value, list) and value:
+        shape.append(len(value))
+        value = value[0]
+    return shape
 
 
 # ---- CSV, libsvm, npy ----
@@ -154,23 +199,35 @@ def _csv(text: str) -> Array | dict[str, Array]:
 
     The first line is a header if every cell holds text. With unique names it returns one array per name.
     """
+    rows = (row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row)
     try:
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
+        first = next(rows, None)
+        if first is None:
+            raise InvalidRequest("the CSV body has no rows")
+        header = [cell.strip() for cell in first]
+        if not all(cell and not _is_number(cell) for cell in header):
+            return _table(itertools.chain([first], rows), 1, len(first))
+        table = _table(rows, 2, len(header))
     except csv.Error as error:
         raise InvalidRequest(f"the body is not CSV: {error}") from None
-    if not rows:
-        raise InvalidRequest("the CSV body has no rows")
-    header = [cell.strip() for cell in rows[0]]
-    if not all(cell and not _is_number(cell) for cell in header):
-        return _table(rows, 1)
-    table = _table(rows[1:], 2, len(header))
     return dict(zip(header, table.T, strict=True)) if len(set(header)) == len(header) else table
 
 
-def _table(rows: list[list[str]], first: int, width: int | None = None) -> Array:
-    if not rows:
+def _table(rows: Iterator[list[str]], first: int, width: int) -> Array:
+    """`first`: number of the first line. A part of the rows is read at a time, since cells as texts take
+    much memory, and are freed in one go."""
+    count = max(1, _PART // width)
+    parts = []
+    while part := list(itertools.islice(rows, count)):
+        deadlines.check()
+        parts.append(_numbers(part, first, width))
+        first += len(part)
+    if not parts:
         raise InvalidRequest("the CSV body has a header and no rows")
-    width = width or len(rows[0])
+    return np.concatenate(parts)
+
+
+def _numbers(rows: list[list[str]], first: int, width: int) -> Array:
     for line, row in enumerate(rows, first):
         if len(row) != width:
             raise InvalidRequest(f"line {line} has {len(row)} columns, others have {width}")
@@ -203,13 +260,13 @@ def _is_number(cell: str) -> bool:
 
 def _sparse(text: str, columns: int, limits: RequestLimits) -> Array:
     """libsvm: `<index>:<value>` pairs, indices from 0, after an optional label. Other cells are missing."""
-    lines = [line.split() for line in text.splitlines() if line.strip()]
+    lines = list(_lines(text))
     if not lines:
         raise InvalidRequest("the libsvm body has no rows")
     check(limits, "values", len(lines) * columns, "cells", times=_SPARSE)
     table = np.full((len(lines), columns), np.nan, dtype=np.float32)
-    for row, items in enumerate(lines):
-        for index, value in _pairs(items, row):
+    for row, line in enumerate(lines):
+        for index, value in _pairs(line, row):
             if not 0 <= index < columns:
                 raise InvalidRequest(
                     f"row {row} names column {index}; the model has 0 to {columns - 1}"
@@ -218,9 +275,9 @@ def _sparse(text: str, columns: int, limits: RequestLimits) -> Array:
     return table
 
 
-def _pairs(items: list[str], row: int) -> Iterator[tuple[int, float]]:
-    for item in items:
-        index, colon, value = item.partition(":")
+def _pairs(line: str, row: int) -> Iterator[tuple[int, float]]:
+    for item in _WORD.finditer(line):
+        index, colon, value = item.group().partition(":")
         if not colon:
             continue
         try:
@@ -255,63 +312,3 @@ def _npy_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any
     if version not in read:
         raise ValueError(version)
     return read[version](stream)
-
-
-# ---- answers ----
-
-
-def _to_json(answer: ArrayAnswer) -> bytes:
-    """`{"predictions": …}`; NaN and infinities become null."""
-    return msgspec.json.encode({"predictions": _predictions(answer)})
-
-
-def _predictions(answer: ArrayAnswer) -> Any:
-    if answer.by_row:
-        return list(_records(answer))
-    if len(answer.outputs) == 1:
-        return next(iter(answer.outputs.values())).tolist()
-    return {name: values.tolist() for name, values in answer.outputs.items()}
-
-
-def _records(answer: ArrayAnswer) -> Iterator[dict[str, Any]]:
-    """One object per row."""
-    rows = zip(*(values.tolist() for values in answer.outputs.values()), strict=True)
-    return (dict(zip(answer.outputs, row, strict=True)) for row in rows)
-
-
-def _to_json_lines(answer: ArrayAnswer) -> bytes:
-    if answer.by_row:
-        return b"".join(msgspec.json.encode(record) + b"\n" for record in _records(answer))
-    return b"".join(msgspec.json.encode(row) + b"\n" for row in _only(answer).tolist())
-
-
-def _to_csv(answer: ArrayAnswer) -> bytes:
-    """One line per row, without a header."""
-    values = _only(answer)
-    if values.ndim > 2:
-        raise UnacceptableAccept(
-            f"an answer of {values.ndim} dimensions is not a table; ask for JSON"
-        )
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerows(values.reshape(len(values), -1).tolist())
-    return stream.getvalue().encode()
-
-
-def _to_npy(answer: ArrayAnswer) -> bytes:
-    values = _only(answer)
-    if values.dtype == object:
-        values = values.astype(np.str_)
-    stream = io.BytesIO()
-    np.lib.format.write_array(stream, values, allow_pickle=False)
-    return stream.getvalue()
-
-
-def _only(answer: ArrayAnswer) -> Array:
-    if len(answer.outputs) != 1:
-        names = ", ".join(answer.outputs)
-        raise UnacceptableAccept(f"the answer has several parts ({names}); ask for JSON")
-    return np.atleast_1d(next(iter(answer.outputs.values())))
-
-
-_ENCODERS = {JSON: _to_json, JSON_LINES: _to_json_lines, CSV: _to_csv, NPY: _to_npy}

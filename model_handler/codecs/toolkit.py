@@ -18,7 +18,7 @@ from PIL import Image
 from model_handler.artifacts.tasks import InputKind
 from model_handler.budgets import deadlines
 from model_handler.budgets.limits import EXPANSION, check
-from model_handler.codecs import media_types
+from model_handler.codecs import large_json, media_types
 from model_handler.codecs.media_types import CSV, JSON, OCTETS, PLAIN
 from model_handler.errors import (
     InferenceFailed,
@@ -37,6 +37,8 @@ _KINDS = {
     "application/x-audio": InputKind.AUDIO,
 }
 _DEFAULTS = RequestLimits()
+_SINGLE = frozenset({bool, float, int, str, type(None)})
+_PART = 1024  # values of an answer that are written at a time
 _CSV_COLUMNS = ("question", "context", "inputs")
 
 # The csv module's limit is 128 KiB per field, too little for a long document; the server bounds the body
@@ -106,11 +108,27 @@ def _decode_json(body: bytes, charset: str | None, limits: RequestLimits) -> Pay
 def parse_json(body: bytes, charset: str | None) -> Any:
     """Raises InvalidRequest with the position and the reason."""
     try:
+        if len(body) > large_json.LARGE_NBYTES:
+            return large_json.loads(_utf8(body, charset))
         return json.loads(body if charset is None else media_types.text(body, charset))
     except RecursionError:
         raise InvalidRequest("the JSON body is nested too deeply") from None
     except ValueError as error:
         raise InvalidRequest(f"the body is not JSON: {_position(error)}") from None
+
+
+def _utf8(body: bytes, charset: str | None) -> bytes:
+    """As json.loads finds the encoding, without a byte order mark."""
+    if charset is None:
+        encoding = json.detect_encoding(body)
+        if encoding == "utf-8":
+            return body
+        text = body.decode(encoding, "surrogatepass")
+    else:
+        text = media_types.text(body, charset)
+        if text.startswith("\ufeff"):
+            json.loads(text)  # raises
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _position(error: ValueError) -> str:
@@ -181,25 +199,52 @@ def check_accept(accept: str | None) -> None:
 def _encode_json(answer: Any) -> bytes:
     """Byte-identical to the toolkit: compact separators, no ASCII escapes, no NaN."""
     try:
-        if isinstance(answer, list) and answer and isinstance(answer[0], list):
+        single = type(answer) is dict and _SINGLE.issuperset(map(type, answer.values()))
+        if not single and _in_parts(answer):
             return "".join(_pieces(answer)).encode()
         return _JSON.encode(answer).encode()
     except (ValueError, TypeError, RecursionError) as error:
         raise InferenceFailed(f"the answer cannot be written as JSON: {error}") from error
 
 
-def _pieces(value: list[Any]) -> Iterator[str]:
-    """The JSON of nested lists, list by list: one call for all would hold up the process's other threads."""
+def _in_parts(value: Any) -> bool:
+    """Whether one call for all its values would hold up the process's other threads."""
+    if isinstance(value, list):
+        return len(value) > _PART or (bool(value) and isinstance(value[0], list))
+    if isinstance(value, dict):
+        return any(map(_in_parts, value.values()))
+    return hasattr(value, "tolist") and getattr(value, "shape", ())[:1] > (0,)
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    """The JSON of a value, part by part."""
     deadlines.check()
-    separator = "["
-    for each in value:
-        yield separator
-        separator = ","
-        if isinstance(each, list) and each and isinstance(each[0], list):
+    if not _in_parts(value):
+        yield _JSON.encode(value)
+    elif isinstance(value, dict):
+        separator = "{"
+        for key, each in value.items():
+            yield separator + _JSON.encode({key: 0})[1:-2]
             yield from _pieces(each)
-        else:
-            yield _JSON.encode(each)
-    yield "]"
+            separator = ","
+        yield "}"
+    else:
+        yield from _elements(value)
+        yield "]"
+
+
+def _elements(value: Any) -> Iterator[str]:
+    """Of a list, array or tensor that is not empty, with the separators before them."""
+    if len(getattr(value, "shape", ())) != 1 and isinstance(value[0], list | dict | type(value)):
+        for at, each in enumerate(value):
+            yield "," if at else "["
+            yield from _pieces(each)
+        return
+    for at in range(0, len(value), _PART):
+        part = value[at : at + _PART]
+        yield ("," if at else "[") + _JSON.encode(part if isinstance(part, list) else _plain(part))[
+            1:-1
+        ]
 
 
 def _encode_csv(answer: Any) -> bytes:

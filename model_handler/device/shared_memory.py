@@ -1,8 +1,8 @@
 """Memory that the code of a process takes beside the process's own private memory.
 
 Limits on a process's data do not apply to it: shared mappings, files in memory (memfd, /dev/shm) and the
-processes that it starts. A file in /dev/shm that no process has open cannot be assigned to one; it is bounded
-by the size of the container's /dev/shm.
+processes that it starts. A file in /dev/shm that no process has open is counted where processes have groups
+or users of their own; elsewhere it is bounded by the size of the container's /dev/shm.
 """
 
 import os
@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+
+from model_handler.device import named_memory
 
 PROC = Path("/proc")
 _IN_MEMORY = ("tmpfs", "ramfs", "hugetlbfs")
@@ -24,6 +26,9 @@ def beside_nbytes() -> int:
     own = PROC / "self"
     descendants = list(_descendants(own))
     files = dict(file for process in (own, *descendants) for file in _open_files(process))
+    if (group := named_memory.own.group) is not None:
+        for _, found in named_memory.files_of(group):
+            files[found.st_dev, found.st_ino] = found.st_blocks * 512
     mapped, private = _field(own / "status", "RssShmem:"), 0
     for process in descendants:
         mapped += _field(process / "smaps_rollup", "Pss_Shmem:")

@@ -12,6 +12,7 @@ import signal
 from collections.abc import Callable
 
 from model_handler.background import in_background
+from model_handler.device import named_memory
 from model_handler.errors import (
     EngineError,
     InferenceFailed,
@@ -54,6 +55,7 @@ class IsolatedProcess:
         self._max_response_nbytes = options.max_response_nbytes
         self._on_lost = on_lost
         self._worker: WorkerProcess | None = None
+        self._group: int | None = None  # of the worker's files in shared memory
         self._starting = asyncio.Lock()
         self._backoff = Backoff()
         self._failure: asyncio.Task[EngineError] | None = None  # of the last worker that was lost
@@ -156,6 +158,7 @@ class IsolatedProcess:
             spare = await self._spares.take(self._order)
             await spare.output.follow(self._print)
             worker = await WorkerProcess.start(spare.process, self._lost, self._max_response_nbytes)
+            self._group = named_memory.group_of(worker.pid)
         except TimeoutError:
             raise ModelLoadFailed("the model's process did not start in time") from None
         except OSError as error:
@@ -171,11 +174,16 @@ class IsolatedProcess:
             return
         worker, self._worker = self._worker, None
         if worker is not None:
-            await worker.end()
+            await self._end(worker, self._group)
+
+    async def _end(self, worker: WorkerProcess, group: int | None) -> None:
+        await worker.end()
+        if group is not None and (nbytes := await asyncio.to_thread(named_memory.remove, group)):
+            log.warning("files in /dev/shm removed", extra={"model": self._name, "nbytes": nbytes})
 
     def _lost(self, worker: WorkerProcess) -> None:
         self._worker = None
-        self._failure = in_background(self._examine(worker))
+        self._failure = in_background(self._examine(worker, self._group))
         if self.models:
             self._on_lost(self)
             self.models.clear()
@@ -187,10 +195,10 @@ class IsolatedProcess:
         error = await asyncio.shield(self._failure)
         return type(error)(*error.args)
 
-    async def _examine(self, worker: WorkerProcess) -> EngineError:
+    async def _examine(self, worker: WorkerProcess, group: int | None) -> EngineError:
         known = worker.replaced or worker.explained
         status = None if known else await worker.ended_by_itself()
-        await worker.end()
+        await self._end(worker, group)
         error = _cause(status, worker.reason)
         self._backoff.note(str(error), _now())
         extra = {"model": self._name, "worker": worker.pid, "reason": str(error)}

@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from model_handler.device import named_memory
 from model_handler.errors import EngineError, InsufficientMemory, ModelLoadFailed
 from model_handler.model import Model, User
 
@@ -138,6 +139,7 @@ class UserPool:
 
     async def _clean(self, user: ProcessUser) -> None:
         await asyncio.to_thread(shutil.rmtree, user.home, ignore_errors=True)
+        await asyncio.to_thread(named_memory.remove, user.uid)
         if not user.home.exists() and not [*_processes(user.uid)]:
             self._used.discard(user.uid)
         else:

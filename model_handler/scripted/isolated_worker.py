@@ -28,7 +28,7 @@ import msgspec
 import torch
 
 from model_handler import logs
-from model_handler.device import precision
+from model_handler.device import named_memory, precision
 from model_handler.device.device import CpuDevice, CudaDevice, Device, is_sticky, see_only
 from model_handler.device.held_memory import PAGE_NBYTES, HeldMemory, end_beyond
 from model_handler.device.tokenizer_threads import tokenize_with
@@ -78,6 +78,7 @@ def _serve(end: socket.socket, front: FrontConnection, order: Mapping[str, Any])
     gc.enable()
     os.setsid()  # signals that the code sends to its process group reach only this process
     _keep_log()
+    named_memory.take_group()
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
     if order["memory_nbytes"] is not None:

@@ -10,6 +10,7 @@ import signal
 import tempfile
 from pathlib import Path
 
+from model_handler.device import named_memory
 from model_handler.errors import ModelLoadFailed
 from model_handler.messages import Load
 
@@ -33,6 +34,7 @@ def become(load: Load) -> None:
     os.setgroups(load.gids)
     os.setresgid(load.uid, load.uid, load.uid)
     os.setresuid(load.uid, load.uid, load.uid)
+    named_memory.own.group = load.uid
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # the change of user has cleared it
     if os.getppid() != parent:
         os._exit(1)

@@ -27,6 +27,15 @@ def answer(data):
 def raise_(data):
     raise ValueError("no such thing")
 
+def leave(data):
+    from multiprocessing import shared_memory
+    left = shared_memory.SharedMemory(create=True, size=data["megabytes"] << 20)
+    left.buf[:] = bytes(data["megabytes"] << 20)
+    with open(f"/dev/shm/{data['name']}", "wb") as file:
+        file.write(bytes(data["megabytes"] << 20))
+    left.close()
+    return left.name
+
 def hang(data):
     threading.Event().wait()
 

@@ -163,6 +163,32 @@ def test_children_of_a_dead_process_are_ended(running: RunningEngine) -> None:
     running.run(scenario())
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give a process a group of its own")
+def test_files_in_shared_memory_end_with_the_process(running: RunningEngine) -> None:
+    """They count while they exist; those of others stay."""
+    others = Path("/dev/shm/mme-test-others")
+    name = f"mme-test-{os.getpid()}"
+
+    async def scenario() -> None:
+        async with running.neighbour_served():
+            await running.pid()
+            before = running.held()
+            segment = await running.ask("rogue", do("leave", name=name, megabytes=32))
+            left = [Path("/dev/shm", each) for each in (segment, name)]
+            assert all(each.exists() for each in left)
+            assert running.held() - before >= 60 << 20
+            with pytest.raises(InferenceFailed):
+                await running.ask("rogue", do("exit", status=1))
+            assert not any(each.exists() for each in left)
+
+    others.touch()
+    try:
+        running.run(scenario())
+        assert others.exists()
+    finally:
+        others.unlink(missing_ok=True)
+
+
 def test_killed_from_outside(running: RunningEngine) -> None:
     """A request that the killed process had received gets the cause; the next one gets a new process."""
 

@@ -25,6 +25,7 @@ from model_handler.errors import (
 from model_handler.handlers import Payload
 from model_handler.handlers.media import RawBody, materialise
 from model_handler.messages import InferenceRequest
+from tests.model_handler.codecs.held import held_s
 
 JSON_VALUES = st.recursive(
     st.none()
@@ -227,6 +228,35 @@ def test_json_bytes_match_the_toolkit() -> None:
 def test_numpy_and_torch_numbers_become_json() -> None:
     answer = [np.int64(1), np.float32(0.5), np.array([1, 2]), torch.tensor([3.0]), (4,)]
     assert encode(answer, None)[0] == b"[1,0.5,[1,2],[3.0],[4]]"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        list(range(3000)),
+        [{"label": "x", "score": n / 7} for n in range(3000)],
+        {"é": [[1.5, 2], []], "b": {"c": ["x"] * 3000}, "d": None},
+        [[{"a": [1]}], [{"a": []}]],
+        [],
+        [[]],
+    ],
+)
+def test_answers_in_parts_are_complete(answer: Any) -> None:
+    written, _ = encode(answer, None)
+    assert written == json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize("shape", [(5000,), (3, 4, 5), (2, 3000), (0,), (2, 0), (0, 2), (1, 1)])
+def test_arrays_in_answers_become_lists(shape: tuple[int, ...]) -> None:
+    values = np.arange(math.prod(shape), dtype=np.float32).reshape(shape)
+    for array in (values, torch.from_numpy(values)):
+        written, _ = encode({"depth": array}, None)
+        assert json.loads(written) == {"depth": values.tolist()}
+
+
+def test_other_threads_run_while_a_large_answer_is_written() -> None:
+    depth = np.random.default_rng(0).random((10, 20_000))
+    assert held_s(lambda: encode({"depth": depth}, None), limit_s=0.05) < 0.05
 
 
 def test_images_in_answers_are_base64_png() -> None:

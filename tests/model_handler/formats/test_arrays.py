@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from model_handler.codecs.arrays import ArrayCodec
 from model_handler.codecs.media_types import CSV, JSON
 from model_handler.errors import InvalidRequest, UnacceptableAccept, UnsupportedContentType
 from model_handler.handlers.tensors import ArrayAnswer
+from tests.model_handler.codecs.held import held_s
 from tests.model_handler.formats.tables import asked, csv_of, npy_of
 
 NPY, LINES = "application/x-npy", "application/jsonlines"
@@ -215,3 +217,77 @@ def test_answers_that_the_accepted_type_cannot_hold_are_refused(
 def test_three_dimensions_are_not_a_table() -> None:
     with pytest.raises(UnacceptableAccept, match="3 dimensions"):
         written(ArrayAnswer({"output": np.zeros((1, 2, 3))}, by_row=False), CSV)
+
+
+# ---- many values ----
+
+MANY = 100_000
+HELD_S = 0.08
+LARGE = {
+    "csv": (b"a,b,c\n" + b"1,2,3\n" * MANY, CSV),
+    "libsvm": (b"0:1 " * MANY * 2, "text/libsvm"),
+    "json": (b"[" + b"[1,2,3]," * MANY + b"[1,2,3]]", JSON),
+    "texts": (b"[" + b'"ab",' * MANY + b'"ab"]', JSON),
+}
+ROWS = np.random.default_rng(0).random((MANY, 3))
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_other_threads_run_while_a_large_body_is_decoded(name: str) -> None:
+    assert held_s(lambda: read(*LARGE[name]), HELD_S) < HELD_S
+
+
+@pytest.mark.parametrize("accept", [JSON, CSV])
+@pytest.mark.parametrize("values", [ROWS, ROWS.reshape(1, -1)], ids=["long", "wide"])
+def test_other_threads_run_while_a_large_answer_is_encoded(values: Any, accept: str) -> None:
+    answer = ArrayAnswer({"": values}, by_row=False)
+    assert held_s(lambda: written(answer, accept), HELD_S) < HELD_S
+
+
+@pytest.mark.parametrize("shape", [(3000, 3), (3, 5000), (2, 3, 5000), (20_000,)])
+def test_answers_in_parts_are_complete(shape: tuple[int, ...]) -> None:
+    values = np.arange(math.prod(shape)).reshape(shape)
+    answer = ArrayAnswer({"": values}, by_row=False)
+    assert json.loads(written(answer, JSON)[0]) == {"predictions": values.tolist()}
+    lines = written(answer, LINES)[0].splitlines()
+    assert [json.loads(line) for line in lines] == values.tolist()
+    if len(shape) < 3:
+        table = written(answer, CSV)[0].decode().splitlines()
+        rows = values.reshape(len(values), -1)
+        assert [[int(cell) for cell in line.split(",")] for line in table] == rows.tolist()
+
+
+def test_records_in_parts_are_complete() -> None:
+    values = np.arange(10_000)
+    answer = ArrayAnswer({"a": values, "b": -values}, by_row=True)
+    records = [{"a": n, "b": -n} for n in range(10_000)]
+    assert json.loads(written(answer, JSON)[0]) == {"predictions": records}
+    assert [json.loads(line) for line in written(answer, LINES)[0].splitlines()] == records
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[1.5, 2.5]] * 50_000 + [[1, 2]],
+        [[n, n + 1] for n in range(50_000)] + [[None, 1]],
+        [[0] * 100_000, [1.5] * 100_000],
+        ["a"] * 100_000 + ["b"],
+    ],
+)
+def test_large_arrays_equal_those_that_are_made_at_once(rows: list[Any]) -> None:
+    found = read(json.dumps(rows), JSON)
+    kind = object if isinstance(rows[0], str) else np.float64
+    np.testing.assert_array_equal(found.astype(kind), np.array(rows, kind))
+
+
+@pytest.mark.parametrize(
+    "rows", [[[1, 2]] * 50_000 + [[1]], [1] * 100_000 + ["a"], [[1] * 70_000, [1] * 69_999]]
+)
+def test_faults_in_large_arrays_are_refused(rows: list[Any]) -> None:
+    refused(json.dumps(rows), JSON)
+
+
+def test_the_longest_text_is_found_in_any_block() -> None:
+    long = "x" * 300_000
+    body = json.dumps(["a", 'b"' + long, *(["c"] * 9000)])
+    assert "cells × longest text" in refused(body, JSON)

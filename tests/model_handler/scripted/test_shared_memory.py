@@ -1,6 +1,6 @@
 """Memory that a model's code takes beside the private memory of its process is counted and limited."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,13 @@ KINDS = {
     "mapped file": (
         "f = open('/dev/shm/mme-test', 'w+b', 0); os.unlink(f.name); f.truncate(n);"
         " kept = mmap.mmap(f.fileno(), n); f.close(); kept.write(bytes(1) * n); KEPT.append(kept)"
+    ),
+    "closed file": (
+        "f = open('/dev/shm/mme-test-closed', 'ab', 0); f.write(bytes(1) * n); f.close()"
+    ),
+    "file of a process": (
+        'subprocess.run([sys.executable, \'-c\', \'import sys; open("/dev/shm/mme-test-closed", "wb")'
+        ".write(bytes(int(sys.argv[1])))', str(n)])"
     ),
     "process": (
         f"p = subprocess.Popen([sys.executable, '-c', 'import sys; ' + {CHILD!r}, str(n)],"
@@ -53,6 +60,12 @@ def test_memory_beside_the_process_is_counted(deploy: Callable[..., Model], kind
     model = deploy(EXECUTING)
     before = held(model, "result = 1")
     assert held(model, FILL + KINDS[kind]) - before == pytest.approx(TAKEN, abs=24 * MIB)
+
+
+@pytest.fixture(autouse=True)
+def _no_file_is_left() -> Iterator[None]:
+    yield
+    Path("/dev/shm/mme-test-closed").unlink(missing_ok=True)
 
 
 def test_memory_that_was_returned_is_not_counted(deploy: Callable[..., Model]) -> None:
