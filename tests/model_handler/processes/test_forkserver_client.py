@@ -46,21 +46,24 @@ PATIENCE_S = 30.0
 
 
 class Client(ForkServerClient):
-    """`lost`: workers that ended by themselves."""
+    """`lost`: workers that ended by themselves. `imports`: processes that have imported the libraries."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lost: list[WorkerProcess] = []
-        self._others = set(psutil.Process().children())  # of earlier tests
+        self.imports = 0
 
-    @property
-    def servers(self) -> set[psutil.Process]:
-        return set(psutil.Process().children()) - self._others
+    async def worker(self) -> WorkerProcess:
+        return await WorkerProcess.start(await self.fork(ORDER, STDERR), self.lost.append)
 
-    @property
-    def server(self) -> psutil.Process:
-        (child,) = self.servers
-        return child
+    async def process(self, name: str, *, other_than: int = 0) -> psutil.Process:
+        """The process with this name, as soon as there is one."""
+        while True:
+            found = [each for each in forked() if each.name() == name and each.pid != other_than]
+            if found:
+                (process,) = found
+                return process
+            await asyncio.sleep(0.01)
 
     async def worker(self) -> WorkerProcess:
         return await WorkerProcess.start(await self.fork(ORDER, STDERR), self.lost.append)
