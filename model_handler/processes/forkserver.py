@@ -27,13 +27,13 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
 
 from model_handler import logs
 from model_handler.options import WorkerOptions
+from model_handler.processes import process_table
 from model_handler.sharing import work_record
 
 PRELOAD = (
@@ -56,7 +56,7 @@ PRELOAD = (
 )
 # Descriptors that come with the order
 ROLES = {"worker": 2, "reader": 2, "isolate": 2, "server": 1}
-PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36  # linux/prctl.h
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15  # linux/prctl.h
 Order = dict[str, Any]
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def _arguments() -> argparse.Namespace:
 
 def serve(control: socket.socket) -> None:
     """Fork on demand and report deaths until the control socket ends."""
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a dead worker leaves behind becomes ours to end
+    process_table.adopt_orphans()  # what a dead worker leaves behind becomes ours to end
     wakeup, signalled = _child_signals()
     _tell(control, {"serving": os.getpid()})
     workers: set[int] = set()
@@ -214,22 +214,9 @@ def _bury(control: socket.socket, workers: set[int], pid: int, status: int) -> N
 
 def _end_orphans(workers: set[int]) -> None:
     """End what dead workers left behind: their descendants became children of this process."""
-    while orphans := _children() - workers:
+    while orphans := process_table.children() - workers:
         for pid in orphans:
             _end(pid)
-
-
-def _children() -> set[int]:
-    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
-    return {pid for pid in pids if _parent(pid) == os.getpid()}
-
-
-def _parent(pid: int) -> int | None:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return None  # it has ended meanwhile
-    return int(stat.rpartition(b")")[2].split()[1])  # proc(5): the name may hold anything
 
 
 def _become_server(order: Order, fds: list[int]) -> NoReturn:
@@ -287,7 +274,7 @@ def _print_to(fd: int) -> None:
     os.dup2(fd, sys.stdout.fileno())
     os.dup2(fd, sys.stderr.fileno())
     os.close(fd)
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    process_table.adopt_orphans()
 
 
 def _tell(control: socket.socket, report: dict[str, int]) -> None:

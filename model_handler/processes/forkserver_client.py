@@ -14,12 +14,13 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Self
 
 from model_handler.background import in_background
+from model_handler.processes import process_table
+from model_handler.processes.process_table import has_ended
 
 log = logging.getLogger(__name__)
 SERVER, TEMPLATE = "mme-forkserver", "mme-template"  # names of the processes
@@ -29,7 +30,6 @@ STOPPED_BEATS = 2  # in a row at which the server was found stopped
 ANSWER_LIMIT_S = 20.0  # a fork takes 20 ms, the end of a process that uses a GPU seconds
 IMPORT_LIMIT_S = 300.0  # until the first answer
 WORKERS_LIMIT_S = 10.0  # for the end of a dead server's workers, which may use a GPU
-STEP_S = 0.01
 MAX_UNKNOWN_EXITS = 64
 
 
@@ -63,7 +63,9 @@ class ForkServerProcess:
         self._watcher = in_background(self._watch())
 
     @classmethod
-    async def start(cls, environ: Mapping[str, str], on_ended: Callable[["ForkServerProcess"], None]) -> Self:
+    async def start(
+        cls, environ: Mapping[str, str], on_ended: Callable[["ForkServerProcess"], None]
+    ) -> Self:
         """Start one, which imports the libraries first."""
         ours, theirs = socket.socketpair()
         with theirs:
@@ -78,7 +80,7 @@ class ForkServerProcess:
         return cls(ours, on_ended, process)
 
     def copy(self, name: str) -> "ForkServerProcess":
-        """Have another one forked, which goes on when this one ends. Raises OSError when this one has ended."""
+        """Have another one forked, which goes on when this one ends. Raises OSError."""
         control = self.fork({"fork": "server", "name": name}, None)
         return ForkServerProcess(control, self._on_ended, limit_s=self._limit_s)
 
@@ -165,7 +167,9 @@ class ForkServerProcess:
                 with suppress(OSError):  # a full socket: it does not answer either
                     self._control.send(json.dumps({"ping": 1}).encode() + b"\n")
             await asyncio.sleep(BEAT_S)
-            stopped = stopped + 1 if _state(self.pid) == "T" else 0
+            stopped = (
+                stopped + 1 if self.pid is not None and process_table.state(self.pid) == "T" else 0
+            )
             late = self._asked_at is not None and loop.time() - self._asked_at > self._limit_s
             if late or stopped >= STOPPED_BEATS:
                 reason = "it is stopped" if stopped else "it does not answer"
@@ -196,39 +200,11 @@ class ForkServerProcess:
     async def _ended(self, limit_s: float) -> bool:
         """Whether it has ended, or does so in time."""
         if self._child is None:
-            return self.pid is None or not await ended([self.pid], limit_s)
+            return self.pid is None or await process_table.ended([self.pid], limit_s)
         with suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 await self._child.wait()
         return self._child.returncode is not None
-
-
-async def ended(pids: Collection[int], limit_s: float) -> set[int]:
-    """Wait for the end of processes. Those that still run after the time limit."""
-    loop = asyncio.get_running_loop()
-    until, running = loop.time() + limit_s, set(pids)
-    while running := {pid for pid in running if not has_ended(pid)}:
-        if loop.time() > until:
-            break
-        await asyncio.sleep(STEP_S)
-    return running
-
-
-def has_ended(pid: int) -> bool:
-    """Its parent may have ended before, so that it became a child of this process: then its status is read."""
-    with suppress(ChildProcessError):
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
-    return _state(pid) in ("", "Z", "X")
-
-
-def _state(pid: int | None) -> str:
-    """As proc(5) has it: T if it was stopped by a signal, Z if nobody has asked for its status yet. Empty if
-    there is no such process."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return ""
-    return stat.rpartition(b")")[2].split()[0].decode()  # the name may hold anything
 
 
 def _command(control_fd: int) -> list[str]:
@@ -253,6 +229,7 @@ class ForkServerClient:
         self._template: ForkServerProcess | None = None
         self._server: ForkServerProcess | None = None
         self._starting = asyncio.Lock()
+        self._session: int | None = None  # of all processes that were forked
         self._renewing: set[asyncio.Task[None]] = set()
         self._stopped = False
 
@@ -276,6 +253,7 @@ class ForkServerClient:
                 await self._template.stop()
             self._stopped = False
             self._template = await ForkServerProcess.start(self._environ, self._on_ended)
+            self._session = self._template.pid
         self._server = self._template.copy(SERVER)
 
     async def _bury(self, server: ForkServerProcess, parent: ForkServerProcess | None) -> None:
@@ -284,7 +262,10 @@ class ForkServerClient:
         if parent is not None and server.pid is not None:
             parent.kill(server.pid)
         await server.stop()
-        await ended(server.workers, WORKERS_LIMIT_S)
+        await process_table.ended(server.workers, WORKERS_LIMIT_S)
+        own = {each.pid for each in (self._template, server) if each is not None}
+        if self._session is not None:
+            await process_table.end_children(self._session, own, WORKERS_LIMIT_S)
 
     def _on_ended(self, process: ForkServerProcess) -> None:
         if not self._stopped:
