@@ -1,6 +1,7 @@
 """The engine's errors for what models and libraries raise: one line each, which quotes no request."""
 
 import logging
+import re
 from collections.abc import Callable
 
 from model_handler.device.device import is_out_of_memory
@@ -13,7 +14,8 @@ from model_handler.errors import (
 from model_handler.messages import Refusal
 
 log = logging.getLogger(__name__)
-_TRACEBACK = "Traceback (most recent call last)"
+_TRACEBACK = re.compile(r"Traceback[^\n]{0,60}\(most recent call last\)")
+_TORCHSCRIPT = "TorchScript interpreter"
 _MESSAGE_LENGTH = 500
 # Bytes of a request body that are compared with an error message
 _SEARCHED = 200_000
@@ -47,8 +49,11 @@ def said(error: BaseException) -> str:
 
 def one_line(text: str) -> str:
     """The message on one line that can be encoded, without the traceback that some libraries append; the log
-    has it."""
-    line = " ".join(text.partition(_TRACEBACK)[0].split())[:_MESSAGE_LENGTH]
+    has it. TorchScript's own message follows the traceback."""
+    message, *traceback = _TRACEBACK.split(text, maxsplit=1)
+    if _TORCHSCRIPT in message and traceback:
+        message += traceback[0].strip().rpartition("\n")[2]
+    line = " ".join(message.split())[:_MESSAGE_LENGTH]
     return line.encode("utf-8", "replace").decode()
 
 
