@@ -3,6 +3,7 @@
 Ordinary errors of the model are no finding: its requests would get them, and it may answer others.
 """
 
+import contextlib
 import json
 import math
 import time
