@@ -24,10 +24,12 @@ from tests.contract import raw
 from tests.contract.client import path_of
 from tests.contract.targets import RESERVED, processes
 from tests.contract.waiting import until
+from tests.hostile import test_requests
 from tests.hostile.inputs.artifacts import edited
 from tests.hostile.inputs.files import WEIGHTS, overlap, reheaded
 from tests.hostile.watched_server import QUESTION, WatchedServer, WatchedServers
 
+ENVIRONMENT = test_requests.ENVIRONMENT
 BODY_NBYTES = 31 << 20
 BODIES = 40
 BODIES_KEPT_NBYTES = 512 << 20
