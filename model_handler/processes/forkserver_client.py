@@ -307,6 +307,11 @@ class ForkedProcess:
         self.end = end
         self.pid: int | None = None
 
+    @property
+    def lost(self) -> bool:
+        """Its fork server has ended, and the process with it."""
+        return not self._server.alive
+
     def started(self, pid: int) -> None:
         """It has sent `Ready`, with this pid."""
         self.pid = pid
