@@ -65,7 +65,7 @@ class PlayedProcess(ForkedProcess):
         self.record = os.dup(record)
         self.status: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
-    lost: bool = False  # type: ignore[assignment]  # a property in the real one
+    lost = False
 
     def started(self, pid: int) -> None:
         self.pid = pid
