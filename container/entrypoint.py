@@ -21,6 +21,7 @@ from container.settings import Settings, SettingsError
 from container.standalone import StandaloneModels
 from model_handler import logs
 from model_handler.engine.factory import create_engine
+from model_handler.processes import process_table
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ def _serve(chosen: Settings, environ: Mapping[str, str]) -> None:
     if chosen.front == multi_model_server.NAME:
         multi_model_server.run(chosen, environ)
     else:
+        process_table.adopt_orphans()  # of a fork server whose parent ends
         create_server(chosen, create_engine(chosen.engine), _request_log()).run()
     log.info("stopped")
 

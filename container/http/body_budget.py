@@ -10,6 +10,7 @@ the container always get through.
 import asyncio
 import ctypes
 from collections import Counter, deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -22,9 +23,15 @@ WAIT_S = 10.0  # then the request is refused
 CHECK_S = 0.5
 GRACE_S = 2.0  # while others wait, a body may arrive more slowly than
 SLOW_NBYTES_PER_S = 1 << 20  # this rate only for so long
-TRIM_NBYTES = 64 << 20  # after bodies of so many bytes at the same time
+TRIM_NBYTES = 64 << 20  # when so many bytes fewer are held than at the last peak
 TRIM_AFTER_S = 1.0
 LIBC = ctypes.CDLL(None)
+
+
+def give_back() -> None:
+    """Give free memory back to the system: the C library keeps it otherwise."""
+    if hasattr(LIBC, "malloc_trim"):
+        LIBC.malloc_trim(0)
 
 
 class ArrivingBody(Protocol):
@@ -61,8 +68,12 @@ class BodyShare:
 
 
 class BodyBudget:
-    def __init__(self, nbytes: int) -> None:
+    """`trim`: called when much less is held than before."""
+
+    def __init__(self, nbytes: int, trim: Callable[[], None] = give_back) -> None:
         self._nbytes = nbytes
+        self._trim = trim
+        self._trimming: asyncio.TimerHandle | None = None
         self._held_nbytes = 0
         self._held_by: Counter[str] = Counter()
         self._shares: set[BodyShare] = set()
@@ -132,14 +143,16 @@ class BodyBudget:
         if not self._held_by[share.key]:
             del self._held_by[share.key]
         self._admit_waiting()
-        if not self._held_nbytes and self._peak_nbytes > TRIM_NBYTES:
-            self._peak_nbytes = 0
-            asyncio.get_running_loop().call_later(TRIM_AFTER_S, self._trim)
+        if self._trimming is None and self._peak_nbytes - self._held_nbytes > TRIM_NBYTES:
+            loop = asyncio.get_running_loop()
+            self._trimming = loop.call_later(TRIM_AFTER_S, self._trim_if_lower)
 
-    def _trim(self) -> None:
-        """Give free memory back to the system: the C library keeps it otherwise."""
-        if not self._held_nbytes and hasattr(LIBC, "malloc_trim"):
-            LIBC.malloc_trim(0)
+    def _trim_if_lower(self) -> None:
+        """Otherwise the next release looks again: some bodies may arrive all the while."""
+        self._trimming = None
+        if self._peak_nbytes - self._held_nbytes > TRIM_NBYTES:
+            self._peak_nbytes = self._held_nbytes
+            self._trim()
 
     def _admit_waiting(self) -> None:
         """A model at its half of the budget does not hold up the others; a large body does, so that small

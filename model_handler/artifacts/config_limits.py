@@ -20,6 +20,9 @@ _SIZES = re.compile(
     r"(^|_)(n|num|d|dim|dims|size|sizes|hidden|positions?|ctx|embd|embeddings|channels|width|height|kernel"
     r"|buckets|length|window|frames|bins|ratio|stride|dilation|factor)(_|$)"
 )
+_COUNTED_LAYERS = re.compile(
+    r"^(num|n)_(\w+_)?(layers?|blocks?)$"
+)  # others may count from the end: -1
 _MAX_LAYERS = 4096  # or as many as the files have tensors
 _MAX_REPEATED = 1 << 16  # or as many as the largest tensor has items, as for the other sizes
 _MAX_SIZE = 1 << 24  # the longest public model has 10,485,760 positions
@@ -40,6 +43,10 @@ def check(config: Mapping[str, Any], files: Sequence[Path]) -> None:
     extent = weights.extent(files)
     for path, number in _numbers(config):
         limit = _limit(path[-1], extent)
+        if number < 0 and _COUNTED_LAYERS.match(path[-1]):
+            raise ModelLoadFailed(
+                f"config.json sets {'.'.join(path)[-100:]} to {number}: not built"
+            )
         if limit is not None and number > limit:
             raise _beyond("config.json", path, number, limit)
 

@@ -7,9 +7,11 @@ Protocol on the control socket, a stream of JSON lines: `{"fork": role, …}` wi
 socket asks for one, where the role is "worker" (with a "device", and "options" as in
 `options.WorkerOptions`, which may be missing; its second descriptor is that of its WorkRecord), "reader" for
 a process that reads artifacts, or "isolate" for code from an artifact; the latter two get a second descriptor
-for what they print. `{"kill": pid}` ends a worker, and it has ended before the next line is read;
-`{"ping": n}` is answered `{"pong": n}`. `{"forked": pid}` comes back for each process that was forked, and
-`{"exited": pid, "status": n}` for each that ended, once the processes that it started have ended too. Where a
+for what they print. The role "server" is another fork server, with its own control socket and a "name": it
+has all imports, and does not end with this one. `{"kill": pid}` ends a worker, and it has ended before the
+next line is read; `{"ping": n}` is answered `{"pong": n}`. `{"serving": pid}` is the first line that a fork
+server sends, with its own pid. `{"forked": pid}` comes back for each worker that was forked, and
+`{"exited": pid, "status": n}` for each process that ended, once those that it started have ended too. Where a
 fork fails, the worker's end of its socket is closed.
 """
 
@@ -25,13 +27,13 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
 
 from model_handler import logs
 from model_handler.options import WorkerOptions
+from model_handler.processes import process_table
 from model_handler.sharing import work_record
 
 PRELOAD = (
@@ -52,8 +54,9 @@ PRELOAD = (
     "model_handler.worker.artifact_reader",
     "model_handler.scripted.isolated_worker",
 )
-ROLES = {"worker": 2, "reader": 2, "isolate": 2}  # descriptors that come with the order
-PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36  # linux/prctl.h
+# Descriptors that come with the order
+ROLES = {"worker": 2, "reader": 2, "isolate": 2, "server": 1}
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15  # linux/prctl.h
 Order = dict[str, Any]
 log = logging.getLogger(__name__)
 
@@ -61,29 +64,46 @@ log = logging.getLogger(__name__)
 def main() -> None:
     arguments = _arguments()
     logs.configure(arguments.log_level, sys.stderr)
-    _name_process("mme-forkserver")
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a dead worker leaves behind becomes ours to end
+    _name_process(arguments.name)
     for module in PRELOAD:
         importlib.import_module(module)
     gc.collect()
     gc.freeze()  # what was imported stays shared with the workers: no collector writes to it
+    control = socket.socket(fileno=arguments.control_fd)
     try:
-        serve(socket.socket(fileno=arguments.control_fd))
-    except BaseException as error:  # the workers end with it, and the front starts another
+        while True:
+            try:
+                serve(control)
+                break
+            except _ForkedServer as forked:  # in the new process, with the old one's stack unwound
+                control = forked.control
+    except BaseException as error:  # the workers end with it, and another takes its place
         log.critical("fork server failed", exc_info=error)
         os._exit(1)
+    os._exit(0)
+
+
+class _ForkedServer(BaseException):
+    """Raised in a process that has been forked to be another fork server."""
+
+    def __init__(self, control: socket.socket) -> None:
+        super().__init__()
+        self.control = control
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m model_handler.processes.forkserver")
     parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--name", default="mme-forkserver", help="of the process, as ps shows it")
     parser.add_argument("--log-level", type=int, default=logging.INFO)
     return parser.parse_args()
 
 
 def serve(control: socket.socket) -> None:
     """Fork on demand and report deaths until the control socket ends."""
+    process_table.adopt_orphans()  # what a dead worker leaves behind becomes ours to end
     wakeup, signalled = _child_signals()
+    _tell(control, {"serving": os.getpid()})
     workers: set[int] = set()
     orders = Orders(control)
     while True:
@@ -150,7 +170,8 @@ def _obey(order: Order, fds: list[int], own: list[socket.socket], workers: set[i
     elif "fork" in order:
         if pid := _fork(order, fds, own):
             workers.add(pid)
-            _tell(control, {"forked": pid})
+            if order["fork"] != "server":
+                _tell(control, {"forked": pid})
     elif order["kill"] in workers:
         _bury(control, workers, order["kill"], _end(order["kill"]))
 
@@ -168,6 +189,8 @@ def _fork(order: Order, fds: list[int], parents_own: list[socket.socket]) -> int
     if pid == 0:
         for end in parents_own:
             end.close()
+        if order["fork"] == "server":
+            _become_server(order, fds)
         _become_worker(order, fds)
     for fd in fds:
         os.close(fd)
@@ -191,22 +214,15 @@ def _bury(control: socket.socket, workers: set[int], pid: int, status: int) -> N
 
 def _end_orphans(workers: set[int]) -> None:
     """End what dead workers left behind: their descendants became children of this process."""
-    while orphans := _children() - workers:
+    while orphans := process_table.children() - workers:
         for pid in orphans:
             _end(pid)
 
 
-def _children() -> set[int]:
-    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
-    return {pid for pid in pids if _parent(pid) == os.getpid()}
-
-
-def _parent(pid: int) -> int | None:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return None  # it has ended meanwhile
-    return int(stat.rpartition(b")")[2].split()[1])  # proc(5): the name may hold anything
+def _become_server(order: Order, fds: list[int]) -> NoReturn:
+    """In the child: leave the loop of the fork server that it is a copy of, and begin its own."""
+    _name_process(order["name"])
+    raise _ForkedServer(socket.socket(fileno=fds[0]))
 
 
 def _become_worker(order: Order, fds: list[int]) -> NoReturn:
@@ -260,7 +276,7 @@ def _print_to(fd: int) -> None:
     os.dup2(fd, sys.stdout.fileno())
     os.dup2(fd, sys.stderr.fileno())
     os.close(fd)
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    process_table.adopt_orphans()
 
 
 def _tell(control: socket.socket, report: dict[str, int]) -> None:

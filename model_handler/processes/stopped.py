@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
+
+from model_handler.processes import process_table
 
 BEAT_S = 1.0
 STOPPED_BEATS = 2  # in a row at which a process is found stopped, and not by a debugger
@@ -10,12 +11,7 @@ STOPPED_BEATS = 2  # in a row at which a process is found stopped, and not by a 
 
 def is_stopped(pid: int) -> bool:
     """Whether the process was stopped by a signal."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return False  # it has ended
-    state = stat.rpartition(b")")[2].split()[0]  # proc(5): the name may hold anything
-    return state == b"T"
+    return process_table.state(pid) == "T"
 
 
 class StopWatch:

@@ -253,6 +253,8 @@ class Supervisor:
         if known:
             of = deaths.of_poison if worker.explained else deaths.of_replacement
             death = of(worker.reason, worker.culprit, work)
+        elif status is None and worker.lost:
+            death = Death("the fork server ended, and its workers with it")
         else:
             death = deaths.of_crash(status, work)
         facts = {"worker": worker.pid, "reason": death.reason, "trace": work.trace}

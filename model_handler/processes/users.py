@@ -178,6 +178,9 @@ class UserPool:
         return () if closed.group is None else (closed.group,)
 
     def _close(self, path: Path, closed: ClosedDirectory, user: ProcessUser | None) -> None:
+        if _is_read_only(path):
+            _check_readable(path, user)
+            return
         self._unlist(path)
         if not closed.changed:
             closed.changed.append(Permissions.of(path))
@@ -193,7 +196,9 @@ class UserPool:
     def _unlist(self, path: Path) -> None:
         """Names of other models cannot be listed: the directories of those that are not loaded are open."""
         for root in self._roots:
-            if path != root and path.is_relative_to(root) and root not in self._unlisted:
+            if path == root or not path.is_relative_to(root) or _is_read_only(root):
+                continue
+            if root not in self._unlisted:
                 before = self._unlisted[root] = Permissions.of(root)
                 root.chmod(before.mode & ~0o044 | 0o011)
 
@@ -257,6 +262,20 @@ class ModelUsers:
     async def stop(self) -> None:
         if self._pool is not None:
             await self._pool.stop()
+
+
+def _is_read_only(path: Path) -> bool:
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def _check_readable(path: Path, user: ProcessUser | None) -> None:
+    """On a read-only file system nothing can be closed, nor opened to a user. Raises ModelLoadFailed."""
+    log.warning("other models can read this read-only directory", extra={"path": str(path)})
+    if user is not None and path.stat().st_mode & 0o005 != 0o005:
+        raise ModelLoadFailed(
+            "the model's directory is on a read-only file system and closed to other users than its owner:"
+            " MME_ISOLATE_USERS runs its code as one of them"
+        )
 
 
 def _entries(path: Path) -> Iterator[Path]:

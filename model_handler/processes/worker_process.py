@@ -143,6 +143,11 @@ class WorkerProcess(asyncio.Protocol):
     def kill(self) -> None:
         self._process.kill()
 
+    @property
+    def lost(self) -> bool:
+        """See `ForkedProcess`."""
+        return self._process.lost
+
     async def exited(self) -> int | None:
         """Wait for the exit status, negative for a signal; None if unknown."""
         return await self._process.exited()

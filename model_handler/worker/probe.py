@@ -7,7 +7,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -58,11 +58,21 @@ def run(handler: Handler, device: Device, *, computes: bool) -> None:
 def _tokenize(tokenizer: object) -> None:
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         return
-    with contextlib.suppress(Exception):  # see above
-        tokenizer(_TEXT)
+    _attempt(lambda: tokenizer(_TEXT))
     if getattr(tokenizer, "chat_template", None):
-        with contextlib.suppress(Exception):
-            tokenizer.apply_chat_template(_CHAT, tokenize=False)
+        _attempt(lambda: tokenizer.apply_chat_template(_CHAT, tokenize=False))
+
+
+def _attempt(call: Callable[[], object]) -> None:
+    """Ordinary errors are no finding: see above."""
+    exhausted = False
+    with contextlib.suppress(Exception):
+        try:
+            call()
+        except MemoryError:
+            exhausted = True
+    if exhausted:
+        raise InsufficientMemory("one small request needs more memory")
 
 
 def _request(handler: Handler) -> InferenceRequest | None:

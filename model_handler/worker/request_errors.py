@@ -14,7 +14,8 @@ from model_handler.errors import (
 from model_handler.messages import Refusal
 
 log = logging.getLogger(__name__)
-_TRACEBACK = re.compile(r"Traceback (?:of TorchScript|\(most recent call last\))")
+_TRACEBACK = re.compile(r"Traceback[^\n]{0,60}\(most recent call last\)")
+_TORCHSCRIPT = "TorchScript interpreter"
 _MESSAGE_LENGTH = 500
 # Bytes of a request body that are compared with an error message
 _SEARCHED = 200_000
@@ -48,11 +49,11 @@ def said(error: BaseException) -> str:
 
 def one_line(text: str) -> str:
     """The message on one line that can be encoded, without the traceback that some libraries append; the log
-    has it. After TorchScript's, the cause follows on the last line."""
-    head, *traceback = _TRACEBACK.split(text)
-    if "TorchScript" in head and traceback:
-        head = traceback[-1].rstrip().rpartition("\n")[2]
-    line = " ".join(head.split())[:_MESSAGE_LENGTH]
+    has it. TorchScript's own message follows the traceback."""
+    message, *traceback = _TRACEBACK.split(text, maxsplit=1)
+    if _TORCHSCRIPT in message and traceback:
+        message += traceback[0].strip().rpartition("\n")[2]
+    line = " ".join(message.split())[:_MESSAGE_LENGTH]
     return line.encode("utf-8", "replace").decode()
 
 

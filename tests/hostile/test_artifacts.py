@@ -1,7 +1,5 @@
 """Artifacts that were made to do harm are loaded, and asked if they load, while a neighbour is asked."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.hostile.inputs.artifacts import Hostile
@@ -9,7 +7,7 @@ from tests.hostile.inputs.files import FILES
 from tests.hostile.inputs.graphs import GRAPHS
 from tests.hostile.inputs.texts import TEXTS
 from tests.hostile.inputs.trees import TABLES
-from tests.hostile.watched_server import WatchedServer, WatchedServers
+from tests.hostile.watched_server import WatchedServer
 
 LOAD_TIMEOUT_S = 6
 REQUEST_TIMEOUT_S = 3
@@ -20,18 +18,6 @@ ENVIRONMENT = {
     "MME_LOAD_TIMEOUT": str(LOAD_TIMEOUT_S),
     "MME_REQUEST_TIMEOUT": str(REQUEST_TIMEOUT_S),
 }
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedServers]:
-    servers = WatchedServers(tmp_path_factory.mktemp("hostile"), **ENVIRONMENT)
-    yield servers
-    servers.stop()
-
-
-@pytest.fixture
-def server(servers: WatchedServers) -> WatchedServer:
-    return servers.get()
 
 
 @pytest.mark.parametrize("case", [*FILES, *TEXTS, *GRAPHS, *TABLES], ids=lambda case: case.name)

@@ -16,6 +16,7 @@ import psutil
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from model_handler.processes.forkserver_client import SERVER, TEMPLATE
 from tests import artifacts
 from tests.chaos import scripts
 from tests.chaos.scripts import do
@@ -23,29 +24,17 @@ from tests.contract import raw
 from tests.contract.client import path_of
 from tests.contract.targets import RESERVED, processes
 from tests.contract.waiting import until
+from tests.hostile import test_requests
 from tests.hostile.inputs.artifacts import edited
 from tests.hostile.inputs.files import WEIGHTS, overlap, reheaded
-from tests.hostile.test_requests import ENVIRONMENT
 from tests.hostile.watched_server import QUESTION, WatchedServer, WatchedServers
 
+ENVIRONMENT = test_requests.ENVIRONMENT
 BODY_NBYTES = 31 << 20
 BODIES = 40
 BODIES_KEPT_NBYTES = 512 << 20
 PIPELINED = 50
 REPLACED_S = 60.0
-IMPORT_S = 30.0  # the next fork server imports the libraries; the workers of the first end with it
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedServers]:
-    servers = WatchedServers(tmp_path_factory.mktemp("hostile"), **ENVIRONMENT)
-    yield servers
-    servers.stop()
-
-
-@pytest.fixture
-def server(servers: WatchedServers) -> WatchedServer:
-    return servers.get()
 
 
 # ---- what is on the wire ----
@@ -136,20 +125,38 @@ def test_shared_memory_counts(server: WatchedServer) -> None:
         assert reply.status in (500, 503, 507) or reserved > 1400 << 20
 
 
-def test_a_stopped_fork_server(server: WatchedServer) -> None:
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+@pytest.mark.parametrize("names", [[SERVER], [TEMPLATE, SERVER], [SERVER, TEMPLATE]], ids="-".join)
+def test_a_lost_fork_server(
+    server: WatchedServer, number: signal.Signals, names: list[str]
+) -> None:
     """It is replaced, and models with code of their own can be loaded again."""
-    code = scripts.write(server.root / "late" / "model", scripts.SUM)
-    (first,) = fork_servers(server)
-    with server.watched(replaced=True, outage_s=IMPORT_S):
-        first.send_signal(signal.SIGSTOP)
-        until(lambda: fork_servers(server) not in ([], [first]), within_s=REPLACED_S)
+    code = server.root / "late" / "model"
+    if not code.exists():
+        scripts.write(code, scripts.SUM)
+    with server.watched(replaced=True):
+        for name in names:
+            lose(server, name, number)
         until(lambda: server.load("late", code).status == 200, within_s=REPLACED_S)
         assert server.invoke("late", b"[1, 2]").status == 200
         assert server.unload("late").status == 200
 
 
-def fork_servers(server: WatchedServer) -> list[psutil.Process]:
-    return [each for each in processes(server.process) if each.name() == "mme-forkserver"]
+def lose(server: WatchedServer, name: str, number: signal.Signals) -> None:
+    """Send a signal to the process with this name; return when another one has taken its place."""
+    (first,) = named(server, name)
+    first.send_signal(number)
+    until(lambda: named(server, name) not in ([], [first]), within_s=REPLACED_S)
+
+
+def named(server: WatchedServer, name: str) -> list[psutil.Process]:
+    """Processes of the server with this name."""
+    found = []
+    for each in processes(server.process):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if each.name() == name and each.status() != psutil.STATUS_ZOMBIE:
+                found.append(each)
+    return found
 
 
 # ---- files of loaded models ----

@@ -1,13 +1,11 @@
 """Requests that were made to do harm are sent to sound models, while a neighbour is asked."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.hostile.inputs.other_requests import OTHERS
 from tests.hostile.inputs.requests import MODELS, Attack
 from tests.hostile.inputs.text_requests import TEXTS
-from tests.hostile.watched_server import WatchedServer, WatchedServers
+from tests.hostile.watched_server import WatchedServer
 
 REQUEST_TIMEOUT_S = 6
 GRACE_S = 3.0
@@ -16,18 +14,6 @@ ENVIRONMENT = {
     "MME_DEVICE_MEMORY": "512MiB",
     "MME_REQUEST_TIMEOUT": str(REQUEST_TIMEOUT_S),
 }
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedServers]:
-    servers = WatchedServers(tmp_path_factory.mktemp("hostile"), **ENVIRONMENT)
-    yield servers
-    servers.stop()
-
-
-@pytest.fixture
-def server(servers: WatchedServers) -> WatchedServer:
-    return servers.get()
 
 
 @pytest.mark.parametrize("case", [*TEXTS, *OTHERS], ids=lambda case: case.name)

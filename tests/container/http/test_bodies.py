@@ -1,6 +1,5 @@
 """Request bodies: both framings, up to the limit and over it, slow and incomplete ones."""
 
-import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -8,9 +7,6 @@ from contextlib import ExitStack
 import pytest
 
 from container.http import body_budget
-from container.http.body_budget import BodyBudget
-from container.http.request import Request
-from container.http.responses import Response
 from tests.container.conftest import Running, Serve
 from tests.container.http.raw_client import RawClient, head
 
@@ -308,25 +304,3 @@ def test_the_rest_of_a_refused_body_does_not_count(crowded: Running, begin: Begi
         assert client.response().status == 200
     held_bodies(crowded, begin)
     assert begin(crowded, "c").response().status == 503
-
-
-def test_a_released_share_cannot_change_the_budget() -> None:
-    async def work() -> None:
-        budget = BodyBudget(4 * MIB)
-        request = Request(Nowhere())
-        share = await budget.admit(request, "a", MIB)
-        share.release()
-        assert share.resize(2 * MIB)
-        share.release()
-        for key in ("b", "c"):
-            await budget.admit(request, key, 2 * MIB)  # all of it, at once
-
-    asyncio.run(work())
-
-
-class Nowhere:
-    def answer(self, request: Request, response: Response) -> None:
-        """There is no client."""
-
-    def await_body(self, request: Request) -> None:
-        """There is no body."""

@@ -128,6 +128,7 @@ def _pickle_of_code(name: str, data: bytes) -> bytes:
     return evil
 
 
+SHARED = ('t = torch. from_file("stolen", True, 3, dtype=6)', "_0 = torch.copy_(t, x)")
 READ = 'from_file("/etc/hostname", False, 4, dtype=0)'
 TORCHSCRIPT = (
     Hostile("script-blank", program(f"return torch. {READ}")),
@@ -137,12 +138,9 @@ TORCHSCRIPT = (
     Hostile("script-operator-blank", program(f"return ops . aten . {READ}")),
     Hostile("script-alias-of-operators", program("a = ops.aten", f"return a.{READ}")),
     Hostile("script-comment", program(f"return torch. # no file\\\n {READ}")),
-    Hostile(
-        "script-shared-write",
-        program(
-            't = torch. from_file("stolen", True, 3, dtype=6)', "_0 = torch.copy_(t, x)", "return x"
-        ),
-    ),
+    Hostile("script-shared-write", program(*SHARED, "return t")),
+    # torch drops what has no effect on the answer when it loads the file
+    Hostile("script-dead-write", program(*SHARED, "return x"), EITHER, ROW, ANSWERED),
     Hostile("script-save", program('torch. save(x, "stolen")', "return x")),
     Hostile("script-load", program('_0 = ops.aten. load("stolen")', "return x")),
     Hostile("script-threads", program("torch. set_num_threads(64)", "return x")),

@@ -33,6 +33,7 @@ def refused_cheaply(path: Path, task: str | None = None) -> str:
 BERT: list[dict[str, Any]] = [
     {"num_hidden_layers": 30_000},
     {"num_hidden_layers": 3_000},
+    {"num_hidden_layers": -1},
     {"num_hidden_layers": 1e6},
     {"num_attention_heads": 10**6, "hidden_size": 10**6},
     {"vocab_size": 20_000_000},

@@ -39,6 +39,14 @@ def endless(model: Path, directory: Path) -> Path:
     return changed(model, directory, name, lambda it: it.update(chat_template=turns))
 
 
+def swelling(model: Path, directory: Path) -> Path:
+    """A chat template that makes three gigabytes of a request."""
+    name = "tokenizer_config.json"
+    return changed(
+        model, directory, name, lambda it: it.update(chat_template="{{ 'x' * 3000000000 }}")
+    )
+
+
 def oversized(model: Path, directory: Path, **config: int) -> Path:
     """Its config asks for more than its weights are."""
     return changed(model, directory, "config.json", lambda it: it.update(config))

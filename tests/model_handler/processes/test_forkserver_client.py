@@ -1,6 +1,7 @@
 """The fork server is replaced when it dies, is stopped or hangs. It forks processes that import nothing."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -13,7 +14,8 @@ import pytest
 from model_handler.errors import WorkerDied
 from model_handler.messages import Run
 from model_handler.processes import forkserver_client, stopped
-from model_handler.processes.forkserver_client import ForkServerClient
+from model_handler.processes.forkserver_client import SERVER, TEMPLATE, ForkServerClient
+from model_handler.processes.process_table import has_ended
 from model_handler.processes.worker_process import WorkerProcess
 from tests.model_handler import ledger
 
@@ -23,6 +25,7 @@ from model_handler.messages import Ready, frame
 from model_handler.processes import forkserver
 
 def run(order, fds):
+    forkserver._name_process("mme-worker")
     end = socket.socket(fileno=fds[0])
     end.sendall(frame(Ready(os.getpid(), "cpu", 0, 0)))
     while end.recv(1 << 16):
@@ -37,7 +40,7 @@ def failing():
 os.fork = failing
 forkserver.PRELOAD = ()
 forkserver._run = run
-del sys.argv[3:]
+del sys.argv[3]
 forkserver.main()
 """
 ORDER = {"fork": "worker", "device": "cpu"}
@@ -46,21 +49,46 @@ PATIENCE_S = 30.0
 
 
 class Client(ForkServerClient):
-    """`lost`: workers that ended by themselves."""
+    """`lost`: workers that ended by themselves. `marker`: in the command line of each process.
+    `imports`: how often the libraries were imported."""
 
-    def __init__(self) -> None:
+    def __init__(self, marker: str) -> None:
         super().__init__()
         self.lost: list[WorkerProcess] = []
-        self._others = set(psutil.Process().children())  # of earlier tests
+        self.marker = marker
+        self.imports = 0
 
-    @property
-    def servers(self) -> set[psutil.Process]:
-        return set(psutil.Process().children()) - self._others
+    def command(self, control_fd: int) -> list[str]:
+        self.imports += 1
+        options = ["--control-fd", str(control_fd), self.marker, "--name", TEMPLATE]
+        return [sys.executable, "-c", PROGRAM, *options]
+
+    def named(self, name: str) -> set[psutil.Process]:
+        """The client's processes with this name: some have lost their parent."""
+        found = set()
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                ours = process.name() == name and self.marker in process.cmdline()
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.add(process)
+        return found
+
+    async def other(self, name: str, than: psutil.Process) -> psutil.Process:
+        """The process of this name that has taken another one's place."""
+        while True:
+            for process in self.named(name) - {than}:
+                return process
+            await asyncio.sleep(0.01)
 
     @property
     def server(self) -> psutil.Process:
-        (child,) = self.servers
-        return child
+        (process,) = self.named(SERVER)
+        return process
+
+    @property
+    def template(self) -> psutil.Process:
+        (process,) = self.named(TEMPLATE)
+        return process
 
     async def worker(self) -> WorkerProcess:
         return await WorkerProcess.start(await self.fork(ORDER, STDERR), self.lost.append)
@@ -71,21 +99,16 @@ Scenario = Callable[[Client], Coroutine[Any, Any, None]]
 
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Callable[[Scenario], None]:
-    def command(control_fd: int) -> list[str]:
-        options = ["--control-fd", str(control_fd), str(tmp_path / "full")]
-        return [sys.executable, "-c", PROGRAM, *options]
-
-    monkeypatch.setattr(forkserver_client, "_command", command)
-
     def play(scenario: Scenario) -> None:
         async def limited() -> None:
-            client = Client()
+            client = Client(str(tmp_path / "full"))
+            monkeypatch.setattr(forkserver_client, "_command", client.command)
             try:
                 async with asyncio.timeout(PATIENCE_S):
                     await scenario(client)
             finally:
                 await client.stop()
-            assert not client.servers
+            assert not client.named(SERVER) | client.named(TEMPLATE) | client.named("mme-worker")
 
         asyncio.run(limited())
 
@@ -120,6 +143,63 @@ def test_a_stopped_server_is_replaced_with_its_workers(play: Play) -> None:
         assert client.server.pid != server.pid
         assert psutil.Process(again.pid).ppid() == client.server.pid
         await again.end()
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_either_may_end_and_nothing_is_imported_again(
+    play: Play, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """In turn, the template and the server: each is forked by the other one."""
+    monkeypatch.setattr(forkserver_client, "BEAT_S", 0.05)
+
+    async def scenario(client: Client) -> None:
+        for _ in range(2):
+            worker, template = await client.worker(), client.template
+            os.kill(template.pid, number)
+            await client.other(TEMPLATE, template)
+            assert not client.lost  # the server goes on
+            server = client.server
+            assert psutil.Process(worker.pid).ppid() == server.pid
+            os.kill(server.pid, number)
+            await worker.ended.wait()
+            assert client.lost.pop() is worker
+            assert await soon(client.worker()) < 1
+            await client.other(SERVER, server)
+        assert client.imports == 1
+
+    play(scenario)
+
+
+def test_workers_have_ended_before_the_next_server_is_forked(play: Play) -> None:
+    """Their memory is free: it may be that of a GPU. Also where the server has lost its parent before."""
+
+    async def scenario(client: Client) -> None:
+        for _ in range(2):
+            first, _ = await client.worker(), client.template
+            server = client.server
+            os.kill(server.pid, signal.SIGKILL)
+            await first.ended.wait()
+            await client.worker()
+            assert has_ended(first.pid)
+            template = client.template
+            os.kill(template.pid, signal.SIGKILL)
+            await client.other(TEMPLATE, template)
+
+    play(scenario)
+
+
+def test_both_end_at_once(play: Play) -> None:
+    async def scenario(client: Client) -> None:
+        await client.worker()
+        for each in (client.template, client.server):
+            os.kill(each.pid, signal.SIGKILL)
+        while True:
+            with contextlib.suppress(OSError, WorkerDied):
+                await client.worker()
+                break
+        assert client.imports == 2
 
     play(scenario)
 

@@ -141,6 +141,13 @@ def test_what_was_refused_once_is_refused_at_once(
     running.run(scenario())
 
 
+def test_a_template_that_grows(running: Running, model: Path, directory: Path) -> None:
+    async def scenario() -> None:
+        assert "memory" in await running.refusal(hostile.swelling(model, directory))
+
+    running.run(scenario())
+
+
 def test_a_text_that_grows(
     running: Running, model: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

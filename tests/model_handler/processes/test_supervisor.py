@@ -65,6 +65,8 @@ class PlayedProcess(ForkedProcess):
         self.record = os.dup(record)
         self.status: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
+    lost = False
+
     def started(self, pid: int) -> None:
         self.pid = pid
 
@@ -78,7 +80,7 @@ class PlayedProcess(ForkedProcess):
     def ready(self) -> None:
         self.theirs.sendall(frame(Ready(7, "cpu", 0, 0)))
 
-    def die(self, status: int, *at_work: int) -> None:
+    def die(self, status: int | None, *at_work: int) -> None:
         for number, model_id in enumerate(at_work):
             cell = work_record.CELL.pack(number + 1, model_id)
             os.pwrite(self.record, cell, number * len(cell))
@@ -163,6 +165,21 @@ def test_a_first_load_that_crashes_is_refused_and_is_no_failed_start() -> None:
                 await load
             assert (await bed.deaths.get()).suspects == {1, 2}
             assert bed.supervisor.sickness() is None
+
+    supervised(scenario)
+
+
+def test_no_model_is_suspected_when_the_fork_server_ends() -> None:
+    """A neighbour that is asked all the while is at work in each such death."""
+
+    async def scenario(bed: Bed) -> None:
+        worker = await bed.worker()
+        await bed.supervisor.available()
+        worker.lost = True
+        worker.die(None, 1)
+        death = await bed.deaths.get()
+        assert not death.suspects
+        assert "fork server" in death.reason
 
     supervised(scenario)
 

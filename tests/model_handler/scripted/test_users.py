@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,6 +118,30 @@ def ask(running: Running, code: str, model: str = "one") -> Any:
     )
     assert response.status_code == 200, response.text
     return response.json()
+
+
+@pytest.fixture
+def fixed(root: Path) -> Iterator[Path]:
+    """A model on a read-only file system."""
+    path = write(root / "fixed")
+    (path / "secret").chmod(0o644)
+    mounted = [
+        subprocess.run(["mount", *options, path], check=False).returncode
+        for options in (["--bind", path], ["-o", "remount,bind,ro"])
+    ]
+    if any(mounted):
+        shutil.rmtree(path)
+        pytest.skip("requires the privilege to mount")
+    yield path
+    subprocess.run(["umount", path], check=True)
+    shutil.rmtree(path)
+
+
+def test_a_model_on_a_read_only_file_system(running: Running, fixed: Path) -> None:
+    response = running.post("/models", model_name="fixed", url=str(fixed))
+    assert response.status_code == 200, response.text
+    assert ask(running, "result = open(f'{model_dir}/secret').read()", "fixed") == "fixed"
+    assert running.http.delete("/models/fixed").status_code == 200
 
 
 def test_each_process_has_a_user_without_privileges(pair: Running) -> None:
