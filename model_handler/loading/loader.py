@@ -216,7 +216,7 @@ class TorchLoader:
         with (
             building.sharing(self.turnstile, stored),
             unstored.limited(files),
-            plain_filling.preferred(),
+            plain_filling.preferred(files),
         ):
             model, info = auto.from_pretrained(
                 str(path),

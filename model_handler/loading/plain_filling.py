@@ -5,12 +5,16 @@ computes random initial values although a model under construction has no memory
 neither is needed. All others are left to transformers, as are all decisions about tensors that the files lack.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import modeling_utils
+
+from model_handler.artifacts import weights
+from model_handler.transfer import mapped_weights
 
 _LOAD = "convert_and_load_state_dict_in_model"
 _EXTRA = torch.nn.modules.module._EXTRA_STATE_KEY_SUFFIX
@@ -22,8 +26,8 @@ Load = Callable[..., Any]
 
 
 @contextmanager
-def preferred() -> Iterator[None]:
-    """Let from_pretrained fill models directly in the block, where that gives the same result.
+def preferred(files: Sequence[Path]) -> Iterator[None]:
+    """Let from_pretrained fill models from `files` directly, where that gives the same result.
 
     Only one thread of the process may be in such a block, because it patches transformers and torch.nn.init.
     """
@@ -31,8 +35,8 @@ def preferred() -> Iterator[None]:
     initial = {name: getattr(torch.nn.init, name) for name in _INITIAL_VALUES}
     for name, function in initial.items():
         setattr(torch.nn.init, name, _unless_meta(function))
-    if convert is not None:
-        setattr(modeling_utils, _LOAD, _filling(convert))
+    if convert is not None and all(file.suffix == ".safetensors" for file in files):
+        setattr(modeling_utils, _LOAD, _filling(convert, files))
     try:
         yield
     finally:
@@ -49,46 +53,41 @@ def _unless_meta(initialize: Callable[..., Any]) -> Callable[..., Any]:
     return called
 
 
-def _filling(convert: Load) -> Load:
+def _filling(convert: Load, files: Sequence[Path]) -> Load:
     def load(model: Any, state_dict: Any, load_config: Any, *args: Any, **kwargs: Any) -> Any:
         own = model.state_dict(keep_vars=True)
-        if not _is_plain(model, state_dict, load_config, own):
+        shapes = {name: each["shape"] for file in files for name, each in weights.header(file).items()}
+        if state_dict.keys() != shapes.keys() or not _is_plain(model, shapes, load_config, own):
             return convert(model, state_dict, load_config, *args, **kwargs)
         result = convert(model, {}, load_config, *args, **kwargs)
-        _fill(model, state_dict, own)
-        result[0].missing_keys.difference_update(state_dict)
+        _fill(model, files, own)
+        result[0].missing_keys.difference_update(shapes)
         return result
 
     return load
 
 
 def _is_plain(
-    model: Any, stored: Mapping[str, Any], load_config: Any, own: Mapping[str, Any]
+    model: Any, shapes: Mapping[str, Sequence[int]], load_config: Any, own: Mapping[str, Any]
 ) -> bool:
     """Whether transformers would give each tensor of the files, unchanged, to the parameter of its name.
 
-    `own`: the model's tensors.
+    `shapes`: of the files' tensors. `own`: the model's tensors.
     """
     special = (load_config.hf_quantizer, load_config.device_map, load_config.dtype_plan)
-    prefix = model.base_model_prefix
+    mapping, prefix = load_config.weight_mapping or (), model.base_model_prefix
     return not any(special) and all(
         name in own
         and own[name].is_meta
         and type(own[name]) in (torch.Tensor, torch.nn.Parameter)
-        and tuple(own[name].shape) == _shape(tensor)
-        and not _is_renamed(name, load_config.weight_mapping or (), prefix, own)
-        for name, tensor in stored.items()
+        and [*own[name].shape] == shape
+        and not _is_renamed(name, mapping, prefix, own)
+        for name, shape in shapes.items()
     )
 
 
-def _shape(stored: Any) -> tuple[int, ...] | None:
-    """None for what is no slice of a safetensors file."""
-    get_shape = getattr(stored, "get_shape", None)
-    return None if get_shape is None else tuple(get_shape())
-
-
 def _is_renamed(name: str, mapping: Any, prefix: str, own: Mapping[str, Any]) -> bool:
-    """Whether transformers may look for another name, which is what it does first."""
+    """Whether transformers might take the tensor for one of another name."""
     other = name[len(prefix) + 1 :] if name.startswith(prefix) else f"{prefix}.{name}"
     return (
         other in own
@@ -97,13 +96,13 @@ def _is_renamed(name: str, mapping: Any, prefix: str, own: Mapping[str, Any]) ->
     )
 
 
-def _fill(model: Any, stored: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+def _fill(model: Any, files: Sequence[Path], own: Mapping[str, Any]) -> None:
     modules: dict[str, Any] = {}
-    for name, tensor in stored.items():
+    for name, tensor in (each for file in files for each in mapped_weights.tensors(file, own)):
         path, _, last = name.rpartition(".")
         if path not in modules:
             modules[path] = model.get_submodule(path)
-        value = tensor[...].to(own[name].dtype)
+        value = tensor.to(own[name].dtype)
         if last in modules[path]._parameters:
             value = torch.nn.Parameter(value, value.is_floating_point())
             modules[path]._parameters[last] = value
