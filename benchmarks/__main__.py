@@ -64,7 +64,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--models", type=Path, default=MODELS, help="directory for the models")
     parser.add_argument("--cycles", type=int, default=None, help="cycles of the scenario `cycles`")
     parser.add_argument("--kinds", default=None, help="kinds of `first-load`, with commas between")
-    parser.add_argument("--before", default=None, help="another version's directory, for `first-load`")
+    parser.add_argument(
+        "--before", default=None, help="another version's directory, for `first-load`"
+    )
     return parser.parse_args()
 
 

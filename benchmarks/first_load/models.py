@@ -160,9 +160,8 @@ def _perceptron(directory: Path, number: int) -> None:
 
 
 def _torchscript(directory: Path, module: torch.nn.Module, number: int) -> None:
-    torch.jit.script(module.eval()).save(
-        str(directory / "model.pt"), _extra_files={"n": str(number)}
-    )
+    program: Any = torch.jit.script(module.eval())
+    program.save(str(directory / "model.pt"), _extra_files={"n": str(number)})
 
 
 def _onnx(directory: Path, number: int) -> None:

@@ -14,7 +14,7 @@ any checks of artifacts; "known": the second load of the same content; "cold": t
 for which libraries are imported. Kinds that end in `-tuned` have the structure and the tokenizer of a model
 that was loaded before, and labels of their own.
 
-| kind | first load | unchecked | before | first − before | CPU time: first | before | known | before | cold | before |
+| kind | first | unchecked | before | first − before | CPU: first | before | known | before | cold | before |
 |---|---|---|---|---|---|---|---|---|---|---|"""
 
 

@@ -2,7 +2,7 @@
 
 transformers converts checkpoints of many layouts, for which it makes several objects for each tensor, and
 computes random initial values although a model under construction has no memory. For most checkpoints
-neither is needed. All others are left to transformers, as are all decisions about tensors that the files lack.
+neither is needed. All others are left to transformers, as are tensors that the files lack.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,7 +56,9 @@ def _unless_meta(initialize: Callable[..., Any]) -> Callable[..., Any]:
 def _filling(convert: Load, files: Sequence[Path]) -> Load:
     def load(model: Any, state_dict: Any, load_config: Any, *args: Any, **kwargs: Any) -> Any:
         own = model.state_dict(keep_vars=True)
-        shapes = {name: each["shape"] for file in files for name, each in weights.header(file).items()}
+        shapes = {
+            name: each["shape"] for file in files for name, each in weights.header(file).items()
+        }
         if state_dict.keys() != shapes.keys() or not _is_plain(model, shapes, load_config, own):
             return convert(model, state_dict, load_config, *args, **kwargs)
         result = convert(model, {}, load_config, *args, **kwargs)
@@ -102,7 +104,7 @@ def _fill(model: Any, files: Sequence[Path], own: Mapping[str, Any]) -> None:
         path, _, last = name.rpartition(".")
         if path not in modules:
             modules[path] = model.get_submodule(path)
-        value = tensor.to(own[name].dtype)
+        value: Any = tensor.to(own[name].dtype)
         if last in modules[path]._parameters:
             value = torch.nn.Parameter(value, value.is_floating_point())
             modules[path]._parameters[last] = value
