@@ -90,9 +90,9 @@ def _is_plain(
 
 def _is_renamed(name: str, mapping: Any, prefix: str, own: Mapping[str, Any]) -> bool:
     """Whether transformers might take the tensor for one of another name."""
-    other = name[len(prefix) + 1 :] if name.startswith(prefix) else f"{prefix}.{name}"
     return (
-        other in own
+        (name.startswith(prefix) and name[len(prefix) + 1 :] in own)
+        or f"{prefix}.{name}" in own
         or name.endswith(_EXTRA)
         or any(entry.compiled_sources.search(name) for entry in mapping)
     )
