@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import cold, cores, environment, generation, pressure, steady
+from benchmarks.first_load import measured as first_load
 from benchmarks.scenarios import (
     REGULAR,
     SCENARIOS,
     Churn,
     Cold,
     Cycles,
+    FirstLoad,
     Hog,
     Hot,
     Mix,
@@ -39,7 +41,7 @@ def main() -> None:
     if unknown := set(arguments.scenarios) - set(SCENARIOS):
         raise SystemExit(f"no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
     for name in arguments.scenarios or REGULAR:
-        scenario = _chosen(name, arguments.cycles)
+        scenario = _chosen(name, arguments)
         print(f"{name}: {scenario}", flush=True)
         _build(arguments.models, scenario)
         began = time.monotonic()
@@ -61,19 +63,31 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=None, help="directory for the raw JSON")
     parser.add_argument("--models", type=Path, default=MODELS, help="directory for the models")
     parser.add_argument("--cycles", type=int, default=None, help="cycles of the scenario `cycles`")
+    parser.add_argument("--kinds", default=None, help="kinds of `first-load`, with commas between")
+    parser.add_argument(
+        "--before", default=None, help="another version's directory, for `first-load`"
+    )
     return parser.parse_args()
 
 
-def _chosen(name: str, cycles: int | None) -> Scenario:
+def _chosen(name: str, arguments: argparse.Namespace) -> Scenario:
     scenario = SCENARIOS[name]
-    if isinstance(scenario, Cycles) and cycles is not None:
-        return dataclasses.replace(scenario, cycles=cycles)
+    if isinstance(scenario, Cycles) and arguments.cycles is not None:
+        return dataclasses.replace(scenario, cycles=arguments.cycles)
+    if isinstance(scenario, FirstLoad):
+        kinds = tuple(arguments.kinds.split(",")) if arguments.kinds else scenario.kinds
+        return dataclasses.replace(scenario, kinds=kinds, before=arguments.before)
     return scenario
 
 
 def _build(root: Path, scenario: Scenario) -> None:
     """Build the models in a separate process, since this one must not import PyTorch."""
-    command = [sys.executable, "-m", "benchmarks.full_models", str(root), *needed(scenario)]
+    if isinstance(scenario, FirstLoad):
+        count = str(scenario.repetitions + 1)
+        what = ["first_load.models", str(root / first_load.FOLDER), count, *scenario.kinds]
+    else:
+        what = ["full_models", str(root), *needed(scenario)]
+    command = [sys.executable, "-m", f"benchmarks.{what[0]}", *what[1:]]
     subprocess.run(command, check=True)
 
 
@@ -97,7 +111,7 @@ def needed(scenario: Scenario) -> tuple[str, ...]:
             return (asked, *coming)
         case Hog(short=short, generating=generating):
             return (short, generating)
-        case Start():
+        case Start() | FirstLoad():
             return ()
 
 
@@ -115,6 +129,8 @@ def measure(scenario: Scenario, root: Path) -> dict[str, Any]:
             return generation.measure(scenario, root)
         case Cold() | Start():
             return cold.measure(scenario, root)
+        case FirstLoad():
+            return first_load.measure(scenario, root)
 
 
 if __name__ == "__main__":

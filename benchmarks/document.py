@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks import cores_table, plots, ratios
 from benchmarks.figures import Raw, throughput
+from benchmarks.first_load import section as first_loads
 from benchmarks.gpu import page as gpu_page
 from benchmarks.marked import filled
 from benchmarks.medians import middle, plain
@@ -87,6 +88,7 @@ def page(results: Mapping[str, Raw], directory: Path, days: gpu_page.Days) -> st
         "",
         *churn_table(results),
         "",
+        *first_loads.section(results),
         *cores_table.section(results),
         *gpu_page.section(days),
     ]

@@ -134,6 +134,18 @@ class Start:
     repetitions: int = 5
 
 
+@dataclass(frozen=True)
+class FirstLoad:
+    """First loads of artifacts with new content: with and without the checks that precede such loads.
+
+    `before`: directory of another version of the container that takes part.
+    """
+
+    kinds: tuple[str, ...]
+    repetitions: int = 7
+    before: str | None = None
+
+
 Scenario = (
     Hot
     | Mix
@@ -146,6 +158,7 @@ Scenario = (
     | Cycles
     | Cold
     | Start
+    | FirstLoad
 )
 
 
@@ -161,6 +174,10 @@ def tiny(count: int) -> tuple[str, ...]:
 BOTH = ((1, 1), (32, 1), (32, 2))
 GENERATING = ("marian", "bart-large")
 FIVE = ("distilbert", "topics", "ner", "marian", "bart-large")
+
+TRANSFORMERS = ("tiny", "distilbert", "bert", "gpt2", "marian", "vit")
+TUNED = tuple(f"{kind}-tuned" for kind in TRANSFORMERS)
+FORMATS = ("torchscript", "resnet", "onnx", "xgboost", "xgboost-json", "skops")
 
 SCENARIOS: dict[str, Scenario] = {
     "start": Start(),
@@ -195,6 +212,7 @@ SCENARIOS: dict[str, Scenario] = {
     "neighbours": Neighbours(),
     "hog": Hog(),
     "cycles": Cycles(),
+    "first-load": FirstLoad((*TRANSFORMERS, *TUNED, *FORMATS)),
 }
 
 # Regular scenarios, twenty minutes on two cores. The others run only if they are named

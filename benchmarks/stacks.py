@@ -31,10 +31,13 @@ START_LIMIT_S = 120.0
 
 @dataclass(frozen=True)
 class Stack:
+    """`directory`: in which the command runs; None: the current one."""
+
     name: str
     command: tuple[str, ...]
     settings: dict[str, str] = field(default_factory=dict)
     dialect: Dialect = field(default_factory=HuggingFace)
+    directory: Path | None = None
 
 
 OURS = Stack("ours", (sys.executable, "-m", "container", "serve"), {"MME_DEVICE": "cpu"})
@@ -133,6 +136,7 @@ def serving(
         began = time.perf_counter()
         process = subprocess.Popen(
             stack.command,
+            cwd=stack.directory,
             env=environment,
             stdout=output,
             stderr=output,

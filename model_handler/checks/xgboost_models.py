@@ -144,9 +144,11 @@ def _node_count(tree: Mapping[str, Any], outputs: int) -> int:
     width = _whole(parameters.get("size_leaf_vector", "1"), "size_leaf_vector", 0, _MAX_OUTPUTS)
     _require(width in (0, 1, outputs), "size_leaf_vector")
     for name in _BY_NODE:
-        _require(len(tree[name]) == count, f"{name} has another length than num_nodes")
+        if len(tree[name]) != count:
+            raise ValueError(f"{name} has another length than num_nodes")
     for name in ("loss_changes", "sum_hessian"):
-        _require(len(tree.get(name, ())) in (0, count), f"{name} has another length")
+        if len(tree.get(name, ())) not in (0, count):
+            raise ValueError(f"{name} has another length")
     _require(len(tree["base_weights"]) == count * max(width, 1), "base_weights has another length")
     return count
 

@@ -117,6 +117,7 @@ class Composer:
         self._add(core, first, ready)
         for device in self._further(ready, available):
             self._start(core, device)
+        self._quarantine.start()
         return core
 
     def _further(self, ready: Ready, available: int) -> list[str]:

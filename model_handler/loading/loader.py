@@ -32,7 +32,14 @@ from model_handler.handlers.pipeline import PipelineHandler
 from model_handler.handlers.question_answering import QuestionAnsweringPipeline
 from model_handler.handlers.staged import Staged
 from model_handler.handlers.text2text import PIPELINES as TEXT2TEXT
-from model_handler.loading import building, completeness, failures, structure_cache, unstored
+from model_handler.loading import (
+    building,
+    completeness,
+    failures,
+    plain_filling,
+    structure_cache,
+    unstored,
+)
 from model_handler.loading.processors import Processors, has_tokenizer
 from model_handler.loading.structure_cache import StructureCache
 from model_handler.options import WorkerOptions
@@ -206,7 +213,11 @@ class TorchLoader:
         stored: torch.dtype,
         files: list[Path],
     ) -> Any:
-        with building.sharing(self.turnstile, stored), unstored.limited(files):
+        with (
+            building.sharing(self.turnstile, stored),
+            unstored.limited(files),
+            plain_filling.preferred(files),
+        ):
             model, info = auto.from_pretrained(
                 str(path),
                 config=config,

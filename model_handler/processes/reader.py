@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Awaitable
 from contextlib import suppress
+from pathlib import Path
 from typing import Self, TypeVar
 
 from model_handler.artifacts.artifact import Artifact
@@ -21,7 +22,8 @@ from model_handler.processes.worker_process import WorkerProcess
 log = logging.getLogger(__name__)
 ORDER = {"fork": "reader"}
 EXIT_LIMIT_S = 1.0
-BRIEF_S = 0.5
+BRIEF_S = 0.5  # of CPU time
+SHORTEST_S = 0.05  # between two readings of the CPU time
 NICENESS = 10  # as that of loads in a device worker on a CPU
 
 Answer = TypeVar("Answer")
@@ -81,15 +83,25 @@ class Reader:
     async def try_out(
         self, model: Model, memory_nbytes: int, cpu_s: float, limit_s: float, *, computes: bool
     ) -> None:
-        """As `inspect`. Lowers the process's priority if it takes long, and other work waits for cores."""
+        """As `inspect`. Lowers the process's priority if it computes for long, since other work waits for
+        cores."""
         work = self._worker.try_out(model, memory_nbytes, cpu_s, computes=computes)
-        lowering = asyncio.get_running_loop().call_later(BRIEF_S, self._lower_priority)
+        self._lower_priority_after(_cpu_s(self._worker.pid) + BRIEF_S, BRIEF_S)
         try:
             await self._within(limit_s, work, model.info.name)
         finally:
-            lowering.cancel()
+            self._lowering.cancel()
 
-    def _lower_priority(self) -> None:
+    def _lower_priority_after(self, cpu_s: float, wait_s: float) -> None:
+        """On a busy machine the process may have to wait for most of the time."""
+        loop = asyncio.get_running_loop()
+        self._lowering = loop.call_later(wait_s, self._lower_priority, cpu_s)
+
+    def _lower_priority(self, after_cpu_s: float) -> None:
+        left_s = after_cpu_s - _cpu_s(self._worker.pid)
+        if left_s > 0:
+            self._lower_priority_after(after_cpu_s, max(left_s, SHORTEST_S))
+            return
         self.slow = True
         with suppress(OSError):  # it has just ended
             os.setpriority(os.PRIO_PROCESS, self._worker.pid, NICENESS)
@@ -132,6 +144,14 @@ class Reader:
 
     def _print(self, line: str) -> None:
         log.info("output", extra={"model": self._name, "line": line})
+
+
+def _cpu_s(pid: int) -> float:
+    """CPU time of the process's main thread; 0 where it has ended or the kernel does not say."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def _ended(status: int | None) -> ReaderEnded:

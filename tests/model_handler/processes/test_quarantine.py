@@ -259,6 +259,28 @@ def test_a_reader_that_is_killed_is_replaced(
     running.run(scenario())
 
 
+def test_a_process_that_ended_is_replaced_before_the_next_load(
+    running: Running, model: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quarantine, "PREPARE_AFTER_S", 0.0)
+    monkeypatch.setattr(quarantine, "CPU_S", 0.5)
+    hostile.endless(model, directory)
+    (directory / "README.md").write_text("ends the process that is kept")
+
+    async def scenario() -> None:
+        await running.serves(model)
+        before = running.processes.named("mme-reader")
+        await running.refusal(directory)
+        while True:
+            await running.serves(model)
+            after = running.processes.named("mme-reader")
+            if len(after) == len(before):
+                break
+        assert after != before
+
+    running.run(scenario())
+
+
 def _relabel(config: dict[str, Any]) -> None:
     config["id2label"] = {"0": "left", "1": "right"}
     config["label2id"] = {"left": 0, "right": 1}

@@ -1,0 +1,1 @@
+"""What the first load of new content costs: the scenario `first-load`."""
