@@ -1,13 +1,7 @@
 """Requests that ask for too much are refused before memory or long time is spent on them."""
 
-import base64
-import io
-import math
-import struct
 import time
-import wave
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,59 +10,13 @@ import pytest
 from model_handler.device.device import CpuDevice
 from model_handler.handlers.pipeline import PipelineHandler
 from model_handler.loading.loader import TorchLoader
-from model_handler.messages import InferenceRequest, InferenceResponse, Refusal
+from model_handler.messages import InferenceResponse, Refusal
 from model_handler.options import RequestLimits, WorkerOptions
 from model_handler.sharing.turnstile import Turnstile
 from model_handler.worker.forward import finish, prepare
 from tests import artifacts
-from tests.model_handler.harness import answers, loaded, refusal, request, run
-
-Build = Callable[..., Path]
-SECONDS = 2.0  # CPU time of a refusal, at most
-
-TEXTS: dict[str, tuple[Build, str]] = {
-    "text-classification": (artifacts.bert_classifier, "text-classification"),
-    "zero-shot-classification": (artifacts.bert_nli, "zero-shot-classification"),
-    "token-classification": (artifacts.bert_ner, "token-classification"),
-    "question-answering": (artifacts.bert_qa, "question-answering"),
-    "fill-mask": (artifacts.bert_mlm, "fill-mask"),
-    "feature-extraction": (artifacts.bert_encoder, "feature-extraction"),
-    "text-generation": (artifacts.gpt2, "text-generation"),
-    "summarization": (artifacts.bart, "summarization"),
-    "text2text-generation": (artifacts.t5, "text2text-generation"),
-    "translation": (artifacts.marian, "translation"),
-    "image-classification": (artifacts.vit, "image-classification"),
-    "automatic-speech-recognition": (artifacts.wav2vec2, "automatic-speech-recognition"),
-}
-
-
-@pytest.fixture(scope="module")
-def handlers(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Callable[[str], PipelineHandler]]:
-    open_blocks: dict[str, Any] = {}
-    opened: dict[str, PipelineHandler] = {}
-
-    def handler(name: str) -> PipelineHandler:
-        if name not in opened:
-            build, task = TEXTS[name]
-            block = loaded(build(tmp_path_factory.mktemp(name)), task)
-            opened[name], open_blocks[name] = block.__enter__(), block
-        return opened[name]
-
-    yield handler
-    opened.clear()
-    for block in open_blocks.values():
-        next(block.gen, None)
-
-
-def refused(handler: PipelineHandler, document: Any) -> str:
-    """The message of the refusal as an invalid request, which took little time."""
-    began = time.thread_time()
-    result = refusal(handler, document)
-    assert time.thread_time() - began < SECONDS
-    assert result.error in ("InvalidRequest", "UnsupportedContentType"), result
-    return result.message
+from tests.model_handler.budgets.refusals import refused
+from tests.model_handler.harness import answers, request, run
 
 
 def labelled(inputs: Any, **parameters: Any) -> dict[str, Any]:
@@ -265,60 +213,6 @@ def test_refused(
     assert wanted in refused(handlers(name), document)
 
 
-def png(width: int, height: int) -> bytes:
-    """A black image of a few kilobytes."""
-    rows = zlib.compressobj(9)
-    data = b"".join(rows.compress(bytes(width // 8 + 2)) for _ in range(height)) + rows.flush()
-    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(kind + content))
-        return struct.pack(">I", len(content)) + kind + content + check
-
-    signature = b"\x89PNG\r\n\x1a\n"
-    return signature + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-
-
-def icon(inner: bytes) -> bytes:
-    """An icon that says 16 × 16 in its own header."""
-    return struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(inner), 22) + inner
-
-
-@pytest.mark.parametrize("body", [png(13_000, 13_000), icon(png(13_000, 13_000))])
-def test_a_large_image_is_not_decoded(
-    handlers: Callable[[str], PipelineHandler], body: bytes
-) -> None:
-    handler = handlers("image-classification")
-    refused(handler, InferenceRequest(body, "image/png"))
-    refused(handler, {"inputs": base64.b64encode(body).decode()})
-
-
-def test_many_images_are_counted_together(handlers: Callable[[str], PipelineHandler]) -> None:
-    one = base64.b64encode(png(5000, 4900)).decode()
-    message = refused(handlers("image-classification"), {"inputs": [one] * 8})
-    assert "MME_MAX_PIXELS" in message
-
-
-def test_a_long_recording_is_not_decoded(handlers: Callable[[str], PipelineHandler]) -> None:
-    stream = io.BytesIO()
-    with wave.open(stream, "wb") as file:
-        file.setparams((1, 1, 16_000, 0, "NONE", ""))
-        file.writeframes(bytes(16_000 * 1800))
-    handler = handlers("automatic-speech-recognition")
-    for body in (InferenceRequest(stream.getvalue(), "audio/wav"),):
-        assert "MME_MAX_AUDIO" in refused(handler, body)
-
-
-@pytest.mark.parametrize("value", [b"[]", b"{}", b"0"])
-def test_json_of_many_values_is_not_parsed(
-    handlers: Callable[[str], PipelineHandler], value: bytes
-) -> None:
-    body = b'{"inputs":[' + b",".join([value] * 5_000_000) + b"]}"
-    for media in ("application/json", None):
-        message = refused(handlers("text-classification"), InferenceRequest(body, media))
-        assert "MME_MAX_VALUES" in message
-
-
 def test_long_questions_are_answered_where_they_fit(
     handlers: Callable[[str], PipelineHandler],
 ) -> None:
@@ -377,45 +271,3 @@ def test_limits_are_settings(tmp_path: Path) -> None:
     assert "100 (MME_MAX_TEXT)" in refused(handler, {"inputs": ["a" * 51] * 2})
     (result,) = run(handler, {"inputs": ["a"] * 3})
     assert isinstance(result, InferenceResponse)
-
-
-def unlikely(tokens: int) -> Iterator[dict[str, Any]]:
-    """Parameters that could leave no token, or a distribution that is none."""
-    every = [[token] for token in range(tokens)]
-    most = list(range(tokens - 1))
-    yield {"temperature": 1e-40}
-    yield {"temperature": 0.01, "repetition_penalty": 100, "guidance_scale": 100}
-    yield {"repetition_penalty": 1e-300}
-    yield {"sequence_bias": [[[5], math.inf]]}
-    yield {"sequence_bias": [[token, -10_000] for token in every] * 2}
-    yield {"bad_words_ids": every}
-    yield {"bad_words_ids": every, "num_beams": 4}
-    yield {"bad_words_ids": every, "remove_invalid_values": True, "renormalize_logits": True}
-    yield {"suppress_tokens": [*most, tokens - 1]}
-    yield {"suppress_tokens": most, "begin_suppress_tokens": [tokens - 1]}
-    yield {"suppress_tokens": most, "bad_words_ids": [[tokens - 1]]}
-    yield {"suppress_tokens": list(range(1, tokens)), "min_new_tokens": 3}
-    yield {"suppress_tokens": list(range(10, tokens)), "num_beams": 64}
-    yield {"suppress_tokens": [0], "forced_eos_token_id": 0}
-    yield {"min_p": 1.0, "top_k": 1, "top_p": 0.0, "typical_p": 0.001, "epsilon_cutoff": 1.0}
-    yield {"top_k": 1, "num_beams": 4}
-    yield {"guidance_scale": 1e308}
-    yield {"exponential_decay_length_penalty": [0, 100], "max_new_tokens": 50}
-    yield {"forced_eos_token_id": tokens}
-    yield {"pad_token_id": -1}
-
-
-def test_no_parameters_are_taken_for_a_fault_of_the_model(
-    handlers: Callable[[str], PipelineHandler],
-) -> None:
-    """They are refused, or there is an answer: on a GPU another outcome ends the worker of all models."""
-    handler = handlers("text-generation")
-    tokens = handler.model.config.vocab_size
-    refusals = 0
-    for parameters in unlikely(tokens):
-        whole = {"do_sample": True, "max_new_tokens": 3, **parameters}
-        (result,) = run(handler, {"inputs": "the good", "parameters": whole})
-        if isinstance(result, Refusal):
-            assert result.error == "InvalidRequest", (parameters, result)
-            refusals += 1
-    assert refusals > 8
