@@ -21,7 +21,8 @@ from tests.model_handler import ledger
 
 PROGRAM = """
 import os, socket, sys
-from model_handler.messages import Ready, frame
+from model_handler.framing import frame
+from model_handler.messages import Ready
 from model_handler.processes import forkserver
 
 def run(order, fds):
