@@ -33,6 +33,7 @@ HOSTILE = frozenset({200, 400, 404, 406, 409, 413, 415, 500, 503, 504, 507})
 PINGS = frozenset({200, 503})
 BETWEEN_KILLS_S = (0.5, 3.0)
 FORK_SERVER = "mme-forkserver"
+FORK_SERVERS = frozenset({FORK_SERVER, "mme-template"})
 OF_FORK_SERVER = (
     0.08  # share of the signals: its death ends all workers, and the next one starts in seconds
 )
@@ -236,7 +237,8 @@ class Storm:
 def _kind(chance: random.Random, kinds: set[str]) -> str | None:
     """The name of the process that gets the signal. None while there is but a fork server that starts: it
     would never come to an end."""
-    others = sorted(kinds - {FORK_SERVER})
+    others, servers = sorted(kinds - FORK_SERVERS), sorted(kinds & FORK_SERVERS)
     if not others:
         return None
-    return chance.choice(others) if chance.random() > OF_FORK_SERVER else FORK_SERVER
+    from_others = not servers or chance.random() > OF_FORK_SERVER
+    return chance.choice(others if from_others else servers)
