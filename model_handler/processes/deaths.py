@@ -26,13 +26,14 @@ CRASHES = frozenset(
 class Death(NamedTuple):
     """`suspects`: model_ids that were at work; if `proven`, the one that caused it. `crashed`: the process
     ended by itself, by an exit or a fatal signal. `poisoned`: it reported that it cannot go on, as after an
-    error of its device."""
+    error of its device. `lost`: it ended with the fork server, which no model and no start explains."""
 
     reason: str
     suspects: frozenset[int] = frozenset()
     proven: bool = False
     crashed: bool = False
     poisoned: bool = False
+    lost: bool = False
 
 
 def of_crash(status: int | None, work: WorkInProgress) -> Death:

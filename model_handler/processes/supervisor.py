@@ -206,6 +206,8 @@ class Supervisor:
         assert self._death is not None
         death = await self._death
         explained = self._on_examined(death)
+        if death.lost:
+            return
         if self._alone:
             self._backoff.note(death.reason, loop.time())
             self._announce()  # to those that would wait for longer than BACKOFF_LIMIT_S
@@ -254,7 +256,7 @@ class Supervisor:
             of = deaths.of_poison if worker.explained else deaths.of_replacement
             death = of(worker.reason, worker.culprit, work)
         elif status is None and worker.lost:
-            death = Death("the fork server ended, and its workers with it")
+            death = Death("the fork server ended, and its workers with it", lost=True)
         else:
             death = deaths.of_crash(status, work)
         facts = {"worker": worker.pid, "reason": death.reason, "trace": work.trace}
