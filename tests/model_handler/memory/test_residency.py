@@ -213,3 +213,12 @@ def test_an_unload_ends_a_load_in_progress(scene: Scene) -> None:
     assert str(load.exception()) == "the model was unloaded"
     assert unload.exception() is None
     assert scene.device.reserved == 0
+
+
+def test_a_load_that_cannot_fit_measures_nothing(scene: Scene) -> None:
+    """Only an out-of-memory error tells that the device has less than its budget."""
+    scene.load(2)  # it is never demoted
+    scene.worker.free_nbytes = lambda: 10
+    refused = scene.finish(scene.residency.admit(model(5), SIZES[5]))
+    assert isinstance(refused.exception(), InsufficientMemory)
+    assert scene.device.limit == CAPACITY
