@@ -7,13 +7,17 @@ from model_handler.budgets.limits import check
 from model_handler.errors import InvalidRequest
 from model_handler.options import RequestLimits
 
+_SINGLE = frozenset({str, int, float, bool})
+
 
 def leaves(value: Any) -> Iterator[Any]:
     """All values inside nested lists and mappings, and the keys of the mappings."""
     pending = [value]
     while pending:
         each = pending.pop()
-        if isinstance(each, Mapping):
+        if type(each) in _SINGLE:  # the frequent case, and Mapping is slow to compare with
+            yield each
+        elif isinstance(each, Mapping):
             pending += [*each.keys(), *each.values()]
         elif isinstance(each, list | tuple):
             pending += each

@@ -29,6 +29,7 @@ from model_handler.errors import (
 )
 from model_handler.handlers import Encodes, Handler, Payload, Prepared, Unit
 from model_handler.messages import InferenceRequest, InferenceResponse, Refusal
+from model_handler.sharing import turnstile
 from model_handler.worker.capacity import ForwardCapacity
 from model_handler.worker.request_errors import one_line, refusal
 
@@ -82,6 +83,9 @@ class _Bounds:
 # launches. On CPUs, the fixed cost of a forward was measured as 15 tokens of distilbert, and as 60 tokens of
 # a model with two layers of width 128.
 _BOUNDS = {"cpu": _Bounds(tokens=512, padding=32), "cuda": _Bounds(tokens=16384, padding=1024)}
+
+_LONG = 8  # forwards within these bounds, of one request: it lets others through between them
+_LEAST = 64  # tokens that a unit counts at least, such as an image
 
 # ---- prepare ----
 
@@ -181,6 +185,14 @@ def forward(
     for items in by_group.values():
         for part in [items] if len(items) == 1 else _cut(items, bounds, batch.capacity):
             _run(batch, part, deadline, device)
+            turnstile.give_way()
+
+
+def is_long(batch: Batch, device: Device) -> bool:
+    """Whether its forwards should let those of others through: a request alone has many of them."""
+    most = _LONG * _BOUNDS[device.torch_device.type].tokens
+    units = (slot.prepared.units for slot in batch.slots if slot.prepared is not None)
+    return any(len(u) > 1 and sum(max(each.length, _LEAST) for each in u) > most for u in units)
 
 
 def _cut(items: list[_Item], bounds: _Bounds, capacity: ForwardCapacity) -> Iterator[list[_Item]]:

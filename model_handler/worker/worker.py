@@ -281,7 +281,7 @@ class Worker:
         yield from forward.preparing(batch, deadline)
         took_s = time.monotonic() - began
         work = Work(run.batch_id, loaded, batch, deadline, took_s, self._finish, run.threads)
-        if loaded.generates:
+        if loaded.generates or forward.is_long(batch, self._device):
             self._generate.put(functools.partial(self._compute_long, work))
         elif run.threads == 1 and loaded.quick and self._forwarding.free:
             # Sooner than a device thread would begin: on a CPU, every thread may compute

@@ -151,6 +151,9 @@ class WatchedServer:
         """Check during the block that nobody else notices it. At its end the ledger is as before, and soon
         after so is the memory. `replaced`: a process that computes for the neighbour has to die."""
         self.harmed = True
+        # Making a large body holds up the threads of this process, which ask
+        made = time.monotonic()
+        until(lambda: min(self._latest(each) for each in (self.neighbour, self.pings)) > made)
         reserved = self.gauges()[RESERVED]
         resident = self.resident()
         began = time.monotonic()

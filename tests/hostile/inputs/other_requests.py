@@ -40,6 +40,7 @@ GENERATED = (
     ),
     Attack("suppressed", "chat", asks("a", do_sample=True, suppress_tokens=EVERY_TOKEN), INVALID),
     Attack("suppressed-at-first", "chat", asks("a", begin_suppress_tokens=EVERY_TOKEN), INVALID),
+    # transformers does not ban the token that ends a text: the answer may be empty
     Attack(
         "bad-words",
         "chat",
@@ -77,7 +78,6 @@ GENERATED = (
         "a-long-chat",
         "chat",
         lambda: asks([{"role": "user", "content": "x"}] * 300_000)(),
-        BOUNDED | {500},
     ),
 )
 ROUND = "image/png"
@@ -120,6 +120,7 @@ MEDIA = (
     ),
     Attack("audio-fast", "audio", lambda: tone(0.001, rate=4_000_000), BOUNDED, "audio/wav"),
     Attack("audio-slow", "audio", lambda: tone(200_000, rate=2), TOO_MUCH, "audio/wav"),
+    # 300 s of audio in 3,000 rows, each a forward of its own
     Attack("many-audios", "audio", encoded(lambda: tone(0.1), 3000), SLOW),
 )
 TENSORS = (
@@ -133,6 +134,7 @@ TENSORS = (
         BOUNDED,
     ),
     Attack("many-numbers", "numbers", lambda: b'{"inputs":[' + b"1," * 7_000_000 + b"1]}", BOUNDED),
+    # Each of a million documents is parsed by itself
     Attack("long-lines", "trees", lambda: b"[1,2,3]\n" * 1_000_000, SLOW, "application/jsonlines"),
     Attack("array-header", "numbers", lambda: npy("(1<<60,)"), INVALID, "application/x-npy"),
     Attack("array-claims", "numbers", lambda: npy(f"({1 << 50},)"), INVALID, "application/x-npy"),

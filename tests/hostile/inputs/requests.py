@@ -21,8 +21,7 @@ JSON = "application/json"
 INVALID = frozenset({400})
 TOO_MUCH = frozenset({400, 413})
 BOUNDED = frozenset({200, 400, 413})  # within the limits, or refused
-SLOW = BOUNDED | {504}  # within the limits, but much to compute
-ANY = frozenset({200, 400, 413, 500, 504, 507})
+SLOW = BOUNDED | {504}  # within the limits, but more to compute than the time of one request allows
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ QUESTIONS = (
         answers("who " * 20, CONTEXT, max_seq_len=40, doc_stride=30),
         BOUNDED,
     ),
+    # Windows that advance by few words: 60,000 tokens, a quarter of the limit
     Attack("question-cut", "answers", answers(WORDS, CONTEXT, max_question_len=379), SLOW),
     Attack("window-of-one", "answers", answers("who", CONTEXT, max_seq_len=1), BOUNDED),
     Attack(
