@@ -4,10 +4,7 @@ import asyncio
 
 import pytest
 
-from model_handler.errors import (
-    ModelLoadFailed,
-    ModelNotFound,
-)
+from model_handler.errors import InsufficientMemory, ModelLoadFailed, ModelNotFound
 from model_handler.memory.pools import Tier
 from model_handler.memory.room import LEARNED_SHARE
 from model_handler.model import Model
