@@ -93,7 +93,7 @@ def end_beyond(nbytes: int) -> None:
         grown = 0
         while grown <= nbytes:
             time.sleep(WATCH_S)
-            with suppress(MemoryError):  # the limit on private memory is reached: this may fail too
+            with suppress(MemoryError, OSError):  # its code has taken all memory or descriptors
                 grown = _main_nbytes() - start
         log.critical("memory limit exceeded", extra={"held_nbytes": grown, "limit_nbytes": nbytes})
         os.kill(os.getpid(), signal.SIGKILL)
