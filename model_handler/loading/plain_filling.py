@@ -22,7 +22,7 @@ _INITIAL_VALUES = (
     "constant_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_", "trunc_normal_", "uniform_",
     "xavier_normal_", "xavier_uniform_", "zeros_",
 )  # fmt: skip
-Load = Callable[..., Any]
+Conversion = Callable[..., Any]
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def preferred(files: Sequence[Path]) -> Iterator[None]:
 
     Only one thread of the process may be in such a block, because it patches transformers and torch.nn.init.
     """
-    convert: Load | None = getattr(modeling_utils, _LOAD, None)
+    convert: Conversion | None = getattr(modeling_utils, _LOAD, None)
     initial = {name: getattr(torch.nn.init, name) for name in _INITIAL_VALUES}
     for name, function in initial.items():
         setattr(torch.nn.init, name, _unless_meta(function))
@@ -53,7 +53,7 @@ def _unless_meta(initialize: Callable[..., Any]) -> Callable[..., Any]:
     return called
 
 
-def _filling(convert: Load, files: Sequence[Path]) -> Load:
+def _filling(convert: Conversion, files: Sequence[Path]) -> Conversion:
     def load(model: Any, state_dict: Any, load_config: Any, *args: Any, **kwargs: Any) -> Any:
         own = model.state_dict(keep_vars=True)
         shapes = {
