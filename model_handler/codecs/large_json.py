@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from model_handler.budgets import deadlines
 
 LARGE_NBYTES = 256 << 10  # smaller bodies are parsed at once, in less than 10 ms
+_FEW = 10_000  # values and escapes, with which a body of long texts is parsed at once too
 PIECE_NBYTES = 64 << 10
 MAX_DEPTH = 64
 _DEEPEST = 1000  # of json.loads, by the recursion limit
@@ -23,6 +24,13 @@ _IN_STRING = np.iinfo(np.int16).max
 _QUOTE, _COMMA, _COLON = b'",:'
 _BLANK = re.compile(rb"[ \t\n\r]*")
 _CLOSING = {b"[": b"]", b"{": b"}"}
+
+
+def is_large(body: bytes) -> bool:
+    """Whether json.loads would hold the interpreter for long."""
+    if len(body) <= LARGE_NBYTES:
+        return False
+    return sum(map(body.count, (b",", b"[", b"{", b"\\"))) > _FEW
 
 
 def loads(body: bytes) -> Any:
