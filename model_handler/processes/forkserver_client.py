@@ -20,8 +20,7 @@ from typing import Any, Self
 
 from model_handler.background import in_background
 from model_handler.processes import process_table
-from model_handler.processes.process_table import has_ended
-from model_handler.processes.stopped import BEAT_S, STOPPED_BEATS, is_stopped
+from model_handler.processes.process_table import BEAT_S, STOPPED_BEATS, has_ended, is_stopped
 
 log = logging.getLogger(__name__)
 SERVER, TEMPLATE = "mme-forkserver", "mme-template"  # names of the processes

@@ -38,7 +38,7 @@ from model_handler.messages import (
 )
 from model_handler.model import Model
 from model_handler.processes.forkserver_client import ForkedProcess
-from model_handler.processes.stopped import StopWatch
+from model_handler.processes.process_table import StopWatch
 
 EXIT_LIMIT_S = 1.0
 START_LIMIT_S = 300.0  # imports from a cold disk, and the start of the GPU's driver

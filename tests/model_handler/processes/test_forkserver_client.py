@@ -13,7 +13,7 @@ import pytest
 
 from model_handler.errors import WorkerDied
 from model_handler.messages import Run
-from model_handler.processes import forkserver_client, stopped
+from model_handler.processes import forkserver_client, process_table
 from model_handler.processes.forkserver_client import SERVER, TEMPLATE, ForkServerClient
 from model_handler.processes.process_table import has_ended
 from model_handler.processes.worker_process import WorkerProcess
@@ -228,7 +228,7 @@ def test_a_server_that_does_not_answer_is_replaced(
 def test_a_stopped_worker_is_replaced_once_something_waits_for_it(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stopped, "BEAT_S", 0.05)
+    monkeypatch.setattr(process_table, "BEAT_S", 0.05)
 
     async def scenario(client: Client) -> None:
         worker, other = await client.worker(), await client.worker()
