@@ -87,8 +87,12 @@ class ForkServerProcess:
         """Request a worker; returns our end of its socket. Raises OSError when the server has ended."""
         ours, theirs = socket.socketpair()
         fds = [theirs.fileno()] if second is None else [theirs.fileno(), second]
-        with theirs:
-            socket.send_fds(self._control, [json.dumps(order).encode() + b"\n"], fds)
+        try:
+            with theirs:
+                socket.send_fds(self._control, [json.dumps(order).encode() + b"\n"], fds)
+        except OSError:
+            ours.close()
+            raise
         ours.setblocking(False)
         return ours
 
