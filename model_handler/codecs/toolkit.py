@@ -108,7 +108,7 @@ def _decode_json(body: bytes, charset: str | None, limits: RequestLimits) -> Pay
 def parse_json(body: bytes, charset: str | None) -> Any:
     """Raises InvalidRequest with the position and the reason."""
     try:
-        if large_json.is_large(body):
+        if len(body) > large_json.LARGE_NBYTES and large_json.has_many_values(body):
             return large_json.loads(_utf8(body, charset))
         return json.loads(body if charset is None else media_types.text(body, charset))
     except RecursionError:

@@ -185,14 +185,18 @@ def forward(
     for items in by_group.values():
         for part in [items] if len(items) == 1 else _cut(items, bounds, batch.capacity):
             _run(batch, part, deadline, device)
-            turnstile.give_way()
+            if len(items) > 1:
+                turnstile.give_way()
 
 
 def is_long(batch: Batch, device: Device) -> bool:
     """Whether its forwards should let those of others through: a request alone has many of them."""
     most = _LONG * _BOUNDS[device.torch_device.type].tokens
-    units = (slot.prepared.units for slot in batch.slots if slot.prepared is not None)
-    return any(len(u) > 1 and sum(max(each.length, _LEAST) for each in u) > most for u in units)
+    for slot in batch.slots:
+        units = slot.prepared.units if slot.prepared is not None else ()
+        if len(units) > 1 and sum(max(each.length, _LEAST) for each in units) > most:
+            return True
+    return False
 
 
 def _cut(items: list[_Item], bounds: _Bounds, capacity: ForwardCapacity) -> Iterator[list[_Item]]:

@@ -188,6 +188,6 @@ def test_a_model_whose_batch_never_ends(
             await engine.unload("endless")
             assert not +failed
         await engine.unload("sum")
-        assert workers().keys() == mains
+        await once(running, lambda: workers().keys() == mains)
 
     running.run(scenario())

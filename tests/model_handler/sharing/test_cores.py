@@ -120,7 +120,7 @@ def test_the_threads_of_a_model_do_not_grow_without_end(
         forward_s = work_s * (1 - parallel + parallel / threads)
         threads = cores.wanted(forward_s * cores.speedup(threads), count)
     most = work_s * (1 - parallel) / (1 - cores.PARALLEL)
-    assert threads <= max(1, most / cores.THREAD_S)
+    assert threads <= max(1, most / cores.THREAD_S + 1e-9)  # of rounding
 
 
 def test_two_threads_are_as_fast_as_measured() -> None:
