@@ -23,7 +23,9 @@ def _earlier_objects_are_not_collected() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_deadline_is_left() -> Iterator[None]:
-    """The deadline of a batch that the test's own thread computes stays until the thread's next batch."""
+    """The deadline of a batch that the test's own thread computes stays until the thread's next batch; of one
+    in a fixture too."""
+    deadlines.current.until = math.inf
     yield
     deadlines.current.until = math.inf
 
