@@ -71,7 +71,7 @@ def archive(draw: Draw, valid: bytes) -> bytes:
         case "remove":
             del contents[name]
         case "rename":
-            other = draw(st.sampled_from(("../" + name, name.upper(), "/etc/x", "a" * 300, "")))
+            other = draw(st.sampled_from(("../" + name, name.upper(), "/etc/x", "a" * 300, "\n")))
             contents[other] = contents.pop(name)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compressed) as written:
